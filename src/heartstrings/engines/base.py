@@ -14,9 +14,14 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
+from heartstrings.steering import Characters, Intervention, Operation, Positions, Span, Steering
 from heartstrings.types import ModelInfo, Pooling, Site
 
-Operation = Literal["add", "clamp", "ablate"]
+__all__ = [
+    "Characters", "Chat", "Completion", "Engine", "Finish", "GenerateRequest", "Intervention", "Message", "Operation",
+    "PooledBatch", "Pooler", "Positions", "Prompt", "Score", "ScoreRequest", "Span", "Steering", "Thinking", "Trace",
+]  # fmt: skip
+
 Finish = Literal["eos", "stop", "length"]
 Thinking = Literal["off", "not in template", "no template"]
 
@@ -32,44 +37,6 @@ class Message:
 Chat: TypeAlias = tuple[Message, ...]
 Prompt: TypeAlias = str | Chat
 """Plain text goes in as it is; a chat goes through the model's own template, once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Tokens `start` to `stop - 1` of the whole sequence; `stop` None runs to its end."""
-
-    start: int
-    stop: int | None = None
-
-
-Positions: TypeAlias = Literal["all", "prompt", "generated"] | Span
-
-
-@dataclass(frozen=True, eq=False)
-class Intervention:
-    """One change of the residual stream at one layer.
-
-    `add`: h += dose * norm * unit(direction). `clamp`: the component along unit(direction) becomes
-    dose * norm. `ablate`: that component is removed; `dose` is then unused.
-    """
-
-    layer: int
-    direction: Float32[np.ndarray, "width"]
-    """Any non-zero length; only its direction counts."""
-    dose: float | int
-    """Fraction of `norm`."""
-    norm: float | int
-    """Mean residual norm at this layer and site over the calibration texts: the unit of dose."""
-    operation: Operation = "add"
-    site: Site = "block"
-
-
-@dataclass(frozen=True, eq=False)
-class Steering:
-    """What to do to one request while it runs. Several layers share one dose by design."""
-
-    interventions: tuple[Intervention, ...]
-    positions: Positions = "all"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,95 @@
+"""The interface of a behaviour: scenarios, how to ask, how to grade, what a neutral answer is.
+
+A behaviour turns a seed into scenarios, a scenario and a steering into an engine request, and the engine's answer
+into a grade. It knows neither doses nor directions: the grader is blind to the condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+from heartstrings.engines.base import Completion, GenerateRequest, Prompt, Score, ScoreRequest
+from heartstrings.steering import Steering
+
+Role = Literal["effect", "capability", "harm", "matched", "writing"]
+"""`effect`: what steering is meant to move. `capability`: answers with a right one; `harm`: probes that have
+nothing to do with the effect; `matched`: control questions whose form is that of the effect and whose content is
+not; `writing`: free text, for coherence and tone."""
+
+Ask = Literal["choice", "text"]
+"""`choice`: log-probabilities of given replies; `text`: a sampled completion."""
+
+Request: TypeAlias = ScoreRequest | GenerateRequest
+Answer: TypeAlias = Score | Completion
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One thing to ask."""
+
+    id: str
+    """Unique within the behaviour, the same for the same seed, e.g. `choice/0007`."""
+    prompt: Prompt
+    replies: tuple[str, ...] = ()
+    """For `choice`: the continuations to compare, the target last."""
+    cluster: str = ""
+    """Scenarios that are variants of one another share it; intervals are clustered by it. Default: the id."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """What the grader needs, e.g. the right answer."""
+
+    @property
+    def group(self) -> str:
+        return self.cluster or self.id
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What one answer came to. None is missing, never 0."""
+
+    outcome: float | None
+    """In [0, 1]: a probability, or 0 or 1. For `writing`: tone in [0, 1], 0.5 neutral."""
+    valid: float | None
+    """In [0, 1]: how far the answer is an answer at all (probability on the given replies; 0 or 1 for text)."""
+    text: str | None = None
+    """What the model wrote, for `text`."""
+    detail: Mapping[str, float] = field(default_factory=dict)
+    """Further numbers by name, e.g. `log_perplexity`, `distinct_2`, `ends`."""
+
+
+@runtime_checkable
+class Behaviour(Protocol):
+    """One behaviour. Implementations are frozen and cheap to make; `scenarios` is deterministic."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def role(self) -> Role: ...
+    @property
+    def ask(self) -> Ask: ...
+    @property
+    def outcome_name(self) -> str:
+        """What the outcome counts, in words for an axis: `rate of cheating`."""
+        ...
+
+    @property
+    def neutral(self) -> str:
+        """What a neutral answer is, in a sentence."""
+        ...
+
+    def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
+        """`n` scenarios; the first m of n are the same for any n of the same seed."""
+        ...
+
+    def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> Request:
+        """How to ask it. `seed` is the sampling seed of this sample."""
+        ...
+
+    def follow_up(self, scenario: Scenario, answer: Answer) -> ScoreRequest | None:
+        """A second, always unsteered request that grading needs (perplexity of a text), or None."""
+        ...
+
+    def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
+        """The outcome of one answer."""
+        ...

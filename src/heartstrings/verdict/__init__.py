@@ -1,0 +1,1 @@
+"""From a ledger to the five answers, with the numbers they rest on."""

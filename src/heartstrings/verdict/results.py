@@ -1,0 +1,180 @@
+"""What a verdict says: frozen values that serialise to `verdict.json` (docs/verdict.md).
+
+A number that could not be computed is None, never 0. Rates and their changes are fractions.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from heartstrings.plan import Thresholds
+from heartstrings.types import Frozen, Site
+
+SCHEMA_VERSION = 1
+
+Answer = Literal["controls", "controls, no safe range", "encoded, does not control", "not encoded", "inconclusive"]
+Encoded = Literal["encoded", "not encoded", "inconclusive", "not examined"]
+
+
+class Estimate(Frozen):
+    """A value with its 95% interval."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class DosePoint(Frozen):
+    """One dose on a curve."""
+
+    dose: float
+    estimate: Estimate
+    n: int
+    """Samples with a grade."""
+    missing: int = 0
+
+
+class Curve(Frozen):
+    """A quantity over the dose grid, the baseline at dose 0."""
+
+    behaviour: str
+    outcome_name: str
+    points: tuple[DosePoint, ...]
+    change: tuple[DosePoint, ...]
+    """Against the baseline, paired by scenario; its 95% interval is the one that is held against a threshold."""
+
+
+class ControlGroup(Frozen):
+    """Slopes of one kind of control direction, at each one's own layer."""
+
+    kind: Literal["general", "span", "shuffled"]
+    slopes: tuple[float, ...]
+    p: float
+    """(b + 1) / (n + 1), b the controls whose |slope| is at least the direction's."""
+    envelope: tuple[DosePoint, ...]
+    """Mean outcome of the controls by dose; low and high are the lowest and the highest control."""
+
+
+class Reliability(Frozen):
+    """Slopes prompt by prompt (arXiv 2407.12404, 2505.22637)."""
+
+    slopes: tuple[float, ...]
+    """Least-squares change of the outcome per unit of dose, one a prompt."""
+    against: Estimate
+    """Share of prompts that move against the mean slope (Wilson)."""
+    story_coherence: float | None
+    """Mean cosine between the stories' activation differences (story minus centre) and the emotion's vector."""
+
+
+class LayerChoice(Frozen):
+    """|slope| at each searched layer on the select half."""
+
+    layer: int
+    slope: Estimate
+    chosen: bool
+
+
+class Gate(Frozen):
+    """One condition on the operating range at one dose."""
+
+    dose: float
+    name: str
+    """`accuracy: sums`, `harm: harm`, `valid: choice`, `perplexity`, `repetition`, `endings`."""
+    change: Estimate
+    limit: float
+    """The side that must stay under the limit: a drop of accuracy or a rise of harm, as a positive number."""
+    state: Literal["holds", "fails", "unclear", "missing"]
+    """`holds`: the bad side of the interval is under the limit. `fails`: all of it is over. Else `unclear`."""
+
+
+class TextSample(Frozen):
+    """One text at one dose, for people to read."""
+
+    dose: float
+    scenario: str
+    prompt: str
+    text: str
+    outcome: float | None
+    log_perplexity: float | None
+    worst: bool = False
+    """The least coherent text at this dose."""
+
+
+class PromptBaseline(Frozen):
+    """The behaviour when the emotion is asked for in words, unsteered."""
+
+    form: str
+    emotion: str
+    outcome: Estimate
+    change: Estimate
+
+
+class Strength(Frozen):
+    """How much one activity is preferred, from pairwise choices: Bradley-Terry log-strength, the mean held at 0."""
+
+    item: str
+    dose: float
+    strength: Estimate
+    n: int
+    """Pairs it took part in."""
+
+
+class AnswerCard(Frozen):
+    """The answer for one behaviour, direction, site and layer."""
+
+    model: str
+    behaviour: str
+    direction: str
+    site: Site
+    layer: int
+    answer: Answer
+    range: tuple[float, float] | None
+    """The widest tested dose interval around 0 where every gate holds; None where there is none."""
+    slope: Estimate
+    """Logistic slope: change of the outcome's log-odds per unit of dose, within the slope window."""
+    p: float | None
+    """Against the controls: the largest p over their kinds, Holm-corrected over the plan."""
+    samples: int
+    """Samples that this answer rests on, controls included."""
+    sentence: str
+    encoded: Encoded
+    p_uncorrected: float | None
+    effect: Estimate
+    """Change of the outcome between the ends of the slope window, as a fraction."""
+    matched: Estimate
+    """The same direction's effect on the content-matched control questions."""
+    exceeds_matched: bool | None
+    controls: tuple[ControlGroup, ...]
+    curve: Curve
+    costs: tuple[Curve, ...]
+    """Capability, harm, validity, perplexity, repetition, endings, tone."""
+    gates: tuple[Gate, ...]
+    positive_side: float | None
+    """The largest tested dose up to which every gate holds on the positive side; None: not even the smallest."""
+    negative_side: float | None
+    reliability: Reliability | None
+    layers: tuple[LayerChoice, ...]
+    prompting: tuple[PromptBaseline, ...]
+    preferences: tuple[Strength, ...]
+    """Without steering and at both ends of the slope window."""
+    texts: tuple[TextSample, ...]
+    missing: tuple[str, ...]
+    """What was not examined, or could not be, in words."""
+    more: int | None
+    """For `inconclusive`: about how many more scenarios a cell would settle it."""
+
+
+class Verdict(Frozen):
+    """`verdict.json`."""
+
+    schema_version: int = SCHEMA_VERSION
+    package_version: str
+    plan_hash: str
+    seed: int
+    thresholds: Thresholds
+    organism: str | None
+    """The kind of an organism, from its own card: for display beside the answer, never used for it."""
+    power: str
+    """What these samples can detect, in a sentence."""
+    answers: tuple[AnswerCard, ...]
+    notes: tuple[str, ...] = ()

@@ -158,10 +158,22 @@ def chosen_ratings(path: str | None, emotions: Sequence[str]) -> Ratings:
     return ratings
 
 
-def run_atlas(model: str, out: Path, settings: AtlasSettings, *, progress: Progress) -> Atlas:
+def run_atlas(
+    model: str,
+    out: Path,
+    settings: AtlasSettings,
+    *,
+    progress: Progress,
+    engine: Engine | None = None,
+    keep_activations: bool = False,
+) -> Atlas:
     """Everything for one model: `out` ends with bundles, `geometry.json`, `readout.json`, `corpus.json`, a report.
 
     Interrupted at any moment, the same call goes on with the next batch of stories.
+
+    Args:
+        engine: the model, where it is loaded already.
+        keep_activations: leave each story's mean activations beside the vectors, for controls with shuffled labels.
 
     Raises:
         HeartstringsError: any input that cannot be used; nothing half-written stays behind.
@@ -176,8 +188,9 @@ def run_atlas(model: str, out: Path, settings: AtlasSettings, *, progress: Progr
         read_ratings(settings.ratings)
     scenarios = read_scenarios(settings.scenarios) if settings.scenarios else ()
     texts = None if settings.generate_topics else _texts(model, settings.stories, settings)
-    with progress(f"loading {model}"):
-        engine = open_model(model, revision=settings.revision, dtype=settings.dtype, device=settings.device)
+    if engine is None:
+        with progress(f"loading {model}"):
+            engine = open_model(model, revision=settings.revision, dtype=settings.dtype, device=settings.device)
     chosen = parse_layers(settings.layers, engine.info.n_layers)
     if texts is None:
         texts = _texts(model, str(_generate(engine, out / "stories", settings, progress)), settings)
@@ -205,7 +218,8 @@ def run_atlas(model: str, out: Path, settings: AtlasSettings, *, progress: Progr
     write_text(out / "corpus.json", json.dumps(_describe(texts), ensure_ascii=False, indent=1) + "\n")
     write_text(out / "readout.json", readout.model_dump_json(indent=1) + "\n")
     _write_results(out, geometry, ratings)
-    remove_folder(out / "vectors" / WORK)
+    if not keep_activations:
+        remove_folder(out / "vectors" / WORK)
     return Atlas(out, bundles, geometry, readout, render(out))
 
 

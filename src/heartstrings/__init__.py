@@ -24,6 +24,9 @@ _HOMES = {
     "compare": "heartstrings.geometry",
     "import_vectors": "heartstrings.interop",
     "export_vectors": "heartstrings.interop",
+    "steer": "heartstrings.steering",
+    "Steering": "heartstrings.steering",
+    "Intervention": "heartstrings.steering",
     "HeartstringsError": "heartstrings.errors",
 }
 _MODULES = ("organisms",)
@@ -45,6 +48,9 @@ if TYPE_CHECKING:
     from heartstrings.interop import import_vectors as import_vectors
     from heartstrings.lexicon import built_in_ratings as built_in_ratings
     from heartstrings.lexicon import read_ratings as read_ratings
+    from heartstrings.steering import Intervention as Intervention
+    from heartstrings.steering import Steering as Steering
+    from heartstrings.steering import steer as steer
     from heartstrings.types import Pooling as Pooling
     from heartstrings.vectors import EmotionVectors as EmotionVectors
 

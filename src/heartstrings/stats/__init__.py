@@ -1,0 +1,58 @@
+"""Statistics of the verdict: intervals, slopes, nulls, power and confidence sequences (docs/statistics.md).
+
+Plain functions on plain numbers; nothing here knows a model, a plan or a ledger.
+"""
+
+from __future__ import annotations
+
+from heartstrings.stats.intervals import (
+    Interval,
+    clopper_pearson,
+    difference,
+    mean_interval,
+    newcombe_paired,
+    paired_change,
+    wilson,
+)
+from heartstrings.stats.nulls import holm, least_controls, p_value, sign_flip
+from heartstrings.stats.power import (
+    Power,
+    binary_spread,
+    detectable,
+    more_scenarios,
+    needed,
+    power_of,
+    power_sentence,
+    summarise,
+)
+from heartstrings.stats.sequential import confidence_bounds, confidence_sequence
+from heartstrings.stats.slopes import effect, logistic_slope, logistic_slope_value, logistic_slopes, slopes_by_group
+
+__all__ = [
+    "Interval",
+    "Power",
+    "binary_spread",
+    "clopper_pearson",
+    "confidence_bounds",
+    "confidence_sequence",
+    "detectable",
+    "difference",
+    "effect",
+    "holm",
+    "least_controls",
+    "logistic_slope",
+    "logistic_slope_value",
+    "logistic_slopes",
+    "mean_interval",
+    "more_scenarios",
+    "needed",
+    "newcombe_paired",
+    "p_value",
+    "paired_change",
+    "power_of",
+    "power_sentence",
+    "sign_flip",
+    "slopes_by_group",
+    "summarise",
+    "wilson",
+]

@@ -1,0 +1,245 @@
+"""Intervals: of a rate, of a mean over clusters, of a paired change, of a difference.
+
+Everything is at 95% unless `level` says otherwise, on fractions (0 to 1) or in the unit of the values. None and NaN
+are missing: left out pairwise, counted, never taken for 0. An interval that the data cannot carry has `low` and
+`high` None while `value` stays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from heartstrings.errors import InputError
+
+Values: TypeAlias = Sequence[Any] | np.ndarray
+"""One number a sample; None or NaN where it is missing."""
+Groups: TypeAlias = Sequence[Hashable] | np.ndarray
+"""One label a sample; samples that share it share their luck (a scenario, a topic)."""
+
+LEAST_PAIRS = 8
+"""A paired change of fewer independent pairs has no interval: none that holds would be of use."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and its confidence interval; None is `could not be computed`."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int = 0
+    """Samples (or pairs) it was made from."""
+    missing: int = 0
+    """Samples (or pairs) left out because a value was missing."""
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of high minus low."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+    @property
+    def excludes_zero(self) -> bool:
+        """True if the whole interval lies on one side of 0; False without an interval."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+    def within(self, limit: float | int) -> bool:
+        """Equivalence: the whole interval lies strictly between -limit and limit; False without an interval."""
+        return self.low is not None and self.high is not None and -limit < self.low and self.high < limit
+
+    def times(self, factor: float | int) -> Interval:
+        """In another unit; a negative factor turns the interval round."""
+        ends = [None if end is None else end * factor for end in (self.low, self.high)]
+        low, high = ends if factor >= 0 else ends[::-1]
+        value = None if self.value is None else self.value * factor
+        return Interval(value, low, high, self.n, self.missing)
+
+
+def as_floats(values: Values) -> np.ndarray:
+    """Float64 [n]; None becomes NaN. InputError for infinities and for anything but a flat list of numbers."""
+    flat = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+    if flat.ndim != 1:
+        raise InputError(f"values of shape {flat.shape}", "one number a sample")
+    if np.isinf(flat).any():
+        raise InputError("an infinite value among the samples", "finite numbers, or None where one is missing")
+    return flat
+
+
+def as_codes(groups: Groups | None, n: int) -> np.ndarray:
+    """Integer labels [n], numbered in order of appearance; None: every sample is its own group."""
+    if groups is None:
+        return np.arange(n)
+    if len(groups) != n:
+        raise InputError(f"{len(groups)} groups for {n} values", "one group a value")
+    seen: dict[Hashable, int] = {}
+    return np.array([seen.setdefault(label, len(seen)) for label in groups], dtype=np.int64)
+
+
+def t_quantile(level: float | int, degrees: float | int) -> float:
+    """Two-sided critical value of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, (1 + level) / 2))
+
+
+def _score(rate: float, n: float, level: float | int) -> tuple[float, float]:
+    """Wilson's bounds (1927) for a rate of `n` draws; ours because an effective n is no whole number, as libraries ask.
+
+    At a rate of 0 or 1 the outer bound is that rate exactly."""
+    from scipy.special import ndtri
+
+    z2 = float(ndtri((1 + level) / 2)) ** 2
+    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
+    reach = math.sqrt(z2 * (rate * (1 - rate) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    return (0.0 if rate <= 0 else max(0.0, centre - reach)), (1.0 if rate >= 1 else min(1.0, centre + reach))
+
+
+def _counts(k: int, n: int) -> None:
+    if n < 0 or not 0 <= k <= n:
+        raise InputError(f"{k} successes of {n}", "0 <= k <= n")
+
+
+def wilson(k: int, n: int, *, level: float = 0.95) -> Interval:
+    """Rate k/n with Wilson's score interval (1927; recommended by Brown, Cai, DasGupta 2001). Of nothing: all None."""
+    _counts(k, n)
+    return Interval(None, None, None) if n == 0 else Interval(k / n, *_score(k / n, n, level), n=n)
+
+
+def clopper_pearson(k: int, n: int, *, level: float = 0.95) -> Interval:
+    """Rate k/n with the exact interval of Clopper and Pearson (1934): covers at least `level`, wider than Wilson's."""
+    from scipy.stats import binomtest
+
+    _counts(k, n)
+    if n == 0:
+        return Interval(None, None, None)
+    bounds = binomtest(k, n).proportion_ci(level, method="exact")
+    return Interval(k / n, float(bounds.low), float(bounds.high), n=n)
+
+
+def _is_binary(*arrays: np.ndarray) -> bool:
+    return all(bool(np.isin(array, (0.0, 1.0)).all()) for array in arrays)
+
+
+def _cluster_sums(values: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and counts of the clusters that have a value."""
+    counts = np.bincount(codes)
+    kept = counts > 0
+    return np.bincount(codes, weights=values)[kept], counts[kept]
+
+
+def _cluster_variance(values: np.ndarray, codes: np.ndarray) -> float:
+    """Cluster-robust variance of the mean, with the G/(G-1) correction (Liang and Zeger 1986). Two clusters or more."""
+    sums, counts = _cluster_sums(values, codes)
+    g = len(counts)
+    return float(g / (g - 1) * ((sums - values.mean() * counts) ** 2).sum() / len(values) ** 2)
+
+
+def _effective(variance: float, simple: float, counts: np.ndarray) -> float:
+    """Draws that n clustered ones are worth: n over the design effect (Rao and Scott 1992).
+
+    The design effect is the cluster-robust variance over the independent one, held between 1 and that of clusters whose
+    members all agree, sum(m^2) / n; where nothing varies it is the latter, since nothing speaks for independence."""
+    n = float(counts.sum())
+    most = float((counts.astype(np.float64) ** 2).sum() / n)
+    design = most if simple <= 0 else min(max(variance / simple, 1.0), most)
+    return n / design
+
+
+def mean_interval(
+    values: Values, groups: Groups | None = None, *, level: float = 0.95, as_rate: bool = True
+) -> Interval:
+    """Mean over samples, with t over the groups: cluster-robust variance, G - 1 degrees of freedom.
+
+    Values that are all 0 or 1 get Wilson's interval on the effective number of draws instead, since t shrinks to
+    nothing where all agree; `as_rate` False: never. Fewer than two groups: no interval (but for ungrouped rates)."""
+    flat = as_floats(values)
+    there = ~np.isnan(flat)
+    codes = as_codes(groups, len(flat))[there]
+    flat, missing = flat[there], int((~there).sum())
+    n = len(flat)
+    if n == 0:
+        return Interval(None, None, None, 0, missing)
+    mean = float(flat.mean())
+    clusters = np.unique(codes).size
+    rate = _is_binary(flat) and as_rate
+    if clusters < 2 and (groups is not None or not rate):
+        return Interval(mean, None, None, n, missing)
+    if rate:
+        variance = _cluster_variance(flat, codes) if clusters > 1 else 0.0
+        draws = _effective(variance, mean * (1 - mean) / n, _cluster_sums(flat, codes)[1])
+        return Interval(mean, *_score(mean, draws, level), n=n, missing=missing)
+    reach = t_quantile(level, clusters - 1) * math.sqrt(_cluster_variance(flat, codes))
+    return Interval(mean, mean - reach, mean + reach, n, missing)
+
+
+def newcombe_paired(both: float, first: float, second: float, neither: float, *, level: float = 0.95) -> Interval:
+    """Rate of the first minus rate of the second, paired: method 10 of Newcombe (1998, Stat. Med. 17:2635-2650).
+
+    Args: pairs positive in both, in the first only, in the second only, in neither; an effective number may be broken.
+    The score intervals of the two rates are squared and added, with phi, corrected for continuity, as correlation."""
+    n = both + first + second + neither
+    if n <= 0 or min(both, first, second, neither) < 0:
+        raise InputError(f"a table of {both}, {first}, {second}, {neither} pairs", "counts, not all of them 0")
+    p1, p2 = (both + first) / n, (both + second) / n
+    (low1, high1), (low2, high2) = _score(p1, n, level), _score(p2, n, level)
+    cross = both * neither - first * second
+    corrected = max(cross - n / 2, 0.0) if cross > 0 else cross
+    margins = (both + first) * (second + neither) * (both + second) * (first + neither)
+    phi = corrected / math.sqrt(margins) if margins > 0 else 0.0
+    down = math.sqrt(max(0.0, (p1 - low1) ** 2 - 2 * phi * (p1 - low1) * (high2 - p2) + (high2 - p2) ** 2))
+    up = math.sqrt(max(0.0, (high1 - p1) ** 2 - 2 * phi * (high1 - p1) * (p2 - low2) + (p2 - low2) ** 2))
+    change = p1 - p2
+    return Interval(change, max(-1.0, change - down), min(1.0, change + up), n=round(n))
+
+
+def paired_change(before: Values, after: Values, groups: Groups | None = None, *, level: float = 0.95) -> Interval:
+    """Mean of after minus before, paired by position.
+
+    All values 0 or 1: Newcombe's method 10; with several pairs a group, on the effective number of pairs (`groups`
+    as design effect). Else t over the groups of the differences. Under 8 groups with a whole pair: no interval."""
+    first, second = as_floats(before), as_floats(after)
+    if len(first) != len(second):
+        raise InputError(f"{len(first)} values before and {len(second)} after", "pairs")
+    codes = as_codes(groups, len(first))
+    there = ~(np.isnan(first) | np.isnan(second))
+    first, second, codes, missing = first[there], second[there], codes[there], int((~there).sum())
+    n = len(first)
+    if n == 0:
+        return Interval(None, None, None, 0, missing)
+    change = second - first
+    value = float(change.mean())
+    if np.unique(codes).size < LEAST_PAIRS:
+        return Interval(value, None, None, n, missing)
+    if not _is_binary(first, second):  # straight to t: differences that happen to be 0 or 1 are no rates
+        reach = t_quantile(level, np.unique(codes).size - 1) * math.sqrt(_cluster_variance(change, codes))
+        return Interval(value, value - reach, value + reach, n, missing)
+    counts = _cluster_sums(change, codes)[1]
+    scale = _effective(_cluster_variance(change, codes), float(change.var()) / n, counts) / n
+    table = [float(((second == a) & (first == b)).sum()) * scale for a, b in ((1, 1), (1, 0), (0, 1), (0, 0))]
+    found = newcombe_paired(*table, level=level)
+    return Interval(value, found.low, found.high, n, missing)
+
+
+def difference(a_values: Values, b_values: Values, *, level: float = 0.95) -> Interval:
+    """Mean of a minus mean of b, independent samples of unequal variance (Welch 1947).
+
+    Under two of either: no interval. `n` and `missing` count both samples."""
+    a, b = as_floats(a_values), as_floats(b_values)
+    missing = int(np.isnan(a).sum() + np.isnan(b).sum())
+    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
+    n = len(a) + len(b)
+    if len(a) == 0 or len(b) == 0:
+        return Interval(None, None, None, n, missing)
+    value = float(a.mean() - b.mean())
+    if len(a) < 2 or len(b) < 2:
+        return Interval(value, None, None, n, missing)
+    if np.ptp(a) == 0 and np.ptp(b) == 0:
+        return Interval(value, value, value, n, missing)
+    from scipy.stats import ttest_ind
+
+    bounds = ttest_ind(a, b, equal_var=False).confidence_interval(level)
+    return Interval(value, float(bounds.low), float(bounds.high), n, missing)

@@ -1,0 +1,89 @@
+"""Against the controls: permutation p-values, Holm's correction, exact sign flips, how many controls a plan needs."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from heartstrings.errors import InputError
+from heartstrings.stats.intervals import Values, as_floats
+
+LEAST_CONTROLS = 32
+"""In all, whatever the arithmetic of the correction says."""
+EXACT_UP_TO = 16
+"""Sign flips are enumerated up to 2^16."""
+TIE = 1e-12
+"""Sizes nearer than this, relatively, are ties: they differ by rounding only."""
+
+
+def _at_least(sizes: np.ndarray, size: float) -> np.ndarray:
+    return np.asarray(sizes >= size * (1 - TIE) - 1e-300)
+
+
+def p_value(observed: float | int | None, null: Values) -> float | None:
+    """(b + 1) / (n + 1), b the null values at least as large as `observed` in size; ties count against it.
+
+    Valid at any n (Phipson and Smyth 2010), never 0. A missing null value counts against too: who knows how large it
+    would have been. None if there is nothing observed."""
+    if observed is None or math.isnan(observed):
+        return None
+    sizes = np.abs(as_floats(null))
+    against = int((np.isnan(sizes) | _at_least(sizes, abs(float(observed)))).sum())
+    return (against + 1) / (len(sizes) + 1)
+
+
+def holm(ps: Values) -> tuple[float | None, ...]:
+    """Holm's step-down correction (1979), in the order given. A missing p stays missing and still counts as a test."""
+    from statsmodels.stats.multitest import multipletests
+
+    flat = as_floats(ps)
+    if len(flat) == 0:
+        return ()
+    missing = np.isnan(flat)
+    if ((flat < 0) | (flat > 1)).any():
+        raise InputError("a p-value outside 0 to 1", "probabilities")
+    corrected = multipletests(np.where(missing, 1.0, flat), method="holm")[1]
+    return tuple(None if gone else float(p) for gone, p in zip(missing, corrected, strict=True))
+
+
+def sign_flip(values: Values, *, draws: int = 100_000, seed: int = 0) -> float | None:
+    """Two-sided p of the mean being 0, if each value's sign was a coin's (Fisher 1935).
+
+    Up to 16 values that are not 0: exact, the share of all sign patterns whose sum is at least as large in size. More:
+    `draws` random patterns, (b + 1) / (draws + 1). None for no values."""
+    flat = as_floats(values)
+    flat = flat[~np.isnan(flat)]
+    if len(flat) == 0:
+        return None
+    flat = flat[flat != 0]  # flips of 0 change nothing
+    n = len(flat)
+    if n == 0:
+        return 1.0
+    size = abs(float(flat.sum()))
+    slack = TIE * float(np.abs(flat).sum())  # the sums are rounded at the scale of their terms
+    if n <= EXACT_UP_TO:
+        patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+        return float((np.abs((1 - 2.0 * patterns) @ flat) >= size - slack).mean())
+    random = np.random.default_rng(seed)
+    against = 0
+    for start in range(0, draws, 8192):
+        signs = 1 - 2.0 * random.integers(0, 2, size=(min(8192, draws - start), n))
+        against += int((np.abs(signs @ flat) >= size - slack).sum())
+    return (against + 1) / (draws + 1)
+
+
+def allowed_larger(controls: int, tests: int, alpha: float) -> int:
+    """The most of `controls` that may be as large as the direction for its p times `tests` to stay under `alpha`.
+
+    -1: not even none, the plan cannot find anything."""
+    return math.ceil(alpha * (controls + 1) / tests - 1e-9) - 2
+
+
+def least_controls(tests: int, alpha: float = 0.05) -> int:
+    """Controls a kind needs so that a direction that beats them all passes Holm over `tests`, and at least 32.
+
+    The smallest n with tests / (n + 1) < alpha, since the decision asks for a corrected p under alpha."""
+    if tests < 1 or not 0 < alpha < 1:
+        raise InputError(f"{tests} tests at alpha {alpha}", "at least one test and alpha between 0 and 1")
+    return max(LEAST_CONTROLS, math.floor(tests / alpha + 1e-9))

@@ -86,7 +86,7 @@ def t_quantile(level: float | int, degrees: float | int) -> float:
     return float(stdtrit(degrees, (1 + level) / 2))
 
 
-def _score(rate: float, n: float, level: float | int) -> tuple[float, float]:
+def _score(rate: float | int, n: float | int, level: float | int) -> tuple[float, float]:
     """Wilson's bounds (1927) for a rate of `n` draws; ours because an effective n is no whole number, as libraries ask.
 
     At a rate of 0 or 1 the outer bound is that rate exactly."""
@@ -103,13 +103,13 @@ def _counts(k: int, n: int) -> None:
         raise InputError(f"{k} successes of {n}", "0 <= k <= n")
 
 
-def wilson(k: int, n: int, *, level: float = 0.95) -> Interval:
+def wilson(k: int, n: int, *, level: float | int = 0.95) -> Interval:
     """Rate k/n with Wilson's score interval (1927; recommended by Brown, Cai, DasGupta 2001). Of nothing: all None."""
     _counts(k, n)
     return Interval(None, None, None) if n == 0 else Interval(k / n, *_score(k / n, n, level), n=n)
 
 
-def clopper_pearson(k: int, n: int, *, level: float = 0.95) -> Interval:
+def clopper_pearson(k: int, n: int, *, level: float | int = 0.95) -> Interval:
     """Rate k/n with the exact interval of Clopper and Pearson (1934): covers at least `level`, wider than Wilson's."""
     from scipy.stats import binomtest
 
@@ -138,7 +138,7 @@ def _cluster_variance(values: np.ndarray, codes: np.ndarray) -> float:
     return float(g / (g - 1) * ((sums - values.mean() * counts) ** 2).sum() / len(values) ** 2)
 
 
-def _effective(variance: float, simple: float, counts: np.ndarray) -> float:
+def _effective(variance: float | int, simple: float | int, counts: np.ndarray) -> float:
     """Draws that n clustered ones are worth: n over the design effect (Rao and Scott 1992).
 
     The design effect is the cluster-robust variance over the independent one, held between 1 and that of clusters whose
@@ -150,7 +150,7 @@ def _effective(variance: float, simple: float, counts: np.ndarray) -> float:
 
 
 def mean_interval(
-    values: Values, groups: Groups | None = None, *, level: float = 0.95, as_rate: bool = True
+    values: Values, groups: Groups | None = None, *, level: float | int = 0.95, as_rate: bool = True
 ) -> Interval:
     """Mean over samples, with t over the groups: cluster-robust variance, G - 1 degrees of freedom.
 
@@ -176,7 +176,9 @@ def mean_interval(
     return Interval(mean, mean - reach, mean + reach, n, missing)
 
 
-def newcombe_paired(both: float, first: float, second: float, neither: float, *, level: float = 0.95) -> Interval:
+def newcombe_paired(
+    both: float | int, first: float | int, second: float | int, neither: float | int, *, level: float | int = 0.95
+) -> Interval:
     """Rate of the first minus rate of the second, paired: method 10 of Newcombe (1998, Stat. Med. 17:2635-2650).
 
     Args: pairs positive in both, in the first only, in the second only, in neither; an effective number may be broken.
@@ -196,7 +198,9 @@ def newcombe_paired(both: float, first: float, second: float, neither: float, *,
     return Interval(change, max(-1.0, change - down), min(1.0, change + up), n=round(n))
 
 
-def paired_change(before: Values, after: Values, groups: Groups | None = None, *, level: float = 0.95) -> Interval:
+def paired_change(
+    before: Values, after: Values, groups: Groups | None = None, *, level: float | int = 0.95
+) -> Interval:
     """Mean of after minus before, paired by position.
 
     All values 0 or 1: Newcombe's method 10; with several pairs a group, on the effective number of pairs (`groups`
@@ -224,7 +228,7 @@ def paired_change(before: Values, after: Values, groups: Groups | None = None, *
     return Interval(value, found.low, found.high, n, missing)
 
 
-def difference(a_values: Values, b_values: Values, *, level: float = 0.95) -> Interval:
+def difference(a_values: Values, b_values: Values, *, level: float | int = 0.95) -> Interval:
     """Mean of a minus mean of b, independent samples of unequal variance (Welch 1947).
 
     Under two of either: no interval. `n` and `missing` count both samples."""

@@ -17,7 +17,7 @@ TIE = 1e-12
 """Sizes nearer than this, relatively, are ties: they differ by rounding only."""
 
 
-def _at_least(sizes: np.ndarray, size: float) -> np.ndarray:
+def _at_least(sizes: np.ndarray, size: float | int) -> np.ndarray:
     return np.asarray(sizes >= size * (1 - TIE) - 1e-300)
 
 
@@ -73,14 +73,14 @@ def sign_flip(values: Values, *, draws: int = 100_000, seed: int = 0) -> float |
     return (against + 1) / (draws + 1)
 
 
-def allowed_larger(controls: int, tests: int, alpha: float) -> int:
+def allowed_larger(controls: int, tests: int, alpha: float | int) -> int:
     """The most of `controls` that may be as large as the direction for its p times `tests` to stay under `alpha`.
 
     -1: not even none, the plan cannot find anything."""
     return math.ceil(alpha * (controls + 1) / tests - 1e-9) - 2
 
 
-def least_controls(tests: int, alpha: float = 0.05) -> int:
+def least_controls(tests: int, alpha: float | int = 0.05) -> int:
     """Controls a kind needs so that a direction that beats them all passes Holm over `tests`, and at least 32.
 
     The smallest n with tests / (n + 1) < alpha, since the decision asks for a corrected p under alpha."""

@@ -47,12 +47,12 @@ class Power:
 
 
 def binary_spread(
-    rate: float,
+    rate: float | int,
     doses: Sequence[float | int],
     *,
     repeats: int = 1,
     between: float | int = 0.0,
-    width: float | None = None,
+    width: float | int | None = None,
 ) -> float:
     """Standard deviation over scenarios of the effect measured by least squares on 0/1 outcomes.
 
@@ -70,14 +70,14 @@ def binary_spread(
 
 
 def power_of(
-    effect: float,
+    effect: float | int,
     n: int,
     *,
-    spread: float,
+    spread: float | int,
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
-    alpha: float = 0.05,
-    control_sd: float = 0.0,
+    alpha: float | int = 0.05,
+    control_sd: float | int = 0.0,
 ) -> float:
     """Probability that an effect of this size is found with n scenarios.
 
@@ -94,7 +94,13 @@ def power_of(
 
 @functools.lru_cache(maxsize=4096)
 def _power(
-    effect: float, n: int, spread: float, controls: tuple[int, ...], tests: int, alpha: float, control_sd: float
+    effect: float | int,
+    n: int,
+    spread: float | int,
+    controls: tuple[int, ...],
+    tests: int,
+    alpha: float | int,
+    control_sd: float | int,
 ) -> float:
     from scipy.special import bdtr, chdtr, ndtr
 
@@ -115,16 +121,16 @@ def _power(
 def detectable(
     n: int,
     *,
-    spread: float,
+    spread: float | int,
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
-    alpha: float = 0.05,
-    power: float = 0.8,
-    control_sd: float = 0.0,
+    alpha: float | int = 0.05,
+    power: float | int = 0.8,
+    control_sd: float | int = 0.0,
 ) -> float:
     """The smallest effect found with probability `power` by n scenarios; infinite where the plan can find none."""
 
-    def found(effect: float) -> bool:
+    def found(effect: float | int) -> bool:
         rest = {"controls": controls, "tests": tests, "alpha": alpha, "control_sd": control_sd}
         return power_of(effect, n, spread=spread, **rest) >= power  # type: ignore[arg-type]
 
@@ -140,14 +146,14 @@ def detectable(
 
 
 def needed(
-    effect: float,
+    effect: float | int,
     *,
-    spread: float,
+    spread: float | int,
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
-    alpha: float = 0.05,
-    power: float = 0.8,
-    control_sd: float = 0.0,
+    alpha: float | int = 0.05,
+    power: float | int = 0.8,
+    control_sd: float | int = 0.0,
 ) -> int | None:
     """The fewest scenarios that find this effect with probability `power`; None if no number does.
 
@@ -170,15 +176,15 @@ def needed(
 
 def more_scenarios(
     n: int,
-    effect: float | None,
+    effect: float | int | None,
     *,
-    spread: float,
-    smallest_effect: float,
+    spread: float | int,
+    smallest_effect: float | int,
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
-    alpha: float = 0.05,
-    power: float = 0.8,
-    control_sd: float = 0.0,
+    alpha: float | int = 0.05,
+    power: float | int = 0.8,
+    control_sd: float | int = 0.0,
 ) -> int | None:
     """How many scenarios more would settle an inconclusive effect: at least 1; None if none would within reason.
 
@@ -207,15 +213,15 @@ def more_scenarios(
 def summarise(
     n: int,
     *,
-    spread: float,
+    spread: float | int,
     doses: tuple[float, float],
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
-    alpha: float = 0.05,
-    power: float = 0.8,
-    control_sd: float = 0.0,
-    planted: float = 0.10,
-    between: float | None = None,
+    alpha: float | int = 0.05,
+    power: float | int = 0.8,
+    control_sd: float | int = 0.0,
+    planted: float | int = 0.10,
+    between: float | int | None = None,
 ) -> Power:
     """Both figures and the sentence.
 
@@ -248,15 +254,15 @@ def summarise(
 def power_sentence(
     n: int,
     *,
-    spread: float,
+    spread: float | int,
     doses: tuple[float, float],
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
-    alpha: float = 0.05,
-    power: float = 0.8,
-    control_sd: float = 0.0,
-    planted: float = 0.10,
-    between: float | None = None,
+    alpha: float | int = 0.05,
+    power: float | int = 0.8,
+    control_sd: float | int = 0.0,
+    planted: float | int = 0.10,
+    between: float | int | None = None,
 ) -> str:
     """What these samples can detect, in a sentence (the arguments of `summarise`)."""
     return summarise(
@@ -277,7 +283,7 @@ def _count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
-def _points(effect: float) -> str:
+def _points(effect: float | int) -> str:
     """Percentage points, rounded up; with a decimal under 10."""
     points = effect * 100
     shown = math.ceil(points - 1e-9) if points >= 10 else math.ceil(points * 10 - 1e-9) / 10

@@ -23,7 +23,7 @@ SHARE = 0.5
 
 
 def confidence_bounds(
-    values: Values, *, low: float | int = 0.0, high: float | int = 1.0, alpha: float = 0.05, running: bool = True
+    values: Values, *, low: float | int = 0.0, high: float | int = 1.0, alpha: float | int = 0.05, running: bool = True
 ) -> np.ndarray:
     """Bounds [n, 2] of the mean after each value, valid at all n together with probability 1 - alpha.
 
@@ -34,7 +34,7 @@ def confidence_bounds(
     if not low < high or not 0 < alpha < 1:
         raise InputError(f"bounds {low} and {high}, alpha {alpha}", "low < high and alpha between 0 and 1")
     if np.isnan(flat).any() or (flat < low).any() or (flat > high).any():
-        raise InputError("a value missing or out of bounds", f"values between {low} and {high}")
+        raise InputError("a value missing or out of bounds", f"values between {low:g} and {high:g}")
     x = (flat - low) / (high - low)
     n = len(x)
     if n == 0:
@@ -52,7 +52,7 @@ def confidence_bounds(
     return low + single * (high - low)
 
 
-def _capital(x: np.ndarray, means: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+def _capital(x: np.ndarray, means: np.ndarray, alpha: float | int) -> tuple[np.ndarray, np.ndarray]:
     """Log capital [n, candidate] of betting that the mean is higher, and lower. Bets know the past only."""
     n = len(x)
     t = np.arange(1, n + 1)
@@ -79,7 +79,7 @@ def _ends(kept: np.ndarray, means: np.ndarray) -> np.ndarray:
 
 
 def confidence_sequence(
-    values: Values, *, low: float | int = 0.0, high: float | int = 1.0, alpha: float = 0.05
+    values: Values, *, low: float | int = 0.0, high: float | int = 1.0, alpha: float | int = 0.05
 ) -> Interval:
     """Mean so far with bounds that are valid whenever one chooses to stop: the last of `confidence_bounds`, running.
 

@@ -13,8 +13,16 @@ from collections.abc import Hashable
 import numpy as np
 
 from heartstrings.errors import InputError
-from heartstrings.stats.intervals import Groups, Interval, Values, as_codes, as_floats, mean_interval, newcombe_paired
-from heartstrings.stats.intervals import t_quantile as _t
+from heartstrings.stats.intervals import (
+    Groups,
+    Interval,
+    Values,
+    as_codes,
+    as_floats,
+    mean_interval,
+    newcombe_paired,
+    t_quantile,
+)
 
 
 def _clean(dose: Values, outcome: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -67,12 +75,12 @@ def effect(dose: Values, outcome: Values, group: Groups, *, width: float | int |
     return Interval(found.value, found.low, found.high, len(groups), missing)
 
 
-def _agreed(value: float, x: np.ndarray, y: np.ndarray, n: int, missing: int) -> Interval:
+def _agreed(value: float | int, x: np.ndarray, y: np.ndarray, n: int, missing: int) -> Interval:
     """All groups alike on 0/1 outcomes: as many pairs as groups, each with the mean outcomes of the two ends."""
     low, high = float(y[x == x.min()].mean()), float(y[x == x.max()].mean())
     both, neither = min(low, high) * n, (1 - max(low, high)) * n
     bounds = newcombe_paired(both, max(high - low, 0.0) * n, max(low - high, 0.0) * n, neither)
-    assert bounds.value is not None
+    assert bounds.value is not None  # for mypy: a Newcombe interval of n > 0 has all three
     assert bounds.low is not None
     assert bounds.high is not None
     return Interval(value, value - (bounds.value - bounds.low), value + (bounds.high - bounds.value), n, missing)
@@ -183,7 +191,7 @@ def logistic_slope_value(dose: Values, outcome: Values) -> float | None:
     return float(logistic_slopes(*_by_dose(x, y)))
 
 
-def logistic_slope(dose: Values, outcome: Values, group: Groups, *, level: float = 0.95) -> Interval:
+def logistic_slope(dose: Values, outcome: Values, group: Groups, *, level: float | int = 0.95) -> Interval:
     """Change of the outcome's log-odds per unit of dose: binomial GLM on fractions (Papke and Wooldridge 1996).
 
     Errors are cluster-robust by group, with the G/(G-1) (N-1)/(N-K) correction and t on G - 1 degrees of freedom.
@@ -215,5 +223,5 @@ def logistic_slope(dose: Values, outcome: Values, group: Groups, *, level: float
     error, found = float(fit.bse[1]), float(fit.params[1])
     if not math.isfinite(error) or abs(found - value) > 1e-5 * max(1.0, abs(value)):
         return bare
-    reach = _t(level, clusters - 1) * error
+    reach = t_quantile(level, clusters - 1) * error
     return Interval(value, value - reach, value + reach, n, missing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ import transformers
 from jaxtyping import Float32, Int64
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heartstrings.engines import fingerprint, torch_generate, torch_pool, torch_read, torch_score
+from heartstrings.algebra import Direction
+from heartstrings.engines import fingerprint, torch_generate, torch_pool, torch_read, torch_score, torch_session
 from heartstrings.engines.architecture import Architecture, take_apart
 from heartstrings.engines.base import Completion, GenerateRequest, PooledBatch, Prompt, Score, ScoreRequest, Trace
 from heartstrings.engines.torch_text import encode_texts
 from heartstrings.errors import HeartstringsError, ModelError
+from heartstrings.steering import Operation, Positions, Steering
 from heartstrings.types import ModelInfo, Pooling, Site
+from heartstrings.vectors import EmotionVectors
 
 
 class TorchEngine:
@@ -151,14 +155,55 @@ class TorchEngine:
         Prompt and continuation are tokenised on their own and joined, so the boundary is where the request
         puts it, even where the tokenizer would have merged across it.
         """
-        _refuse_steering(requests)
-        return torch_score.score(self.parts, self.tokenizer, self.device, requests)
+        with torch_session.inside(self.parts, requests) as own:
+            _refuse_steering(own)
+            return torch_score.score(self.parts, self.tokenizer, self.device, own)
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Sampled continuations. Each request draws from its own generator, so its text for a seed does not
         depend on what else is in the batch (beyond float rounding, which may tip a near tie)."""
-        _refuse_steering(requests)
-        return torch_generate.generate(self.model, self.parts, self.tokenizer, self.device, requests)
+        with torch_session.inside(self.parts, requests) as own:
+            _refuse_steering(own)
+            return torch_generate.generate(self.model, self.parts, self.tokenizer, self.device, own)
+
+    def steered(
+        self,
+        direction: str | Direction | Steering,
+        *,
+        dose: float | int | None = None,
+        layer: int | Sequence[int] | None = None,
+        operation: Operation = "add",
+        positions: Positions = "all",
+        site: Site = "block",
+        vectors: EmotionVectors | None = None,
+    ) -> AbstractContextManager[Steering]:
+        """Steer every forward pass of `model` while the `with` lasts, plain `transformers` calls included:
+
+            with engine.steered(vectors["calm"], dose=0.1, layer=14):
+                pipeline("text-generation", model=engine.model, tokenizer=engine.tokenizer)("Dear Sir,")
+
+        Afterwards, also after an exception, the hooks are gone and the model is bitwise as before. Several `with`
+        add up, the outer first; `score` and `generate` inside add theirs to each request's own; `pool` and
+        `read` are refused there. The prompt is what the first call on a cache carries.
+
+        Args:
+            direction: a direction, a finished `Steering`, or an expression such as `calm - 0.5*sad` of `vectors`.
+            dose: fraction of the mean residual norm; several layers share it, as in `steer`.
+            layer: one or several; may be left out for a direction at one layer.
+            positions: no characters, since outside calls pass no text.
+            site: where a `Direction` belongs; a bundle and a `Steering` know it themselves.
+            vectors: the bundle whose norms are the unit of dose; without it they are measured over the
+                package's calibration texts, once an engine (equal to those of `extract`).
+        Raises:
+            InputError: another model's width, an unknown layer, a direction that is nothing, characters.
+            HeartstringsError: inside, a call that does not tell which of its tokens are meant; at the end, calls
+                of which none had a token to steer.
+        """
+        steering = torch_session.what_to_do(
+            self, self.parts, direction, dose=dose, layer=layer, operation=operation, positions=positions, site=site,
+            vectors=vectors,
+        )  # fmt: skip
+        return torch_session.session(self.model, self.parts, steering)
 
     def unembed(self, states: Float32[np.ndarray, "state width"]) -> Float32[np.ndarray, "state vocab"]:
         """Logits of residual states through the final norm and the unembedding, soft cap included.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -12,11 +13,15 @@ from jaxtyping import Bool, Float, Int32, Int64
 from torch import nn
 
 from heartstrings.engines.architecture import Architecture
-from heartstrings.errors import InputError, ModelError, NumericalError
+from heartstrings.errors import HeartstringsError, InputError, ModelError, NumericalError
 from heartstrings.types import Site
 
 Result = TypeVar("Result")
 OnLayer = Callable[[int, Float[torch.Tensor, "text token width"]], None]
+
+
+STEERED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+"""Models inside a `with engine.steered(...)`: its hooks would steer a verb's forward passes as well."""
 
 
 class _Enough(Exception):
@@ -29,6 +34,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
     Not inference mode: buffers that some rotary embeddings recompute would stay inference tensors for good.
     """
+    if model in STEERED:
+        raise HeartstringsError(
+            "a verb of the engine that takes no steering was called inside `with engine.steered(...)`",
+            "outside calls, `score` and `generate` there, and nothing else",
+            "Call it outside the `with`",
+        )
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False

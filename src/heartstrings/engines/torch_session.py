@@ -352,13 +352,17 @@ class _Session:
                     "calls of the whole model, which tell where each token stands",
                 )
             state = output[0] if isinstance(output, tuple) else output
-            here = self.where.to(state.device).reshape(state.shape[:-1])
+            where = self.where
+            if state.dim() == 3 and state.shape[1] < where.shape[1]:
+                # Gemma 4's last layers, which reuse keys, run only on the tokens whose logits are wanted.
+                where = where[:, -state.shape[1] :]
+            here = where.to(state.device).reshape(state.shape[:-1])
             moved = state.float()
             for one in interventions:
                 moved = _moved(moved, self._unit(one, state.device), one)
             # Tokens that are not meant keep their very bits.
             moved = torch.where(here[..., None], moved.to(state.dtype), state)
-            any_here = self.where.any()
+            any_here = where.any()
             self.touched = any_here if self.touched is None else self.touched | any_here
             return (moved, *output[1:]) if isinstance(output, tuple) else moved
 

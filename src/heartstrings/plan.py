@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from pydantic import Field, field_validator, model_validator
+
+from heartstrings import plan_checks
+from heartstrings.errors import InputError
+from heartstrings.plan_checks import Checked
 from heartstrings.steering import Operation
-from heartstrings.types import Frozen, Site, Variant
+from heartstrings.storage import write_text
+from heartstrings.types import Site, Variant
+from heartstrings.vectors import EmotionVectors
 
 SCHEMA_VERSION = 1
+FILE = "plan.json"
+"""Name of a frozen plan in the folder of its run."""
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # What differs from the fields' defaults below.
+    "full": {},
+    "quick": {
+        "samples": {"select": 8, "effect": 24, "matched": 24, "capability": 40, "harm": 40, "writing": 8},
+        "doses": (-1.0, -0.6, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.6, 1.0),
+    },
+}
+"""Settings by name."""
 
 
-class Controls(Frozen):
+class Controls(Checked):
     """How many control directions of each kind. Every one goes through the same search and the same samples."""
 
     general: int = 40
@@ -22,8 +45,13 @@ class Controls(Frozen):
     """Vectors from the same stories with their emotion labels shuffled (within topics), at their own length
     relative to the tested vector's. Needs the stories' activations."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Controls:
+        plan_checks.least(self, "controls", 0)
+        return self
 
-class Samples(Frozen):
+
+class Samples(Checked):
     """Scenarios a cell. Half of them choose the layer where several are searched; the other half is reported."""
 
     select: int = 16
@@ -36,8 +64,13 @@ class Samples(Frozen):
     repeats: int = 1
     """Completions a scenario, for behaviours that are asked by text."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Samples:
+        plan_checks.least(self, "samples", 2, but={"repeats": 1})
+        return self
 
-class Thresholds(Frozen):
+
+class Thresholds(Checked):
     """What counts as what. Rates are fractions, not percent."""
 
     alpha: float = 0.05
@@ -53,15 +86,24 @@ class Thresholds(Frozen):
     ends_drop: float = 0.25
     """Of texts that end properly."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Thresholds:
+        plan_checks.between(self, "thresholds", 1.0, but={"alpha": 0.5, "log_perplexity_rise": 20.0})
+        return self
 
-class Plan(Frozen):
-    """One experiment on one model."""
+
+class Plan(Checked):
+    """One experiment on one model.
+
+    Raises:
+        InputError: a value that no experiment can be run with, with what was expected and what to do.
+    """
 
     schema_version: int = SCHEMA_VERSION
     model: str
     revision: str | None = None
     dtype: str = "auto"
-    vectors: Path | None = None
+    vectors: Path | None = Field(default=None, strict=False)
     """A bundle or an atlas folder; None: the atlas is made first (`heartstrings run`)."""
     variant: Variant = "denoised"
     suite: str = "organism"
@@ -75,6 +117,7 @@ class Plan(Frozen):
     operation: Operation = "add"
     positions: Literal["all", "prompt", "generated"] = "all"
     doses: tuple[float, ...] = (-1.5, -1.0, -0.6, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.6, 1.0, 1.5)
+    """In rising order, however they were given."""
     slope_within: float = 0.2
     """The slope window: slopes are fitted, and controls run, at doses of at most this size."""
     controls: Controls = Controls()
@@ -83,4 +126,252 @@ class Plan(Frozen):
     prompting: bool = True
     """Also ask with the emotion named in an instruction or a first-person sentence, unsteered: a baseline."""
     early_stopping: bool = False
+    """Stop capability and harm cells once a confidence sequence has settled their gate."""
     seed: int = 0
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _layers(cls, given: object) -> object:
+        return plan_checks.layers(given)
+
+    @field_validator("doses")
+    @classmethod
+    def _doses(cls, given: tuple[float, ...]) -> tuple[float, ...]:
+        return plan_checks.doses(given)
+
+    @field_validator("directions")
+    @classmethod
+    def _directions(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        return plan_checks.directions(given)
+
+    @model_validator(mode="after")
+    def _check(self) -> Plan:
+        if self.schema_version != SCHEMA_VERSION:
+            raise InputError(
+                f"a plan of schema version {self.schema_version}",
+                f"version {SCHEMA_VERSION}",
+                "Update heartstrings" if self.schema_version > SCHEMA_VERSION else "Write the plan anew",
+            )
+        if not self.model.strip():
+            raise InputError("a plan without a model", "a model id, a folder or organism:KIND", "Set model")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed = {self.seed}", "a whole number from 0 to 2^63 - 1", "Change the seed")
+        plan_checks.dtype(self.dtype)
+        plan_checks.operation(self.operation)
+        plan_checks.window(self.doses, self.slope_within)
+        plan_checks.behaviours(self.suite, self.effects)
+        plan_checks.controls(self.controls, self.tests, self.thresholds.alpha)
+        if self.early_stopping:
+            plan_checks.early_stopping(self.samples)
+        return self
+
+    @property
+    def hash(self) -> str:
+        """SHA-256, in hexadecimal, of every field as compact JSON with sorted keys. The package's version, the
+        machine and the time are not in it."""
+        return hashlib.sha256(_canonical(self).encode()).hexdigest()
+
+    @property
+    def window(self) -> tuple[float, ...]:
+        """Doses other than 0 within the slope window, rising."""
+        return tuple(dose for dose in self.doses if dose != 0 and abs(dose) <= self.slope_within)
+
+    @property
+    def tests(self) -> int:
+        """Hypotheses that Holm's correction covers: effect behaviours x directions."""
+        return len(self.effects) * len(self.directions)
+
+    def changed(self, **fields: Any) -> Plan:
+        """The same plan with other values; a mapping for `controls`, `samples` or `thresholds` changes some of it.
+
+        Raises:
+            InputError: an unknown field, or a plan that cannot be run.
+        """
+        return Plan(**_merged(self.model_dump(), fields))
+
+
+def preset(name: str, model: str, **fields: Any) -> Plan:
+    """A plan for one model from the settings of that name (`quick` or `full`), with some fields changed.
+
+    Where `fields` ask for more tests than the usual controls can settle, and do not say how many controls, there are
+    as many as the correction needs.
+
+    Raises:
+        InputError: no such settings, an unknown field, or a plan that cannot be run.
+    """
+    if name not in PRESETS:
+        raise InputError(f"settings {name!r}", " or ".join(sorted(PRESETS)), "Change --settings")
+    values = _merged(_merged({"model": model}, PRESETS[name]), fields)
+    plan_checks.add_controls(values, {field: info.default for field, info in Plan.model_fields.items()})
+    return Plan(**values)
+
+
+def load_plan(path: str | Path) -> Plan:
+    """Read a plan from TOML (flat names, and the tables [controls], [samples], [thresholds]) or a frozen plan.json.
+
+    A relative `vectors` is taken from the file's own folder.
+
+    Raises:
+        InputError: no such file, not TOML, an unknown name, a value that cannot be used, or vectors that lack what
+            the plan asks for. BundleError: damaged vectors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no plan {path}", "a TOML file", "Write one with: heartstrings plan MODEL --out plan.toml")
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (ValueError, OSError) as problem:  # both decoders' errors, and bytes that are not UTF-8
+        kind = "JSON" if path.suffix == ".json" else "TOML"
+        raise InputError(f"{path} is not {kind}: {problem}", 'lines such as model = "organism:steerable"') from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no table", "a plan's fields by name")
+    if isinstance(values.get("vectors"), str) and path.suffix != ".json":
+        values["vectors"] = str(path.parent / values["vectors"])
+    try:
+        plan = Plan(**values)
+        plan_checks.check_files(plan)
+    except InputError as problem:
+        raise InputError(f"{path}: {problem.found}", problem.expected, problem.fix) from None
+    return plan
+
+
+def write_plan(path: str | Path, plan: Plan) -> None:
+    """Write a plan as TOML that `load_plan` reads back to an equal plan, save that it looks for `vectors` from there.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    values = plan.model_dump(mode="json", exclude_none=True)
+    if plan.vectors is not None:
+        values["vectors"] = str(plan.vectors.absolute())
+    tables = [name for name, value in values.items() if isinstance(value, dict)]
+    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if name not in tables]
+    for name in tables:
+        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in values[name].items())]
+    write_text(Path(path), "\n".join(lines) + "\n")
+
+
+def freeze(folder: str | Path, plan: Plan) -> Path:
+    """Write `plan.json` in a run's folder, once; the same plan again changes nothing.
+
+    Raises:
+        InputError: the folder holds another plan (the fields that differ are named), a plan.json that is none, or the
+            plan's vectors lack what it asks for.
+    """
+    path = Path(folder) / FILE
+    plan_checks.check_files(plan)
+    if not path.exists():
+        content = {"hash": plan.hash, "plan": plan.model_dump(mode="json")}
+        write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        return path
+    there = frozen(folder)
+    if there.hash != plan.hash:
+        raise InputError(
+            f"{path} is of another plan: {differences(there, plan)}",
+            "the plan that this folder was begun with",
+            "A changed plan is a new run: choose another --out, or put the fields back",
+        )
+    return path
+
+
+def frozen(folder: str | Path) -> Plan:
+    """The plan that a run's folder was begun with.
+
+    Raises:
+        InputError: no plan.json there, or one that was changed by hand.
+    """
+    path = Path(folder) / FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        plan, wanted = Plan(**content["plan"]), content["hash"]
+    except FileNotFoundError:
+        raise InputError(f"no {FILE} in {folder}", "the folder of a run", "Start one with: heartstrings run") from None
+    except (ValueError, KeyError, TypeError, OSError) as problem:
+        raise InputError(
+            f"{path} is no frozen plan ({problem!r})", "what a run wrote", "Choose another --out"
+        ) from None
+    if plan.hash != wanted:
+        raise InputError(f"{path} was changed after it was frozen", f"hash {wanted}", "Choose another --out")
+    return plan
+
+
+def differences(old: Plan, new: Plan) -> str:
+    """Fields in which two plans differ, as `samples.effect was 40 and is now 24`."""
+    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    return ", ".join(
+        f"{name} was {json.dumps(before[name])} and is now {json.dumps(after[name])}"
+        for name in before
+        if before[name] != after[name]
+    )
+
+
+def searched_layers(plan: Plan, n_layers: int, known: Sequence[int] | None = None) -> tuple[int, ...]:
+    """The layers that a plan searches in a model of so many blocks, rising.
+
+    `middle`: blocks whose end lies between a third and five sixths of the depth; the one in the middle if none does.
+
+    Args:
+        known: layers that the vectors have; `middle` takes those of them. None: all.
+    Raises:
+        InputError: a layer that the model, or the vectors, do not have.
+    """
+    there = range(n_layers) if known is None else sorted(known)
+    if plan.layers == "middle":
+        middle = tuple(layer for layer in there if 2 * n_layers <= 6 * (layer + 1) <= 5 * n_layers)
+        if not middle and known is not None:
+            raise InputError(
+                f"vectors of layers {', '.join(map(str, there))} and a model of {n_layers} layers",
+                "vectors between a third and five sixths of the depth",
+                "Name the layers in the plan",
+            )
+        return middle or (n_layers // 2,)
+    for layer in plan.layers:
+        if layer >= n_layers or layer not in there:
+            whose = f"the model has {n_layers} layers" if layer >= n_layers else "the vectors lack it"
+            raise InputError(
+                f"layer {layer} is in the plan, but {whose}",
+                f"some of {', '.join(map(str, there))}",
+                "Change layers",
+            )
+    return plan.layers
+
+
+def check_against_vectors(plan: Plan, vectors: EmotionVectors) -> None:
+    """What only the vectors can tell: emotions, layers, variant, norms, site, and directions that are the same.
+
+    Raises:
+        InputError: the plan asks for something that they do not have.
+    """
+    plan_checks.check_vectors(plan, vectors)
+
+
+def _canonical(plan: Plan) -> str:
+    return json.dumps(plan.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for name, value in changes.items():
+        old = merged.get(name)
+        if isinstance(value, Checked):
+            value = value.model_dump()
+        merged[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    # A JSON string is a TOML basic string, save that JSON leaves DEL as it is.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

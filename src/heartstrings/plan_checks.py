@@ -1,0 +1,339 @@
+"""What a plan is refused for, before any model is loaded: each check raises one error that says what to do."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ConfigDict, ValidationError, model_validator
+
+from heartstrings.algebra import Direction, parse
+from heartstrings.errors import InputError
+from heartstrings.types import Frozen
+
+if TYPE_CHECKING:
+    from heartstrings.plan import Controls, Plan, Samples
+    from heartstrings.vectors import EmotionVectors
+
+LARGEST_DOSE = 10.0
+"""In mean residual norms: past it, nothing of the text is left in the residual stream."""
+ROUND = 20
+"""Scenarios between two looks at a cell, with early stopping."""
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+SAME = 1 - 1e-6
+"""Two directions with a cosine over this, at every layer, are one: a dose counts the unit vector only."""
+
+
+class Checked(Frozen):
+    """A value whose constructor raises InputError, and takes text for no number and a number for no truth value."""
+
+    model_config = ConfigDict(strict=True)
+
+    if not TYPE_CHECKING:  # a plain signature would hide the fields from type checkers
+
+        def __init__(self, **values):
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise _refused(type(self), error) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _refused(model: type[Frozen], error: ValidationError) -> InputError:
+    """The first problem that pydantic found, as an error of ours."""
+    problem = error.errors()[0]
+    where = "" if model.__name__ == "Plan" else f"{model.__name__.lower()}."
+    name = where + ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        fields = list(model.model_fields)
+        near = difflib.get_close_matches(str(problem["loc"][-1]), fields, n=1)
+        hint = f"Did you mean {near[0]}?" if near else "Take it out"
+        return InputError(f"there is no field {name!r} in a plan", f"one of {', '.join(fields)}", hint)
+    if problem["type"] == "missing":
+        return InputError(f"the plan lacks {name!r}", "a value for it", f"Set {name}")
+    message = problem["msg"].removeprefix("Input should be ")
+    return InputError(f"{name} = {problem['input']!r}", message[:1].lower() + message[1:], f"Change {name}")
+
+
+def least(values: Frozen, table: str, smallest: int, *, but: Mapping[str, int] = {}) -> None:
+    """Every field is a number of at least so much, some with a limit of their own."""
+    for name, value in values:
+        limit = but.get(name, smallest)
+        if value < limit:
+            raise InputError(f"{table}.{name} = {value}", f"{limit} or more", f"Change {name} under [{table}]")
+
+
+def between(values: Frozen, table: str, largest: float, *, but: Mapping[str, float]) -> None:
+    """Every field is over 0 and at most so much, some with a limit of their own."""
+    for name, value in values:
+        limit = but.get(name, largest)
+        if not 0 < value <= limit:  # NaN is refused too
+            what = f"a number over 0 and at most {limit:g}"
+            what += "" if name == "log_perplexity_rise" else " (a fraction, not percent)"
+            raise InputError(f"{table}.{name} = {value:g}", what, f"Change {name} under [{table}]")
+
+
+def layers(given: object) -> object:
+    """`middle`, or layers in rising order."""
+    if given == "middle":
+        return given
+    wanted = 'block numbers such as [3, 4], or "middle"'
+    if not isinstance(given, list | tuple) or any(type(layer) is not int for layer in given):
+        raise InputError(f"layers = {given!r}", wanted, "Change layers")
+    if not given:
+        raise InputError("layers is empty", wanted, "Name a layer")
+    if min(given) < 0:
+        raise InputError(f"layer {min(given)}", "numbers from 0 on, counted from the input", "Change layers")
+    if len(set(given)) < len(given):
+        raise InputError(f"layers = {list(given)} names one twice", "each once", "Take one of them out")
+    return tuple(sorted(given))
+
+
+def doses(given: tuple[float, ...]) -> tuple[float, ...]:
+    """In rising order, with 0 among them."""
+    if not given:
+        raise InputError("doses is empty", "numbers such as [-0.2, -0.1, 0, 0.1, 0.2]", "Give some doses")
+    for dose in given:
+        if not math.isfinite(dose):
+            raise InputError(f"dose {dose}", "finite numbers", "Take it out of doses")
+        if abs(dose) > LARGEST_DOSE:
+            raise InputError(f"dose {dose:g}", f"at most {LARGEST_DOSE:g} mean residual norms",
+                             "A dose is a fraction of the residual's norm; try 0.1")  # fmt: skip
+    ordered = tuple(sorted(dose + 0.0 for dose in given))  # + 0.0: there is no dose of -0
+    for one, other in zip(ordered, ordered[1:], strict=False):
+        if one == other:
+            raise InputError(f"dose {one:g} is there twice", "each dose once", "Take one of them out")
+    if 0.0 not in ordered:
+        raise InputError("doses without 0", "0 among them, to compare with", "Add 0 to doses")
+    return ordered
+
+
+def window(given: tuple[float, ...], within: float) -> None:
+    """Slopes can be fitted: on each tested side a dose within the window, and two at least."""
+    if not math.isfinite(within) or within <= 0:
+        raise InputError(f"slope_within = {within:g}", "a size of dose over 0", "Change slope_within")
+    inside = [dose for dose in given if dose != 0 and abs(dose) <= within]
+    for side, tested, reached in (
+        ("negative", min(given) < 0, any(dose < 0 for dose in inside)),
+        ("positive", max(given) > 0, any(dose > 0 for dose in inside)),
+    ):
+        if tested and not reached:
+            raise InputError(
+                f"no {side} dose is within the slope window of {within:g}",
+                "one at least on each side that is tested, since slopes are fitted there",
+                f"Add a dose of at most {within:g} in size, or raise slope_within",
+            )
+    if len(inside) < 2:
+        raise InputError(f"{len(inside)} doses besides 0 within the slope window of {within:g}", "two at least",
+                         "Add a dose, or raise slope_within")  # fmt: skip
+
+
+def directions(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Each once, readable, and none that cancels. Which emotions there are is not known yet."""
+    if not given:
+        raise InputError("directions is empty", 'emotions or blends such as ["calm", "0.5*joyful - sad"]', "Name one")
+    tidy = tuple(" ".join(text.split()) for text in given)
+    seen: set[str] = set()
+    for text in tidy:
+        short = text.replace(" ", "")
+        if short in seen:
+            raise InputError(f"the direction {text!r} is there twice", "each once", "Take one of them out")
+        seen.add(short)
+        _evaluate(text, _names_in(text))
+    return tidy
+
+
+_NOT_A_NAME = re.compile(r"[^\w'’ -]")
+
+
+def _names_in(text: str) -> list[str]:
+    """What stands between the operators of a blend, where the names are not known."""
+    names = re.findall(r"'([^']*)'|\"([^\"]*)\"", text)
+    rest = re.sub(r"'[^']*'|\"[^\"]*\"", " ", text) if names else text
+    found = [single or double for single, double in names]
+    for part in re.split(r"[*/+()]|(?<!\S)-|-(?=\s)", rest):
+        part = part.strip()
+        if not part or re.fullmatch(r"[\d.]+([eE][+-]?\d+)?", part):
+            continue
+        if _NOT_A_NAME.search(part) or not part[0].isalpha():
+            raise InputError(
+                f"cannot read {text!r} at {part!r}", "an emotion or a blend", "Write e.g. 0.5*joyful - sad"
+            )
+        found.append(part)
+    return list(dict.fromkeys(found))
+
+
+def _evaluate(text: str, names: list[str]) -> Direction:
+    """A blend in coordinates of its emotions.
+
+    Raises:
+        InputError: unreadable, a name that is not among these, or a blend that cancels.
+    """
+
+    def axis(name: str) -> Direction:
+        return Direction(name, (0,), np.eye(len(names))[[names.index(name)]])
+
+    found = parse(text, names, axis)
+    if not np.any(np.abs(found.values) > 1e-9):
+        raise InputError(f"the direction {text!r} cancels", "a blend that leaves a direction", "Change the factors")
+    return found
+
+
+def emotion(text: str) -> str | None:
+    """The emotion that an expression consists of alone, for asking by name; None for a blend."""
+    bare = text.strip("'\"") if text[:1] == text[-1:] else text
+    names = _names_in(text)
+    return bare if names == [bare] else None
+
+
+def dtype(name: str) -> None:
+    """A precision that weights can be loaded in."""
+    if name not in DTYPES:
+        raise InputError(f"dtype = {name!r}", f"one of {', '.join(DTYPES)}", "Change dtype")
+
+
+def operation(name: str) -> None:
+    """A dose-response needs a dose."""
+    if name == "ablate":
+        raise InputError('operation = "ablate", which has no dose', "add or clamp",
+                         "Clamp at dose 0 does the same as ablate")  # fmt: skip
+
+
+def behaviours(suite_name: str, effects: tuple[str, ...]) -> None:
+    """The suite is there, and has the effect behaviours that are named."""
+    try:
+        from heartstrings.behaviours.suites import suite
+    except ModuleNotFoundError:  # until it lands
+        return
+
+    known = [behaviour.name for behaviour in suite(suite_name).effects]
+    if not effects:
+        raise InputError("effects is empty", f"some of {', '.join(known)}", "Name one")
+    if len(set(effects)) < len(effects):
+        raise InputError(f"effects = {list(effects)} names one twice", "each once", "Take one of them out")
+    for name in effects:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else "Change effects"
+            raise InputError(
+                f"suite {suite_name!r} has no effect behaviour {name!r}", f"some of {', '.join(known)}", hint
+            )
+
+
+def least_of_a_kind(tests: int, alpha: float) -> int:
+    """Fewest controls of one kind for a corrected p under alpha: the smallest n with tests / (n + 1) < alpha."""
+    return math.floor(tests / alpha + 1e-9)
+
+
+def controls(given: Controls, tests: int, alpha: float) -> None:
+    """Enough of them for a direction that beats every one to pass the correction, and 32 in all."""
+    from heartstrings.stats.nulls import LEAST_CONTROLS
+
+    total = sum(number for _, number in given)
+    if total < LEAST_CONTROLS:
+        raise InputError(f"{total} controls in all", f"{LEAST_CONTROLS} at least", "Raise the numbers under [controls]")
+    needed = least_of_a_kind(tests, alpha)
+    for kind, number in given:
+        if 0 < number < needed:
+            best = tests / (number + 1)
+            raise InputError(
+                f"controls.{kind} = {number}: a direction that beats them all has p = 1/({number} + 1), and times "
+                f"{tests} tests (effects x directions) that is {best:.3g}, not under alpha = {alpha:g}",
+                f"{needed} or more (or 0 for none of that kind)",
+                f"Set {kind} = {needed} under [controls], or test fewer directions",
+            )
+
+
+def add_controls(values: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """As many controls as the tests need, where `values` do not say how many."""
+    effects, named = (values.get(name, defaults[name]) for name in ("effects", "directions"))
+    alpha = dict(values.get("thresholds") or {}).get("alpha", defaults["thresholds"].alpha)
+    given = values.get("controls", {})
+    if not isinstance(given, Mapping) or not isinstance(alpha, float) or not 0 < alpha < 1:
+        return  # refused when the plan is made
+    if not isinstance(effects, list | tuple) or not isinstance(named, list | tuple):
+        return
+    needed = least_of_a_kind(len(effects) * len(named), alpha)
+    values["controls"] = {kind: max(number, needed) for kind, number in defaults["controls"]} | dict(given)
+
+
+def early_stopping(samples: Samples) -> None:
+    """There is a second round to save."""
+    if max(samples.capability, samples.harm) <= ROUND:
+        raise InputError(
+            f"early_stopping with {samples.capability} capability and {samples.harm} harm scenarios",
+            f"over {ROUND} of one, since cells are looked at every {ROUND} scenarios",
+            "Ask more scenarios, or leave early_stopping out",
+        )
+
+
+def check_files(plan: Plan) -> None:
+    """What the vectors' own files tell, without their numbers.
+
+    Raises:
+        InputError: no vectors there, or without what the plan asks for. BundleError: damaged ones.
+    """
+    if plan.vectors is None:
+        return
+    from heartstrings.atlas import main_bundle
+    from heartstrings.bundle import read_header
+
+    where = Path(plan.vectors)
+    if not where.exists():
+        raise InputError(
+            f"no vectors at {where}", "a bundle or an atlas", "Change vectors, or leave it out to make them"
+        )
+    header = read_header(main_bundle(where))
+    _check_facts(
+        plan, str(where), header.emotions, header.layers, header.variants, "norms" in header.tensors,
+        header.provenance.site,
+    )  # fmt: skip
+
+
+def check_vectors(plan: Plan, vectors: EmotionVectors) -> None:
+    """The same of loaded vectors, and that no two directions are one."""
+    _check_facts(
+        plan, "the bundle", vectors.emotions, vectors.layers, vectors.variants, vectors.norms is not None,
+        vectors.provenance.site,
+    )  # fmt: skip
+    made = [vectors.direction(text, variant=plan.variant) for text in plan.directions]
+    for i, one in enumerate(made):
+        for j, other in enumerate(made[:i]):
+            if (one.cosine(other) > SAME).all():
+                raise InputError(
+                    f"the directions {plan.directions[j]!r} and {plan.directions[i]!r} are the same",
+                    "different ones: only a vector's direction counts, its length is the dose",
+                    "Take one of them out",
+                )
+
+
+def _check_facts(
+    plan: Plan, where: str, emotions: tuple[str, ...], known: tuple[int, ...], variants: tuple[str, ...],
+    norms: bool, site: str,
+) -> None:  # fmt: skip
+    if not norms:
+        raise InputError(
+            f"{where} has no norms, the unit of dose", "a bundle extracted here", "Extract the vectors from the model"
+        )
+    if plan.variant not in variants:
+        raise InputError(
+            f"{where} has no {plan.variant} vectors", f"variant = {' or '.join(variants)}", "Change variant"
+        )
+    if site != plan.site:
+        raise InputError(f"{where} is of site {site}, the plan of site {plan.site}", "the same", "Change site")
+    for text in plan.directions:
+        _evaluate(text, list(emotions))
+    for layer in () if plan.layers == "middle" else plan.layers:
+        if layer not in known:
+            raise InputError(f"{where} has no layer {layer}", f"some of {', '.join(map(str, known))}", "Change layers")

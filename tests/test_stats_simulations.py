@@ -43,10 +43,20 @@ def test_null_p_values_are_uniform(binary: bool) -> None:
 def test_slope_intervals_cover(binary: bool, scenarios: int) -> None:
     runs = 300
     error = math.sqrt(0.05 * 0.95 / runs)
-    effect, logistic = bench.coverage(bench.World(binary, slope=1.2), scenarios=scenarios, runs=runs, seed=2)
+    effect, logistic, none = bench.coverage(bench.World(binary, slope=1.2), scenarios=scenarios, runs=runs, seed=2)
     assert effect > 0.95 - 4 * error
+    assert none < (0.3 if scenarios == 8 else 0.02)
     # the cluster-robust error of a GLM is a little small where clusters are few; the docs say by how much
     assert logistic > (0.92 if scenarios == 8 else 0.94) - 4 * error
+
+
+@pytest.mark.parametrize("n", [8, 24])
+def test_rare_answers(n: int) -> None:
+    """A rate of 5%: the effect keeps its word, the logistic slope keeps silent where it could not."""
+    world = bench.World(True, intercept=-3.4, slope=1.2)
+    effect, logistic, none = bench.coverage(world, scenarios=n, runs=300, seed=8)
+    assert effect > 0.92
+    assert none > 0.9 if n == 8 else logistic > 0.88
 
 
 @pytest.mark.parametrize("n", [8, 24])

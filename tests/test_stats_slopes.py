@@ -130,6 +130,16 @@ def test_where_no_fit_is_finite_the_answer_is_defined_and_silent() -> None:
             assert math.isfinite(value)
 
 
+def test_few_events_have_no_interval() -> None:
+    dose, _, group = samples(0)
+    for events, has in ((9, False), (10, True)):
+        y = np.zeros(100)
+        y[np.random.default_rng(0).permutation(100)[:events]] = 1.0
+        assert (stats.logistic_slope(dose, y, group).low is not None) is has
+        assert (stats.logistic_slope(dose, 1 - y, group).low is not None) is has
+        assert stats.logistic_slope(dose, 0.01 + 0.5 * y, group).low is not None, "a graded answer has no events"
+
+
 def test_a_larger_step_has_a_larger_slope() -> None:
     """Where the fits are infinite, the order that the comparison with controls needs stays."""
     dose, _, group = samples(0)

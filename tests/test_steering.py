@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import pickle
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -275,3 +277,10 @@ def test_no_torch_is_needed() -> None:
     code = "import sys, heartstrings; heartstrings.steer; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_document_s_examples() -> None:
+    document = Path(__file__).resolve().parents[1] / "docs" / "steering.md"
+    found = doctest.testfile(str(document), module_relative=False)
+    assert found.failed == 0
+    assert found.attempted == 9

@@ -214,7 +214,7 @@ class SampleLedger:
                 self._db.execute("INSERT INTO meta VALUES (?, ?)", (name, value))
         elif there != value:
             raise InputError(
-                f"{self.path} was begun with {what} of which the fingerprint is {there[:20]}, and now it is {value[:20]}",
+                f"{self.path} was begun with {what} of fingerprint {there[:16]}, and now it is {value[:16]}",
                 f"the same {what}",
                 "Changed ones are a new run: choose another --out",
             )

@@ -351,7 +351,7 @@ def _canonical(plan: Plan) -> str:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
             flat |= {f"{name}.{key}": inner for key, inner in value.items()}

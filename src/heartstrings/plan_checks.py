@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -111,7 +112,7 @@ def doses(given: tuple[float, ...]) -> tuple[float, ...]:
             raise InputError(f"dose {dose:g}", f"at most {LARGEST_DOSE:g} mean residual norms",
                              "A dose is a fraction of the residual's norm; try 0.1")  # fmt: skip
     ordered = tuple(sorted(dose + 0.0 for dose in given))  # + 0.0: there is no dose of -0
-    for one, other in zip(ordered, ordered[1:], strict=False):
+    for one, other in itertools.pairwise(ordered):
         if one == other:
             raise InputError(f"dose {one:g} is there twice", "each dose once", "Take one of them out")
     if 0.0 not in ordered:

@@ -1,0 +1,209 @@
+"""Which cells an experiment has: the conditions that each behaviour is asked under, and the scenarios it is asked of.
+
+Everything here is a function of the plan and of the layers that were chosen; the order is part of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any, Protocol, get_args
+
+from heartstrings.errors import InputError
+from heartstrings.ledger import Cell, Key, Kind, Phase
+from heartstrings.plan import Plan
+from heartstrings.plan_checks import emotion
+
+if TYPE_CHECKING:
+    from heartstrings.behaviours.base import Behaviour, Scenario
+
+FORMS = ("instruct", "first-person")
+"""How an emotion is asked for in words."""
+CONTROL_KINDS: tuple[Kind, ...] = ("general", "span", "shuffled")
+_ORDER = {kind: number for number, kind in enumerate(get_args(Kind))}
+
+
+class Named(Protocol):
+    """As much of a direction set as counting cells needs."""
+
+    @property
+    def kinds(self) -> Any: ...
+
+    def controls(self, kind: Any, direction: Any) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The controls that a plan asks for, before there are any vectors."""
+
+    plan: Plan
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return tuple(kind for kind in CONTROL_KINDS if getattr(self.plan.controls, kind))
+
+    def controls(self, kind: Any, direction: Any) -> tuple[str, ...]:
+        suffix = f":{direction}" if kind == "shuffled" else ""
+        return tuple(f"{kind}/{number}{suffix}" for number in range(getattr(self.plan.controls, kind)))
+
+
+@dataclass(frozen=True)
+class Steered:
+    """One direction or control, as the search for its layer knows it."""
+
+    kind: Kind
+    direction: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample to take."""
+
+    cell: Cell
+    scenario: Scenario
+    repeat: int
+
+    @property
+    def key(self) -> Key:
+        return (self.cell, self.scenario.id, self.repeat)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One behaviour in one phase: every scenario under every cell."""
+
+    behaviour: Behaviour
+    scenarios: tuple[Scenario, ...]
+    cells: tuple[Cell, ...]
+    """Those of one layer sit together: the engine shares the blocks below it."""
+    repeats: int
+
+    def __len__(self) -> int:
+        return len(self.scenarios) * len(self.cells) * self.repeats
+
+    def items(self) -> Iterator[Item]:
+        """In order of scenario, so that rows of one prompt sit together, then of cell."""
+        for scenario, cell, repeat in product(self.scenarios, self.cells, range(self.repeats)):
+            yield Item(cell, scenario, repeat)
+
+    def of(self, scenarios: Sequence[Scenario], cells: Sequence[Cell]) -> Job:
+        """A part of it."""
+        return replace(self, scenarios=tuple(scenarios), cells=tuple(cells))
+
+
+Chosen = Mapping[tuple[str, Steered], int]
+"""The layer of each direction and control, by effect behaviour."""
+
+
+def steered(plan: Plan, names: Named) -> tuple[Steered, ...]:
+    """Every direction and control of a plan, each once."""
+    found = [Steered("direction", direction) for direction in plan.directions]
+    for kind in names.kinds:
+        for direction in plan.directions:
+            found += [Steered(kind, name) for name in names.controls(kind, direction)]
+    return tuple(dict.fromkeys(found))
+
+
+def select_jobs(plan: Plan, suite: Any, names: Named, layers: Sequence[int]) -> tuple[Job, ...]:
+    """The search: the two outermost window doses at every layer. None where there is one layer only."""
+    if len(layers) < 2:
+        return ()
+    jobs = []
+    doses = (plan.window[0], plan.window[-1])
+    for behaviour in _effects(plan, suite):
+        cells = [_baseline("select", behaviour.name)]
+        for one, layer, dose in product(steered(plan, names), layers, doses):
+            cells.append(_cell("select", behaviour.name, one, layer, dose))
+        jobs.append(_job(plan, behaviour, _halves(plan, behaviour)[0], cells))
+    return tuple(jobs)
+
+
+def test_jobs(plan: Plan, suite: Any, names: Named, chosen: Chosen) -> tuple[Job, ...]:
+    """Everything that is reported, at the layers that were chosen."""
+    jobs = []
+    for behaviour in _effects(plan, suite):
+        name = behaviour.name
+        cells = [_baseline("test", name)]
+        for one in steered(plan, names):
+            doses = _doses(plan) if one.kind == "direction" else plan.window
+            cells += [_cell("test", name, one, chosen[name, one], dose) for dose in doses]
+        cells += _prompting(plan, name)
+        jobs.append(_job(plan, behaviour, _halves(plan, behaviour)[1], cells))
+    for role in ("matched", "capability", "harm", "writing"):
+        doses = plan.window if role == "matched" else _doses(plan)
+        for behaviour in getattr(suite, role):
+            cells = [_baseline("test", behaviour.name)]
+            for direction in plan.directions:
+                one = Steered("direction", direction)
+                for layer in sorted({chosen[effect, one] for effect in plan.effects}):
+                    cells += [_cell("test", behaviour.name, one, layer, dose) for dose in doses]
+            scenarios = _scenarios(behaviour, getattr(plan.samples, role), plan.seed)
+            jobs.append(_job(plan, behaviour, scenarios, cells))
+    return tuple(jobs)
+
+
+test_jobs.__test__ = False  # type: ignore[attr-defined]  # it is no test, whatever its name tells pytest
+
+
+def cells(plan: Plan, suite: Any, names: Named, *, layers: Sequence[int], chosen: Chosen | None = None) -> list[Cell]:
+    """All cells of an experiment in the order they run; without `chosen`, as if every layer chosen was the first."""
+    if chosen is None:
+        chosen = anywhere(plan, names, layers[0])
+    jobs = (*select_jobs(plan, suite, names, layers), *test_jobs(plan, suite, names, chosen))
+    return [cell for job in jobs for cell in job.cells]
+
+
+def anywhere(plan: Plan, names: Named, layer: int) -> Chosen:
+    """One layer for all, where there is no search or it has not been made."""
+    return {(effect, one): layer for effect in plan.effects for one in steered(plan, names)}
+
+
+def _effects(plan: Plan, suite: Any) -> list[Behaviour]:
+    return [suite.behaviour(name) for name in plan.effects]
+
+
+def _doses(plan: Plan) -> tuple[float, ...]:
+    """Adding nothing is the baseline, which is asked once; setting a component to 0 is not."""
+    return plan.doses if plan.operation == "clamp" else tuple(dose for dose in plan.doses if dose != 0)
+
+
+def _halves(plan: Plan, behaviour: Behaviour) -> tuple[tuple[Scenario, ...], tuple[Scenario, ...]]:
+    select = plan.samples.select
+    scenarios = _scenarios(behaviour, select + plan.samples.effect, plan.seed)
+    return scenarios[:select], scenarios[select:]
+
+
+def _scenarios(behaviour: Behaviour, n: int, seed: int) -> tuple[Scenario, ...]:
+    scenarios = behaviour.scenarios(n=n, seed=seed)
+    different = len({scenario.id for scenario in scenarios})
+    if len(scenarios) != n or different != n:
+        raise InputError(
+            f"behaviour {behaviour.name!r} gave {different} different scenarios of {n}",
+            "as many as the plan asks for",
+            "Ask for fewer under [samples]",
+        )
+    return scenarios
+
+
+def _prompting(plan: Plan, behaviour: str) -> list[Cell]:
+    """Only an emotion by itself can be asked for in words; a blend has none."""
+    emotions = [name for text in plan.directions if (name := emotion(text)) is not None] if plan.prompting else []
+    return [
+        Cell(phase="test", behaviour=behaviour, kind="prompting", direction=f"{form}:{name}", layer=-1, dose=0.0)
+        for form, name in product(FORMS, emotions)
+    ]
+
+
+def _baseline(phase: Phase, behaviour: str) -> Cell:
+    return Cell(phase=phase, behaviour=behaviour, kind="baseline", direction="", layer=-1, dose=0.0)
+
+
+def _cell(phase: Phase, behaviour: str, one: Steered, layer: int, dose: float) -> Cell:
+    return Cell(phase=phase, behaviour=behaviour, kind=one.kind, direction=one.direction, layer=layer, dose=dose)
+
+
+def _job(plan: Plan, behaviour: Behaviour, scenarios: Sequence[Scenario], cells: Sequence[Cell]) -> Job:
+    ordered = sorted(cells, key=lambda cell: (cell.layer, _ORDER[cell.kind]))  # stable: names and doses stay as made
+    repeats = plan.samples.repeats if behaviour.ask == "text" else 1
+    return Job(behaviour, tuple(scenarios), tuple(ordered), repeats)

@@ -1,0 +1,212 @@
+"""From a ledger to the verdict. The same ledger gives the same verdict, in whatever order its rows come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from heartstrings import __version__
+from heartstrings.plan import Plan
+from heartstrings.stats.nulls import holm
+from heartstrings.stats.power import more_scenarios, needed, power_sentence
+from heartstrings.verdict.curves import costs, curve
+from heartstrings.verdict.decision import Evidence, Reason, weigh
+from heartstrings.verdict.effects import reliability
+from heartstrings.verdict.examples import prompting, texts
+from heartstrings.verdict.gates import more_probes, nearest, side
+from heartstrings.verdict.measured import Measured, measure
+from heartstrings.verdict.results import AnswerCard, Encoded, Gate, Verdict
+from heartstrings.verdict.sentence import Story, sentence
+from heartstrings.verdict.tables import Rows, Suite, Table, change, estimate
+
+StoryCoherence = Callable[[str, int], float | None]
+
+
+def decide(
+    plan: Plan,
+    ledger: Rows,
+    suite: Suite,
+    *,
+    model: str,
+    encoded: Encoded,
+    encoded_p: float | None = None,
+    story_coherence: StoryCoherence | None = None,
+    organism: str | None = None,
+) -> Verdict:
+    """The answer for every effect behaviour and direction of a plan.
+
+    Args:
+        ledger: finished or not; what is not there is listed in `missing` and leaves open what rests on it.
+        encoded: what the atlas found; `not examined` where there is none.
+        encoded_p: the p that rests on, for the sentence.
+        story_coherence: of a direction at a layer, see `Reliability`.
+        organism: the kind an organism's own card states. It is passed on, and never looked at.
+    """
+    table = Table(ledger.samples())
+    found = [
+        measure(plan, table, suite, behaviour, direction) for behaviour in plan.effects for direction in plan.directions
+    ]
+    corrected = holm([one.p for one in found])
+    cards = tuple(
+        _card(plan, table, one, p, model, encoded, encoded_p, story_coherence)
+        for one, p in zip(found, corrected, strict=True)
+    )
+    return Verdict(
+        package_version=__version__,
+        plan_hash=plan.hash,
+        seed=plan.seed,
+        thresholds=plan.thresholds,
+        organism=organism,
+        power=_power(plan, found),
+        answers=cards,
+    )
+
+
+def _card(
+    plan: Plan,
+    table: Table,
+    one: Measured,
+    p: float | None,
+    model: str,
+    encoded: Encoded,
+    encoded_p: float | None,
+    coherence: StoryCoherence | None,
+) -> AnswerCard:
+    sides = side(plan, one.gates, -1), side(plan, one.gates, 1)
+    ends = (nearest(plan, -1), nearest(plan, 1))
+    first = tuple(gate for gate in one.gates if gate.dose in ends)
+    evidence = Evidence(
+        encoded=encoded,
+        effect=one.fit.effect,
+        p=p,
+        gap=one.gap,
+        exceeds_matched=one.exceeds,
+        matched_asked=bool(one.matched_by),
+        control_bounds=tuple(
+            float(np.quantile(np.abs(group.effects), 0.95)) for group in one.controls.values() if len(group.effects)
+        ),
+        collapsed=bool(one.collapsed & set(plan.window)),
+        negative_side=sides[0],
+        positive_side=sides[1],
+        first=first,
+        unfinished={gap.part for gap in one.gaps if gap.part},
+    )
+    answer, reason = weigh(evidence, plan.thresholds)
+    layer = -1 if one.layer is None else one.layer
+    name = one.behaviour.name
+    baseline = table.baseline(name)
+    doses = table.doses(name, "direction", one.direction, layer)
+    written = [
+        text for text in (one.behaviour, *one.others) if text.ask == "text" and text.role in ("effect", "writing")
+    ]
+    card = AnswerCard(
+        model=model,
+        behaviour=name,
+        direction=one.direction,
+        site=plan.site,
+        layer=layer,
+        answer=answer,
+        range=(sides[0] or 0.0, sides[1] or 0.0) if answer == "controls" else None,
+        slope=estimate(one.fit.slope),
+        p=p,
+        samples=_samples(table, one),
+        sentence="",
+        encoded=encoded,
+        p_uncorrected=one.p,
+        effect=estimate(one.fit.effect),
+        matched=estimate(one.matched),
+        exceeds_matched=one.exceeds,
+        controls=tuple(group.group for group in one.controls.values()),
+        curve=curve(baseline, doses, one.behaviour),
+        costs=costs(table, one.behaviour, one.others, one.direction, layer),
+        gates=one.gates,
+        positive_side=sides[1],
+        negative_side=sides[0],
+        reliability=reliability(one.fit, coherence, one.direction, layer) if len(one.fit.per_dose) else None,
+        layers=one.search,
+        prompting=prompting(table, name, one.direction),
+        preferences=(),
+        texts=texts(plan, table, written, one.direction, layer),
+        missing=tuple(dict.fromkeys(gap.words for gap in one.gaps)),
+        more=_more(plan, table, one, reason, first),
+    )
+    story = Story(plan, reason, one.fit.doses or (0.0,), one.gap, encoded_p, _held_up(one))
+    return card.model_copy(update={"sentence": sentence(card, story)})
+
+
+def _held_up(one: Measured) -> tuple[str, ...]:
+    """What holds the answer up, the first thing first."""
+    return tuple(dict.fromkeys(gap.words for gap in one.gaps if gap.part))[:3]
+
+
+def _samples(table: Table, one: Measured) -> int:
+    """Rows that the answer rests on: every cell of the direction at its layer, the controls', the baselines, and the
+    layer searches."""
+    layer = -1 if one.layer is None else one.layer
+    name = one.behaviour.name
+    total = len(table.select(name, "direction", one.direction))
+    for behaviour in (one.behaviour, *one.matched_by, *one.others):
+        total += len(table.baseline(behaviour.name))
+        total += sum(len(cell) for cell in table.doses(behaviour.name, "direction", one.direction, layer).values())
+    return total + sum(group.samples for group in one.controls.values())
+
+
+def _more(plan: Plan, table: Table, one: Measured, reason: Reason, first: Sequence[Gate]) -> int | None:
+    """About how many more scenarios (or probes, or samples) a cell would settle an inconclusive answer."""
+    if reason == "samples missing":
+        return max((gap.short for gap in one.gaps if gap.part), default=0) or None
+    if reason == "gates unclear":
+        unclear = [gate for gate in first if gate.state == "unclear"]
+        return more_probes(unclear, [_pairs(table, one, gate) for gate in unclear]) if unclear else None
+    n, limits = len(one.fit.changes), plan.thresholds
+    if reason == "matched unclear" and one.gap.value and one.gap.low is not None:
+        # The interval of the difference shrinks with the root of n, and must shrink to its value.
+        return max(1, math.ceil(n * (((one.gap.value - one.gap.low) / one.gap.value) ** 2 - 1)))
+    if reason not in ("noise", "controls as large") or one.spread <= 0 or one.fit.effect.value is None:
+        return None
+    kinds = [group.planned for group in one.controls.values()] or [1]
+    effect, half = one.fit.effect.value, one.fit.effect.half_width
+    if half is not None and half <= limits.smallest_effect:
+        # Precise enough already: only an effect that stands out from its controls is left to be found.
+        enough = needed(
+            abs(effect), spread=one.spread, controls=kinds, tests=plan.tests, alpha=limits.alpha,
+            control_sd=one.control_sd,
+        )  # fmt: skip
+        return None if enough is None or enough <= n else enough - n
+    return more_scenarios(
+        n, effect, spread=one.spread, smallest_effect=limits.smallest_effect, controls=kinds, tests=plan.tests,
+        alpha=limits.alpha, control_sd=one.control_sd,
+    )  # fmt: skip
+
+
+def _pairs(table: Table, one: Measured, gate: Gate) -> int:
+    """Pairs behind a gate."""
+    name = gate.name.partition(": ")[2]
+    behaviour = next((other.name for other in (one.behaviour, *one.others) if other.name == name), None)
+    if behaviour is None:  # perplexity, repetition, endings of the one writing behaviour
+        behaviour = next((other.name for other in (*one.others, one.behaviour) if other.ask == "text"), "")
+    layer = -1 if one.layer is None else one.layer
+    cell = table.doses(behaviour, "direction", one.direction, layer).get(gate.dose)
+    return 0 if cell is None else change(table.baseline(behaviour), cell, "outcome")[1]
+
+
+def _power(plan: Plan, found: Sequence[Measured]) -> str:
+    """What these samples can detect, for the direction whose scenarios differ most."""
+    widest = max(found, key=lambda one: one.spread, default=None)
+    if widest is None or widest.spread <= 0:
+        return "What these samples can detect is not known: no two scenarios have different effects yet."
+    kinds = [group.planned for group in widest.controls.values()]
+    if not kinds:
+        return "What these samples can detect is not known: no control was sampled."
+    window = plan.window
+    return power_sentence(
+        len(widest.fit.changes),
+        spread=widest.spread,
+        doses=(min((0.0, *window)), max((0.0, *window))),
+        controls=kinds,
+        tests=plan.tests,
+        alpha=plan.thresholds.alpha,
+        control_sd=widest.control_sd,
+    )

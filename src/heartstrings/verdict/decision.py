@@ -1,0 +1,93 @@
+"""The five answers: which one, and why, from numbers alone. The order of the steps is that of docs/verdict.md."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from heartstrings.plan import Thresholds
+from heartstrings.stats.intervals import Interval
+from heartstrings.verdict.results import Answer, Encoded, Gate
+
+Reason = Literal[
+    "not encoded",
+    "encoding unclear",
+    "samples missing",
+    "collapsed",
+    "small",
+    "as controls",
+    "controls",
+    "gate fails",
+    "gates unclear",
+    "as matched",
+    "matched unclear",
+    "controls as large",
+    "noise",
+]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the answer rests on."""
+
+    encoded: Encoded
+    effect: Interval
+    p: float | None
+    """Corrected."""
+    gap: Interval
+    """|effect| minus |matched effect|."""
+    exceeds_matched: bool | None
+    matched_asked: bool
+    control_bounds: tuple[float, ...]
+    """95th percentile of the controls' |effect|, one a kind."""
+    collapsed: bool
+    """Coherence fails at a dose of the slope window."""
+    positive_side: float | None
+    negative_side: float | None
+    first: tuple[Gate, ...]
+    """Gates at the dose nearest to 0, of each tested side."""
+    unfinished: Collection[str]
+    """Parts of the plan that lack samples (`heartstrings.verdict.missing.Part`)."""
+
+
+def weigh(found: Evidence, limits: Thresholds) -> tuple[Answer, Reason]:
+    """One of the five answers."""
+    if found.encoded == "not encoded":
+        return "not encoded", "not encoded"
+    if found.encoded == "inconclusive":
+        return "inconclusive", "encoding unclear"
+    if "effect" in found.unfinished:
+        return "inconclusive", "samples missing"
+    if found.effect.low is None or found.effect.high is None:
+        return "inconclusive", "collapsed" if found.collapsed else "noise"
+    if found.effect.within(limits.smallest_effect):
+        return "encoded, does not control", "small"
+    if found.p is not None and found.p < limits.alpha and found.effect.excludes_zero:
+        return _beyond_controls(found)
+    if {"kind", "controls"} & set(found.unfinished):
+        return "inconclusive", "samples missing"
+    half = (found.effect.high - found.effect.low) / 2
+    largest = max(abs(found.effect.low), abs(found.effect.high))
+    if found.control_bounds and half <= limits.smallest_effect and largest < min(found.control_bounds):
+        return "encoded, does not control", "as controls"
+    return "inconclusive", "controls as large" if found.effect.excludes_zero else "noise"
+
+
+def _beyond_controls(found: Evidence) -> tuple[Answer, Reason]:
+    """The effect is there and larger than the controls'. Controls that lack samples were counted against it; only a
+    kind that was not sampled at all keeps the answer open."""
+    if "kind" in found.unfinished:
+        return "inconclusive", "samples missing"
+    if found.matched_asked:
+        if "matched" in found.unfinished:
+            return "inconclusive", "samples missing"
+        if not found.exceeds_matched:
+            # Not larger at all, or larger by less than the interval can tell.
+            return "inconclusive", "matched unclear" if (found.gap.value or 0) > 0 else "as matched"
+    if found.positive_side is not None and found.negative_side is not None:
+        return "controls", "controls"
+    if any(gate.state == "fails" for gate in found.first):
+        return "controls, no safe range", "gate fails"
+    missing = any(gate.state == "missing" for gate in found.first)
+    return "inconclusive", "samples missing" if missing else "gates unclear"

@@ -1,0 +1,84 @@
+"""What a reader looks at beside the numbers: texts, asking in words, preferences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from heartstrings.behaviours.base import Behaviour, Scenario
+from heartstrings.engines.base import Prompt
+from heartstrings.ledger import Sample
+from heartstrings.plan import Plan
+from heartstrings.stats.intervals import mean_interval
+from heartstrings.verdict.results import PromptBaseline, TextSample
+from heartstrings.verdict.tables import Table, change, estimate
+
+SHOWN = 2
+"""Scenarios shown side by side at every dose; the least coherent text comes on top."""
+
+
+def texts(
+    plan: Plan, table: Table, behaviours: Sequence[Behaviour], direction: str, layer: int
+) -> tuple[TextSample, ...]:
+    """For each dose the same scenarios, and the text with the highest perplexity under the unsteered model."""
+    found = []
+    for one in behaviours:
+        columns = dict(table.doses(one.name, "direction", direction, layer))
+        baseline = table.baseline(one.name)
+        if len(baseline):
+            columns[0.0] = baseline
+        if not any(row.text is not None for column in columns.values() for row in column.rows):
+            continue
+        prompts = {scenario.id: _shown(scenario.prompt) for scenario in _scenarios(plan, one)}
+        names = sorted(
+            {row.scenario for row in baseline.rows} or {r.scenario for c in columns.values() for r in c.rows}
+        )
+        for dose, column in sorted(columns.items()):
+            rows = [row for row in column.rows if row.text is not None]
+            measured = [row for row in rows if "log_perplexity" in row.detail]
+            worst = max(measured, key=lambda row: row.detail["log_perplexity"], default=None)
+            shown = [row for row in rows if row.scenario in names[:SHOWN] and row.repeat == 0]
+            if worst is not None and worst not in shown:
+                shown.append(worst)
+            found += [_text(dose, row, prompts.get(row.scenario, ""), row is worst) for row in shown]
+    return tuple(found)
+
+
+def prompting(table: Table, behaviour: str, direction: str) -> tuple[PromptBaseline, ...]:
+    """The behaviour where an emotion of this direction is asked for in words, against the plain question."""
+    baseline = table.baseline(behaviour)
+    found = []
+    for name in sorted(table.names(behaviour, "prompting")):
+        form, _, emotion = name.partition(":")
+        if not re.search(rf"(?<!\w){re.escape(emotion)}(?!\w)", direction):
+            continue
+        column = table.doses(behaviour, "prompting", name, -1).get(0.0)
+        if column is None:
+            continue
+        moved, _ = change(baseline, column, "outcome")
+        outcome = mean_interval(column.outcome, column.groups)
+        found.append(PromptBaseline(form=form, emotion=emotion, outcome=estimate(outcome), change=estimate(moved)))
+    return tuple(found)
+
+
+def _scenarios(plan: Plan, one: Behaviour) -> tuple[Scenario, ...]:
+    samples = plan.samples
+    n = samples.select + samples.effect if one.role == "effect" else samples.writing
+    return one.scenarios(n=n, seed=plan.seed) if n else ()
+
+
+def _shown(prompt: Prompt) -> str:
+    """A chat as lines of `role: content`."""
+    return prompt if isinstance(prompt, str) else "\n".join(f"{turn.role}: {turn.content}" for turn in prompt)
+
+
+def _text(dose: float, row: Sample, prompt: str, worst: bool) -> TextSample:
+    return TextSample(
+        dose=dose,
+        scenario=row.scenario,
+        prompt=prompt,
+        text=row.text or "",
+        outcome=row.outcome,
+        log_perplexity=row.detail.get("log_perplexity"),
+        worst=worst,
+    )

@@ -1,0 +1,156 @@
+"""The conditions on the operating range, dose by dose, and how far they hold on either side of 0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from heartstrings.behaviours.base import Behaviour
+from heartstrings.plan import Plan
+from heartstrings.stats.intervals import Interval
+from heartstrings.verdict.results import Gate
+from heartstrings.verdict.tables import NOTHING, Column, Table, change, estimate, planned, steered_doses
+
+State = Literal["holds", "fails", "unclear", "missing"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One quantity that must not get worse by more than a limit."""
+
+    name: str
+    behaviour: Behaviour
+    quantity: str
+    worse: Literal[-1, 1]
+    """1: a rise is bad; -1: a drop is."""
+    limit: float
+    coherence: bool
+    """A dose that fails it says nothing of the behaviour: it is left out of the slope."""
+
+
+def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table: Table) -> tuple[Condition, ...]:
+    """Everything that is gated for one effect behaviour."""
+    limits = plan.thresholds
+    found = [
+        Condition(f"accuracy: {one.name}", one, "outcome", -1, limits.accuracy_drop, False)
+        for one in others
+        if one.role == "capability"
+    ]
+    found += [
+        Condition(f"harm: {one.name}", one, "outcome", 1, limits.harm_rise, False)
+        for one in others
+        if one.role == "harm"
+    ]
+    found.append(Condition(f"valid: {effect.name}", effect, "valid", -1, limits.validity_drop, True))
+    writing = [one for one in others if one.role == "writing"]
+    texts = [*writing, *([effect] if effect.ask == "text" else [])]
+    for text in texts:
+        end = "" if len(texts) == 1 else f": {text.name}"
+        # A text of an effect behaviour is gated by what its grader measured; written text by all three.
+        coherence = (
+            Condition("perplexity" + end, text, "log_perplexity", 1, limits.log_perplexity_rise, True),
+            Condition("repetition" + end, text, "distinct_2", -1, limits.distinct_drop, True),
+            Condition("endings" + end, text, "ends", -1, limits.ends_drop, True),
+        )
+        found += [one for one in coherence if text.role == "writing" or table.baseline(text.name).has(one.quantity)]
+    return tuple(found)
+
+
+def gates(
+    plan: Plan, found: Sequence[Condition], table: Table, direction: str, layer: int
+) -> tuple[tuple[Gate, ...], frozenset[float]]:
+    """Every gate at every steered dose, and the doses at which coherence fails."""
+    made, collapsed = [], set()
+    expected = {one.behaviour.name: planned(plan, one.behaviour) for one in found}
+    for dose in steered_doses(plan):
+        for one in found:
+            before = table.baseline(one.behaviour.name)
+            after = table.doses(one.behaviour.name, "direction", direction, layer).get(dose)
+            moved: Interval = NOTHING
+            state: State = "missing"
+            if after is not None and len(before):
+                moved, pairs = change(before, after, one.quantity)
+                state = state_of(moved, one.worse, one.limit)
+                # Early stopping ends the cells of capability and harm once their gate is settled.
+                stopped = plan.early_stopping and one.behaviour.role in ("capability", "harm")
+                if state == "holds" and not stopped and pairs < expected[one.behaviour.name]:
+                    state = "unclear"  # half a cell that looks well is not yet a cell that is
+            made.append(_gate(dose, one, moved, state))
+            if one.coherence and state == "fails":
+                collapsed.add(dose)
+    return tuple(made), frozenset(collapsed)
+
+
+def state_of(moved: Interval, worse: int, limit: float) -> State:
+    """Whether the bad side of the interval is under the limit, or all of it over."""
+    bad = moved.times(worse)
+    if bad.low is None or bad.high is None:
+        return "unclear"
+    return "holds" if bad.high < limit else "fails" if bad.low > limit else "unclear"
+
+
+def collapses(before: Column, after: Column, limit: float) -> bool:
+    """Whether a control's cell fails the validity gate, the one coherence gate that controls are asked."""
+    if not (before.has("valid") and after.has("valid")):
+        return False
+    if np.nanmean(after.values("valid")) >= np.nanmean(before.values("valid")) - limit and len(after) == len(before):
+        return False  # it cannot fail: spares most controls the interval
+    moved, _ = change(before, after, "valid")
+    return state_of(moved, -1, limit) == "fails"
+
+
+def side(plan: Plan, found: Sequence[Gate], sign: Literal[-1, 1]) -> float | None:
+    """The dose farthest from 0 on one side up to which every gate holds.
+
+    None: not even the nearest. 0: no dose was tested on that side."""
+    doses = sorted((dose for dose in steered_doses(plan) if dose * sign > 0), key=abs)
+    if not doses:
+        return 0.0
+    reach = None
+    for dose in doses:
+        here = [gate for gate in found if gate.dose == dose]
+        if not all(gate.state == "holds" for gate in here):
+            break
+        reach = dose
+    return reach
+
+
+def nearest(plan: Plan, sign: Literal[-1, 1]) -> float | None:
+    """The tested dose nearest to 0 on one side."""
+    return min((dose for dose in steered_doses(plan) if dose * sign > 0), key=abs, default=None)
+
+
+def worse_sign(gate: Gate) -> int:
+    """1 where a rise of `gate.change` is bad, -1 where a drop is."""
+    return 1 if gate.name.startswith(("harm", "perplexity")) else -1
+
+
+def more_probes(found: Sequence[Gate], sizes: Sequence[int]) -> int | None:
+    """About how many more pairs would settle the unclear gates: the interval shrinks with the root of its pairs.
+
+    None: one of them sits at its limit, or has no interval to judge by and no pairs at all.
+    """
+    most = 0
+    for gate, n in zip(found, sizes, strict=True):
+        change = gate.change
+        if change.value is None:
+            return None
+        if change.low is None or change.high is None:
+            most = max(most, max(1, 8 - n))
+            continue
+        bad = worse_sign(gate) * change.value
+        reach = (change.high if worse_sign(gate) > 0 else -change.low) - bad
+        if bad > gate.limit:
+            reach = bad - (change.low if worse_sign(gate) > 0 else -change.high)
+        if math.isclose(bad, gate.limit, rel_tol=0.05):
+            return None
+        most = max(most, math.ceil(n * ((reach / (gate.limit - bad)) ** 2 - 1)))
+    return max(1, most)
+
+
+def _gate(dose: float, one: Condition, moved: Interval, state: State) -> Gate:
+    return Gate(dose=dose, name=one.name, change=estimate(moved), limit=one.limit, state=state)

@@ -1,0 +1,93 @@
+"""One behaviour and direction measured: all that the decision and its card are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from heartstrings.behaviours.base import Behaviour
+from heartstrings.plan import Plan
+from heartstrings.stats.intervals import Interval
+from heartstrings.stats.nulls import LEAST_CONTROLS
+from heartstrings.verdict import missing
+from heartstrings.verdict.effects import (
+    KINDS,
+    NO_FIT,
+    ControlKind,
+    Controls,
+    Fit,
+    control_spread,
+    controls,
+    find_layer,
+    fit,
+    layer_choices,
+    matched,
+)
+from heartstrings.verdict.gates import conditions, gates
+from heartstrings.verdict.results import Gate, LayerChoice
+from heartstrings.verdict.tables import Suite, Table
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One behaviour and direction, before the correction over the plan."""
+
+    behaviour: Behaviour
+    others: tuple[Behaviour, ...]
+    """Capability, harm and writing."""
+    matched_by: tuple[Behaviour, ...]
+    direction: str
+    layer: int | None
+    search: tuple[LayerChoice, ...]
+    fit: Fit
+    controls: dict[ControlKind, Controls]
+    matched: Interval
+    exceeds: bool | None
+    gap: Interval
+    gates: tuple[Gate, ...]
+    collapsed: frozenset[float]
+    gaps: tuple[missing.Gap, ...]
+    p: float | None
+    control_sd: float
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over scenarios of the change between the ends of the window."""
+        changes = self.fit.changes
+        return float(np.std(changes, ddof=1)) if len(changes) > 1 else 0.0
+
+
+def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -> Measured:
+    """Everything but the decision."""
+    behaviour = suite.behaviour(name)
+    others = tuple(
+        one
+        for one in (*suite.capability, *suite.harm, *suite.writing)
+        if getattr(plan.samples, one.role) and one.name != name
+    )
+    layer, search = find_layer(plan, table, name, "direction", direction)
+    found, collapsed = gates(
+        plan, conditions(plan, behaviour, others, table), table, direction, -1 if layer is None else layer
+    )
+    own = NO_FIT
+    if layer is not None:
+        doses = table.doses(name, "direction", direction, layer)
+        kept = {dose: doses[dose] for dose in plan.window if dose in doses and dose not in collapsed}
+        own = fit(table.baseline(name), kept)
+    beside = {kind: group for kind in KINDS if (group := controls(plan, table, behaviour, kind, direction, own))}
+    matched_by = tuple(suite.matched) if plan.samples.matched else ()
+    same, exceeds, gap, finished = matched(plan, table, matched_by, direction, -1 if layer is None else layer, own)
+    gaps = missing.effect_gaps(plan, table, behaviour, direction, layer)
+    gaps += missing.matched_gaps(plan, matched_by, finished=finished)
+    gaps += missing.gate_gaps(plan, found, others, behaviour)
+    gaps += missing.control_gaps(plan, behaviour, beside, others=any(gap.part for gap in gaps))
+    p = max((group.group.p for group in beside.values()), default=None)
+    if own.slope.value is None or sum(len(group.group.slopes) for group in beside.values()) < LEAST_CONTROLS:
+        p = None
+        if own.slope.value is not None:
+            gaps.append(missing.Gap("controls", f"{name}: fewer than {LEAST_CONTROLS} controls could be fitted"))
+    return Measured(
+        behaviour, others, matched_by, direction, layer, layer_choices(search), own, beside, same, exceeds, gap, found,
+        collapsed, tuple(gaps), p, control_spread(beside.values(), own),
+    )  # fmt: skip

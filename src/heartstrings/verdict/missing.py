@@ -1,0 +1,102 @@
+"""What of the plan is not in the ledger, in words and by what it holds up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from heartstrings.behaviours.base import Behaviour
+from heartstrings.plan import Plan
+from heartstrings.verdict.effects import KINDS, ControlKind, Controls, searched_whole
+from heartstrings.verdict.results import Gate
+from heartstrings.verdict.tables import EMPTY, Table, planned, steered_doses, whole
+
+Part = Literal["effect", "kind", "controls", "matched", "gates"]
+"""`kind`: a whole kind of controls; `controls`: some of a kind."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """One thing that is missing."""
+
+    part: Part | None
+    """Which step of the decision it holds up; None: it is only told."""
+    words: str
+    short: int = 0
+    """Samples that the emptiest of its cells lacks."""
+
+
+def effect_gaps(plan: Plan, table: Table, behaviour: Behaviour, direction: str, layer: int | None) -> list[Gap]:
+    """Of the direction itself: its layer search, its doses, the baseline."""
+    found = []
+    name = behaviour.name
+    rows = table.select(name, "direction", direction)
+    if layer is None or not searched_whole(plan, table, behaviour, rows):
+        found.append(Gap("effect", f"{name}: the layer search of {direction} is not finished", plan.samples.select))
+    expected = planned(plan, behaviour)
+    cells = {} if layer is None else table.doses(name, "direction", direction, layer)
+    columns = [table.baseline(name), *(cells.get(dose, EMPTY) for dose in plan.window)]
+    short = [expected - len(one) for one in columns if not whole(one, expected)]
+    if short:
+        words = f"{name}: {len(short)} of {len(columns)} cells of the slope window are not finished for {direction}"
+        found.append(Gap("effect", words, max(short)))
+    beyond = [dose for dose in steered_doses(plan) if dose not in plan.window]
+    absent = [dose for dose in beyond if not whole(cells.get(dose, EMPTY), expected)]
+    if absent and not short:
+        listed = ", ".join(f"{dose:g}" for dose in absent)
+        found.append(Gap(None, f"{name}: not finished at doses {listed} of {direction}", expected))
+    ungraded = sum(row.outcome is None for column in columns for row in column.rows)
+    if ungraded:
+        found.append(Gap(None, f"{name}: {ungraded} answers within the slope window have no grade"))
+    return found
+
+
+def control_gaps(plan: Plan, behaviour: Behaviour, found: Mapping[ControlKind, Controls], *, others: bool) -> list[Gap]:
+    """Of the controls. `others`: whether anything else is missing; if so, a kind without samples is not yet done."""
+    gaps = []
+    expected = planned(plan, behaviour)
+    for kind in KINDS:
+        wanted = int(getattr(plan.controls, kind))
+        if not wanted:
+            continue
+        if kind not in found:
+            # Shuffled labels need the stories' activations: where all else is done, there were none.
+            pending = kind != "shuffled" or others or not found
+            words = f"{behaviour.name}: {kind} controls were not sampled"
+            words += " yet" if pending else ": they need the stories' activations"
+            gaps.append(Gap("kind" if pending else None, words, expected))
+        elif found[kind].whole < wanted:
+            lacking = wanted - found[kind].whole
+            words = f"{behaviour.name}: {lacking} of {wanted} {kind} controls are not finished"
+            gaps.append(Gap("controls", words, expected))
+    return gaps
+
+
+def matched_gaps(plan: Plan, behaviours: Sequence[Behaviour], *, finished: bool) -> list[Gap]:
+    """Of the content-matched control questions."""
+    if not behaviours or not plan.samples.matched:
+        return [Gap(None, "content-matched control questions were not asked")]
+    if finished:
+        return []
+    return [Gap("matched", "content-matched control questions are not finished", plan.samples.matched)]
+
+
+def gate_gaps(plan: Plan, gates: Sequence[Gate], others: Sequence[Behaviour], effect: Behaviour) -> list[Gap]:
+    """Of capability, harm and coherence."""
+    found = []
+    planned_for = {one.name: planned(plan, one) for one in others}
+    for gate_name in dict.fromkeys(gate.name for gate in gates):
+        doses = [f"{gate.dose:g}" for gate in gates if gate.name == gate_name and gate.state == "missing"]
+        if doses:
+            short = planned_for.get(gate_name.partition(": ")[2], plan.samples.writing)
+            found.append(Gap("gates", f"{gate_name}: not sampled at doses {', '.join(doses)}", short))
+    roles = {one.role for one in others}
+    for role, words in (
+        ("capability", "task accuracy was not examined"),
+        ("harm", "unrelated harm was not examined"),
+        ("writing", "coherence of free text was not examined"),
+    ):
+        if role not in roles and not (role == "writing" and effect.ask == "text"):
+            found.append(Gap(None, words))
+    return found

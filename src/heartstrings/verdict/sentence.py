@@ -1,0 +1,316 @@
+"""The answer in plain English, with its numbers. It speaks of what the model does, never of what it feels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from heartstrings.plan import Plan
+from heartstrings.stats.intervals import Interval
+from heartstrings.verdict.decision import Reason
+from heartstrings.verdict.gates import nearest, worse_sign
+from heartstrings.verdict.results import AnswerCard, Estimate, Gate
+from heartstrings.verdict.tables import steered_doses
+
+KINDS = {
+    "accuracy": "accuracy",
+    "harm": "unrelated harm",
+    "valid": "validity",
+    "perplexity": "coherence",
+    "repetition": "coherence",
+    "endings": "coherence",
+}
+"""What a gate is about, by the first word of its name."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a sentence needs beside the card."""
+
+    plan: Plan
+    reason: Reason
+    doses: tuple[float, ...]
+    """Of the slope window, as fitted."""
+    gap: Interval
+    encoded_p: float | None
+    gaps: tuple[str, ...]
+    """What holds the answer up, in words."""
+
+
+def sentence(card: AnswerCard, story: Story) -> str:
+    """One to three sentences."""
+    parts = _PARTS[story.reason](card, story)
+    return " ".join(part for part in parts if part)
+
+
+def _not_encoded(card: AnswerCard, story: Story) -> list[str]:
+    p = "" if story.encoded_p is None else f" (p = {_p(story.encoded_p)})"
+    return [
+        f"The atlas finds no emotion encoded in this model{p}, so {card.direction} names no direction to steer along.",
+        f"With what was extracted under that name, {_moved(card)}." if card.effect.value is not None else "",
+    ]
+
+
+def _encoding_unclear(card: AnswerCard, story: Story) -> list[str]:
+    p = "" if story.encoded_p is None else f" (p = {_p(story.encoded_p)})"
+    return [
+        f"Inconclusive: the atlas could not tell whether emotion is encoded in this model{p}, so what steering along "
+        f"{card.direction} does cannot be put down to emotion.",
+        "More stories or more rated emotions would settle it.",
+        f"{_capital(_moved(card))}." if card.effect.value is not None else "",
+    ]
+
+
+def _missing(card: AnswerCard, story: Story) -> list[str]:
+    what = "; ".join(story.gaps) or "samples"
+    return [f"Inconclusive so far for {card.direction}: {what}.", _more(card, "samples a cell")]
+
+
+def _collapsed(card: AnswerCard, story: Story) -> list[str]:
+    return [
+        f"Inconclusive: {_where(card)}, too few doses of the slope window leave the answers coherent to say what "
+        f"{card.direction} does to {card.behaviour}.",
+        "Smaller doses would settle it.",
+    ]
+
+
+def _small(card: AnswerCard, story: Story) -> list[str]:
+    limit = _points(story.plan.thresholds.smallest_effect)
+    return [f"{_subject(card)} does not control {card.behaviour}: {_moved(card)}, less than {limit}.", _encoded(card)]
+
+
+def _as_controls(card: AnswerCard, story: Story) -> list[str]:
+    return [
+        f"{_subject(card)} does not control {card.behaviour}: {_moved(card)}, no more than {_count(card)} do.",
+        _encoded(card),
+    ]
+
+
+def _controls(card: AnswerCard, story: Story) -> list[str]:
+    low, high = card.range or (0.0, 0.0)
+    kept = _listed(dict.fromkeys(KINDS[gate.name.split(":")[0]] for gate in card.gates))
+    span = f"Doses from {low:g} to {high:g} keep {kept} within {'its limit' if ' and ' not in kept else 'their limits'}"
+    outside = _together([(dose, words) for dose in _beyond(card, story) if (words := _worst(card.gates, dose))])
+    return [f"{_headline(card, story)}.", span + "".join(f"; {words}" for words in outside) + "."]
+
+
+def _gate_fails(card: AnswerCard, story: Story) -> list[str]:
+    found = []
+    for sign in (-1, 1):
+        dose = nearest(story.plan, 1 if sign > 0 else -1)
+        if dose is None:
+            continue
+        reach = card.positive_side if sign > 0 else card.negative_side
+        side = "positive" if sign > 0 else "negative"
+        if reach is not None:
+            found.append(f"on the {side} side every limit holds to {reach:g}")
+        elif words := _worst(card.gates, dose):
+            found += _together([(dose, words)])
+    return [f"{_headline(card, story)}, but no range around 0 is safe: {'; '.join(found)}."]
+
+
+def _gates_unclear(card: AnswerCard, story: Story) -> list[str]:
+    found = []
+    for sign, reach in ((-1, card.negative_side), (1, card.positive_side)):
+        dose = nearest(story.plan, 1 if sign > 0 else -1)
+        if dose is not None and reach is None and (words := _worst(card.gates, dose)):
+            found.append((dose, words))
+    return [
+        f"{_headline(card, story).replace(' controls ', ' moves ', 1)}, but whether any range is safe is inconclusive: "
+        f"{'; '.join(_together(found))}.",
+        _more(card, "probes a cell"),
+    ]
+
+
+def _as_matched(card: AnswerCard, story: Story) -> list[str]:
+    return [
+        f"Inconclusive: {_where(card)}, {_moved(card)}, but the same direction moves the content-matched control "
+        f"questions by {_change(card.matched)}: a general lean of the answers explains it as well."
+    ]
+
+
+def _matched_unclear(card: AnswerCard, story: Story) -> list[str]:
+    return [
+        f"Inconclusive: {_where(card)}, {_moved(card)}, more than the content-matched control questions "
+        f"({_change(card.matched)}), but by an amount that these samples cannot tell from none.",
+        _more(card, "scenarios a cell"),
+    ]
+
+
+def _controls_as_large(card: AnswerCard, story: Story) -> list[str]:
+    return [
+        f"Inconclusive: {_where(card)}, {_moved(card)}, but {_count(card)} are not clearly exceeded "
+        f"(p = {_p(card.p)}, {_tests(story.plan)}).",
+        _more(card, "scenarios a cell"),
+    ]
+
+
+def _noise(card: AnswerCard, story: Story) -> list[str]:
+    if card.effect.low is None:
+        return [
+            f"Inconclusive: {_where(card)}, the answers do not carry an interval for the effect of {card.direction}."
+        ]
+    limit = _points(story.plan.thresholds.smallest_effect)
+    return [
+        f"Inconclusive: {_where(card)}, {_moved(card)}, which neither rules out an effect of {limit} nor shows one.",
+        _more(card, "scenarios a cell"),
+    ]
+
+
+_PARTS = {
+    "not encoded": _not_encoded,
+    "encoding unclear": _encoding_unclear,
+    "samples missing": _missing,
+    "collapsed": _collapsed,
+    "small": _small,
+    "as controls": _as_controls,
+    "controls": _controls,
+    "gate fails": _gate_fails,
+    "gates unclear": _gates_unclear,
+    "as matched": _as_matched,
+    "matched unclear": _matched_unclear,
+    "controls as large": _controls_as_large,
+    "noise": _noise,
+}
+
+
+def _subject(card: AnswerCard) -> str:
+    return f"Steering along {card.direction} at layer {card.layer} ({card.site})"
+
+
+def _where(card: AnswerCard) -> str:
+    return f"steering along {card.direction} at layer {card.layer} ({card.site})"
+
+
+def _headline(card: AnswerCard, story: Story) -> str:
+    points = {point.dose: point.estimate.value for point in card.curve.points}
+    low, high = min(story.doses), max(story.doses)
+    start, end = points.get(low), points.get(high)
+    goes = (
+        ""
+        if start is None or end is None
+        else f" goes from {_percent(start)} at dose {low:g} to {_percent(end)} at {high:g}"
+    )
+    return (
+        f"{_subject(card)} controls {card.behaviour}: the {card.curve.outcome_name}{goes} "
+        f"(p = {_p(card.p)} against {_count(card)}, {_tests(story.plan)})"
+    )
+
+
+def _moved(card: AnswerCard) -> str:
+    """`the rate of cheating changes by -0.3 points (95% -1 to 0.4) over the slope window`"""
+    return f"the {card.curve.outcome_name} changes by {_change(card.effect)} over the slope window"
+
+
+def _change(value: Estimate) -> str:
+    if value.value is None:
+        return "an unknown amount"
+    text = _points(value.value)
+    if value.low is None or value.high is None:
+        return text
+    return f"{text} (95% interval {_bare(value.low)} to {_bare(value.high)})"
+
+
+def _encoded(card: AnswerCard) -> str:
+    if card.encoded == "encoded":
+        return "The atlas does find emotion encoded."
+    return "Whether emotion is encoded was not examined."
+
+
+def _beyond(card: AnswerCard, story: Story) -> list[float]:
+    """The first tested dose outside the range, on either side."""
+    doses = steered_doses(story.plan)
+    low, high = card.range or (0.0, 0.0)
+    below, above = [dose for dose in doses if dose < low], [dose for dose in doses if dose > high]
+    return [*below[-1:], *above[:1]]
+
+
+def _worst(gates: Sequence[Gate], dose: float) -> str:
+    """What breaks at a dose: what fails, else what may, else what is missing."""
+    here = [gate for gate in gates if gate.dose == dose and gate.state != "holds"]
+    order = {"fails": 0, "unclear": 1, "missing": 2}
+    here.sort(key=lambda gate: (order.get(gate.state, 3), -_excess(gate)))
+    return _broken(here[0]) if here else ""
+
+
+def _together(found: Sequence[tuple[float, str]]) -> list[str]:
+    """`at -1 and 1 accuracy ...`: what breaks alike at several doses is said once."""
+    doses: dict[str, dict[str, None]] = {}
+    for dose, words in found:
+        doses.setdefault(words, {})[f"{dose:g}"] = None
+    return [f"at {_listed(at)} {words}" for words, at in doses.items()]
+
+
+def _excess(gate: Gate) -> float:
+    """How many times its limit a gate is at, on its bad side."""
+    end = gate.change.high if worse_sign(gate) > 0 else gate.change.low
+    return 0.0 if end is None or not gate.limit else worse_sign(gate) * end / gate.limit
+
+
+def _broken(gate: Gate) -> str:
+    first, _, of = gate.name.partition(": ")
+    name = first if not of or of == first else f"{first} ({of})"
+    if first == "valid":
+        name = "the share of valid answers"
+    if gate.state == "missing":
+        return f"{name} was not measured"
+    rise = worse_sign(gate) > 0
+    near, far = (gate.change.low, gate.change.high) if rise else (gate.change.high, gate.change.low)
+    if near is None or far is None:
+        return f"{name} has too few pairs to judge"
+    size, limit = (near, gate.limit) if gate.state == "fails" else (far, gate.limit)
+    shown = _nats(abs(size)) if first == "perplexity" else _points(abs(size))
+    bound = f"{limit:g}" if first == "perplexity" else _bare(limit)
+    verb = (
+        ("rises" if rise else "falls") + " by at least"
+        if gate.state == "fails"
+        else f"may {'rise' if rise else 'fall'} by"
+    )
+    return f"{name} {verb} {shown} (limit {bound})"
+
+
+def _more(card: AnswerCard, what: str) -> str:
+    return "" if card.more is None else f"About {card.more:,} more {what} would settle it."
+
+
+def _count(card: AnswerCard) -> str:
+    n = sum(len(group.slopes) for group in card.controls)
+    return f"{n} control" + ("" if n == 1 else "s")
+
+
+def _tests(plan: Plan) -> str:
+    return f"Holm over {plan.tests} tests" if plan.tests > 1 else "one test"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "not computed"
+    return "1" if value >= 1 else f"{value:.2g}" if value >= 0.001 else "< 0.001"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f}%" if abs(value) >= 0.0995 or value == 0 else f"{100 * value:.1f}%"
+
+
+def _bare(value: float) -> str:
+    """A fraction in points, without the word."""
+    points = 100 * value
+    shown = f"{points:.0f}" if abs(points) >= 9.95 else f"{points:.1f}".removesuffix(".0")
+    return "0" if shown in ("-0", "-0.0") else shown
+
+
+def _points(value: float) -> str:
+    return f"{_bare(value)} point" + ("" if _bare(value) in ("1", "-1") else "s")
+
+
+def _nats(value: float) -> str:
+    return f"{value:.2g} nats a token"
+
+
+def _listed(words: Sequence[str] | dict[str, None]) -> str:
+    *rest, last = list(words)
+    return f"{', '.join(rest)} and {last}" if rest else last
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,166 @@
+"""From ledger rows to arrays: the samples of one cell, in an order that does not depend on the ledger's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float64
+
+from heartstrings.behaviours.base import Behaviour
+from heartstrings.ledger import Kind, Phase, Sample
+from heartstrings.plan import Plan
+from heartstrings.stats.intervals import Interval, paired_change
+from heartstrings.verdict.results import Estimate
+
+
+class Rows(Protocol):
+    """A ledger, as far as the verdict needs one."""
+
+    def samples(self) -> list[Sample]: ...
+
+
+class Suite(Protocol):
+    """Which behaviours were asked (`heartstrings.behaviours.suites`)."""
+
+    @property
+    def capability(self) -> tuple[Behaviour, ...]: ...
+    @property
+    def harm(self) -> tuple[Behaviour, ...]: ...
+    @property
+    def matched(self) -> tuple[Behaviour, ...]: ...
+    @property
+    def writing(self) -> tuple[Behaviour, ...]: ...
+    def behaviour(self, name: str) -> Behaviour: ...
+
+
+class Column:
+    """The samples of one cell, by scenario and repeat."""
+
+    def __init__(self, rows: Iterable[Sample]) -> None:
+        self.rows = tuple(sorted(rows, key=lambda row: (row.scenario, row.repeat)))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def scenarios(self) -> tuple[str, ...]:
+        """One a sample."""
+        return tuple(row.scenario for row in self.rows)
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """Cluster of each sample."""
+        return tuple(row.group for row in self.rows)
+
+    @cached_property
+    def outcome(self) -> Float64[np.ndarray, "samples"]:
+        return self.values("outcome")
+
+    def values(self, quantity: str) -> Float64[np.ndarray, "samples"]:
+        """`outcome`, `valid`, or a number of the detail by its name; NaN where there is none."""
+        if quantity in ("outcome", "valid"):
+            found = [getattr(row, quantity) for row in self.rows]
+        else:
+            found = [row.detail.get(quantity) for row in self.rows]
+        return np.array([np.nan if value is None else value for value in found], dtype=np.float64)
+
+    def has(self, quantity: str) -> bool:
+        """Whether any sample has this number."""
+        return bool(len(self.rows)) and not bool(np.isnan(self.values(quantity)).all())
+
+
+EMPTY = Column(())
+_Key = tuple[Phase, str, Kind, str, int]
+
+
+class Table:
+    """Every cell of a ledger. A cell that was never sampled reads as an empty column."""
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        rows: dict[_Key, dict[float, list[Sample]]] = {}
+        for sample in samples:
+            cell = sample.cell
+            key = (cell.phase, cell.behaviour, cell.kind, cell.direction, cell.layer)
+            rows.setdefault(key, {}).setdefault(cell.dose, []).append(sample)
+        self._cells: dict[_Key, dict[float, Column]] = {
+            key: {dose: Column(found) for dose, found in sorted(by_dose.items())}
+            for key, by_dose in sorted(rows.items())
+        }
+        self._layers: dict[tuple[Phase, str, Kind, str], list[int]] = {}
+        self._names: dict[tuple[str, Kind], dict[str, None]] = {}
+        for phase, behaviour, kind, direction, layer in self._cells:
+            self._layers.setdefault((phase, behaviour, kind, direction), []).append(layer)
+            self._names.setdefault((behaviour, kind), {})[direction] = None
+
+    def doses(self, behaviour: str, kind: Kind, direction: str, layer: int) -> Mapping[float, Column]:
+        """Cells of the test half by dose, the baseline not among them."""
+        return self._cells.get(("test", behaviour, kind, direction, layer), {})
+
+    def baseline(self, behaviour: str, phase: Phase = "test") -> Column:
+        """Unsteered."""
+        return self._cells.get((phase, behaviour, "baseline", "", -1), {}).get(0.0, EMPTY)
+
+    def select(self, behaviour: str, kind: Kind, direction: str) -> list[Sample]:
+        """Rows of the layer search for one direction or control."""
+        layers = self.layers("select", behaviour, kind, direction)
+        columns = [self._cells["select", behaviour, kind, direction, layer].values() for layer in layers]
+        return [row for by_dose in columns for column in by_dose for row in column.rows]
+
+    def layers(self, phase: Phase, behaviour: str, kind: Kind, direction: str) -> tuple[int, ...]:
+        """Layers at which a direction was sampled."""
+        return tuple(self._layers.get((phase, behaviour, kind, direction), ()))
+
+    def searched(self, behaviour: str) -> tuple[int, ...]:
+        """Layers that any direction or control was searched over."""
+        keys = [key for key in self._cells if key[:2] == ("select", behaviour) and key[2] != "baseline"]
+        return tuple(sorted({key[4] for key in keys}))
+
+    def names(self, behaviour: str, kind: Kind) -> tuple[str, ...]:
+        """Directions of one kind that were sampled at all."""
+        return tuple(self._names.get((behaviour, kind), {}))
+
+
+def steered_doses(plan: Plan) -> tuple[float, ...]:
+    """All non-zero doses, rising."""
+    return tuple(sorted(dose for dose in set(plan.doses) if dose))
+
+
+def planned(plan: Plan, behaviour: Behaviour) -> int:
+    """Samples that one cell of the test half should have: scenarios times repeats."""
+    samples = plan.samples
+    if behaviour.role == "effect":
+        n = len(behaviour.scenarios(n=samples.select + samples.effect, seed=plan.seed)) - samples.select
+    else:
+        n = {
+            "matched": samples.matched,
+            "capability": samples.capability,
+            "harm": samples.harm,
+            "writing": samples.writing,
+        }[behaviour.role]
+        n = len(behaviour.scenarios(n=n, seed=plan.seed)) if n else 0
+    return max(0, n) * (samples.repeats if behaviour.ask == "text" else 1)
+
+
+def whole(column: Column, expected: int) -> bool:
+    """Whether a cell is finished."""
+    return len(column) >= expected
+
+
+def change(before: Column, after: Column, quantity: str) -> tuple[Interval, int]:
+    """Mean of `after` minus `before`, paired by scenario and repeat, and how many pairs there are, graded or not."""
+    places = {(row.scenario, row.repeat): at for at, row in enumerate(before.rows)}
+    pairs = [(places[key], at) for at, row in enumerate(after.rows) if (key := (row.scenario, row.repeat)) in places]
+    first = before.values(quantity)[[pair[0] for pair in pairs]]
+    second = after.values(quantity)[[pair[1] for pair in pairs]]
+    return paired_change(first, second, [after.groups[at] for _, at in pairs]), len(pairs)
+
+
+def estimate(interval: Interval) -> Estimate:
+    """As it is written in `verdict.json`."""
+    return Estimate(value=interval.value, low=interval.low, high=interval.high)
+
+
+NOTHING = Interval(None, None, None)

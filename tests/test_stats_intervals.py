@@ -217,8 +217,8 @@ def test_least_controls_is_enough_and_no_more(alpha: float) -> None:
     for tests in range(1, 30):
         n = stats.least_controls(tests, alpha)
         assert Fraction(tests, n + 1) < exact
-        assert n == nulls.LEAST_CONTROLS or Fraction(tests, n) >= exact
+        assert Fraction(tests, n) >= exact
         assert nulls.allowed_larger(n, tests, alpha) >= 0
-        most = nulls.allowed_larger(n, tests, alpha)
-        assert Fraction((most + 1) * tests, n + 1) < exact <= Fraction((most + 2) * tests, n + 1)
+        most = nulls.allowed_larger(n + 37, tests, alpha)
+        assert Fraction((most + 1) * tests, n + 38) < exact <= Fraction((most + 2) * tests, n + 38)
         assert nulls.allowed_larger(math.floor(tests / exact) - 1, tests, alpha) < 0

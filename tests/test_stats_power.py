@@ -74,6 +74,15 @@ def test_what_cannot_be_found_is_said() -> None:
     )
 
 
+def test_a_kind_without_controls_is_not_used() -> None:
+    two = stats.power_of(0.08, 20, spread=0.12, tests=2, controls=(40, 40))
+    assert stats.power_of(0.08, 20, spread=0.12, tests=2, controls=(40, 0, 40)) == two > 0
+    text = stats.power_sentence(40, spread=0.12, tests=2, controls=(40, 40, 0), doses=(-0.2, 0.2))
+    assert text.startswith("With 40 scenarios, 80 controls and 2 tests, an effect of ")
+    with pytest.raises(InputError):
+        stats.power_of(0.1, 10, spread=0.1, controls=(0, 0))
+
+
 def test_the_sentence() -> None:
     made = stats.summarise(40, spread=0.12, doses=(-0.2, 0.2), tests=2, between=0.12)
     assert made.sentence == (

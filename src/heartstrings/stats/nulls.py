@@ -81,9 +81,10 @@ def allowed_larger(controls: int, tests: int, alpha: float | int) -> int:
 
 
 def least_controls(tests: int, alpha: float | int = 0.05) -> int:
-    """Controls a kind needs so that a direction that beats them all passes Holm over `tests`, and at least 32.
+    """Controls of each kind for a direction that beats them all to pass Holm over `tests`.
 
-    The smallest n with tests / (n + 1) < alpha, since the decision asks for a corrected p under alpha."""
+    The smallest n with tests / (n + 1) < alpha, since the decision asks for a corrected p under alpha. Besides, a plan has
+    `LEAST_CONTROLS` over all kinds."""
     if tests < 1 or not 0 < alpha < 1:
         raise InputError(f"{tests} tests at alpha {alpha}", "at least one test and alpha between 0 and 1")
-    return max(LEAST_CONTROLS, math.floor(tests / alpha + 1e-9))
+    return math.floor(tests / alpha + 1e-9)

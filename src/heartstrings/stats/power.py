@@ -79,17 +79,17 @@ def power_of(
     alpha: float | int = 0.05,
     control_sd: float | int = 0.0,
 ) -> float:
-    """Probability that an effect of this size is found with n scenarios.
+    """Probability that an effect of this size is found with n scenarios. A kind of 0 controls is a kind not used.
 
     The integral, over the direction's estimate e, of its density, times for each kind the binomial probability that at
     most as many controls as allowed have |estimate| >= |e|, times the probability (chi-squared, n - 1 degrees) that the
     estimated standard error puts 0 outside the t interval around e."""
-    if spread <= 0 or n < 0 or control_sd < 0 or tests < 1 or not 0 < alpha < 1 or not controls:
+    if spread <= 0 or n < 0 or control_sd < 0 or tests < 1 or not 0 < alpha < 1 or not any(controls):
         raise InputError(
             f"spread {spread}, {n} scenarios, {tests} tests, alpha {alpha}, controls {tuple(controls)}",
             "a spread over 0, one test or more, alpha between 0 and 1, at least one kind of control",
         )
-    return _power(float(effect), n, spread, tuple(sorted(controls)), tests, alpha, control_sd)
+    return _power(float(effect), n, spread, tuple(sorted(filter(None, controls))), tests, alpha, control_sd)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -232,7 +232,7 @@ def summarise(
     enough = needed(planted, spread=spread, **rest)  # type: ignore[arg-type]
     have = f"With {_count(n, 'scenario')}, {_count(sum(controls), 'control')} and {_count(tests, 'test')}"
     often = f"{power * 10:.3g} times in 10"
-    if any(allowed_larger(size, tests, alpha) < 0 for size in controls):
+    if any(allowed_larger(size, tests, alpha) < 0 for size in controls if size):
         text = f"{have}, no effect can be found: too few controls for that many tests."
     else:
         window = f"between doses {doses[0]:g} and {doses[1]:g}"

@@ -1,0 +1,213 @@
+"""What a plan would cost, and what it could find, before its first sample."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heartstrings.cells import Job, Planned, anywhere, select_jobs, test_jobs
+from heartstrings.experiment import sampling_seed
+from heartstrings.plan import Plan, searched_layers
+from heartstrings.types import Frozen
+
+if TYPE_CHECKING:
+    from heartstrings.behaviours.base import Request
+    from heartstrings.engines.base import Engine, Prompt
+
+TOKENS_A_WORD = 1.4
+"""Where no tokenizer is at hand. English prose, common vocabularies."""
+UNKNOWN_DEPTH = 32
+"""Layers of a model whose depth is not known."""
+PLANTED = 0.10
+"""The effect of interest in the power sentence: 10 points."""
+BETWEEN = 0.20
+"""Assumed standard deviation over scenarios of their true effects, for answers asked as probabilities."""
+WARM_UP = 32
+"""Requests of each kind that are timed."""
+
+CountTokens = Callable[[Sequence[str]], Sequence[int] | np.ndarray]
+
+
+class Rate(Frozen):
+    """How fast an engine is; None where nothing of that kind was timed."""
+
+    choices: float | None
+    """Scored requests a second."""
+    texts: float | None
+    """Generated texts a second."""
+
+
+class DryRun(Frozen):
+    """The size of an experiment."""
+
+    layers: int
+    """Searched."""
+    cells: int
+    samples: int
+    choices: int
+    """Samples that are scored."""
+    texts: int
+    """Samples that are generated."""
+    prompt_tokens: int
+    new_tokens: int
+    """At most, if every text runs to its limit."""
+    seconds: float | None
+    """From a measured rate; None without one."""
+    power: str
+    """What these samples can detect, in a sentence."""
+    notes: tuple[str, ...]
+    """What was assumed."""
+
+
+def estimate(
+    plan: Plan,
+    *,
+    n_layers: int | None = None,
+    suite: Any,
+    tokens: CountTokens | None = None,
+    rate: Rate | None = None,
+) -> DryRun:
+    """Count what a plan asks for. No model is loaded and nothing is sampled.
+
+    Args:
+        n_layers: the model's; None: from its configuration where that lies on this machine, else assumed.
+        suite: the plan's behaviours.
+        tokens: counts the tokens of texts, e.g. an engine's `count_tokens`; None: words times 1.4.
+        rate: from `measured_rate`.
+    """
+    notes = []
+    depth = n_layers if n_layers is not None else _depth(plan.model)
+    if depth is None:
+        depth = UNKNOWN_DEPTH if plan.layers == "middle" else max(plan.layers) + 1
+        if plan.layers == "middle":
+            notes.append(f"the model's depth is not known here: {depth} layers are assumed")
+    layers, names = searched_layers(plan, depth), Planned(plan)
+    jobs = (
+        *select_jobs(plan, suite, names, layers),
+        *test_jobs(plan, suite, names, anywhere(plan, names, layers[0])),
+    )
+    if len(plan.effects) > 1 and len(layers) > 1:
+        notes.append("effects are taken to choose the same layers; where they do not, costs are asked at each")
+    if tokens is None:
+        notes.append(f"prompt tokens are an estimate: {TOKENS_A_WORD} a word")
+    if plan.early_stopping:
+        notes.append("early stopping will save some of the capability and harm samples")
+    prompt_tokens, new_tokens = 0, 0
+    for job in jobs:
+        prompt, new = _tokens(job, tokens or _words)
+        prompt_tokens, new_tokens = prompt_tokens + prompt, new_tokens + new
+    numbers = {ask: sum(len(job) for job in jobs if job.behaviour.ask == ask) for ask in ("choice", "text")}
+    seconds = None if rate is None else _seconds(numbers, rate)
+    return DryRun(
+        layers=len(layers), cells=sum(len(job.cells) for job in jobs), samples=sum(map(len, jobs)),
+        choices=numbers["choice"], texts=numbers["text"], prompt_tokens=prompt_tokens, new_tokens=new_tokens,
+        seconds=seconds, power=power(plan, suite), notes=tuple(notes),
+    )  # fmt: skip
+
+
+def measured(plan: Plan, engine: Engine, suite: Any) -> DryRun:
+    """`estimate` with the model's own depth and tokenizer, and its speed on a small batch.
+
+    Raises:
+        HeartstringsError: the model fails on the plan's prompts.
+    """
+
+    def count(texts: Sequence[str]) -> np.ndarray:
+        return np.asarray(engine.count_tokens(texts, max_tokens=2**20))
+
+    rate = measured_rate(plan, engine, suite)
+    return estimate(plan, n_layers=engine.info.n_layers, suite=suite, tokens=count, rate=rate)
+
+
+def measured_rate(plan: Plan, engine: Engine, suite: Any) -> Rate:
+    """Samples a second on this machine, unsteered, from one small batch of each kind after one to warm up."""
+    names = Planned(plan)
+    found: dict[str, list[Any]] = {"choice": [], "text": []}
+    for job in test_jobs(plan, suite, names, anywhere(plan, names, 0)):
+        for scenario in job.scenarios[:WARM_UP]:
+            seed = sampling_seed(plan.seed, job.behaviour.name, scenario.id, 0)
+            found[job.behaviour.ask].append(job.behaviour.request(scenario, steering=None, seed=seed))
+    speeds: dict[str, float | None] = {}
+    for ask, verb in (("choice", engine.score), ("text", engine.generate)):
+        # Spread over the behaviours, so that long prompts count as they will.
+        batch = found[ask][:: max(1, len(found[ask]) // WARM_UP)][:WARM_UP]
+        speeds[ask] = None
+        if batch:
+            verb(batch[:2])
+            start = time.perf_counter()
+            verb(batch)
+            speeds[ask] = len(batch) / max(time.perf_counter() - start, 1e-9)
+    return Rate(choices=speeds["choice"], texts=speeds["text"])
+
+
+def power(plan: Plan, suite: Any) -> str:
+    """Which effect the plan's samples can find, and how many scenarios 10 points need; the assumptions in words."""
+    from heartstrings.stats.power import binary_spread, power_sentence
+
+    window = (plan.window[0], *plan.window[1:], 0.0)
+    controls = [number for _, number in plan.controls if number]
+    sentences = []
+    for ask in sorted({suite.behaviour(name).ask for name in plan.effects}):
+        spread = BETWEEN
+        if ask == "text":
+            spread = binary_spread(0.5, sorted(window), repeats=plan.samples.repeats, between=BETWEEN)
+        sentences.append(
+            power_sentence(
+                plan.samples.effect, spread=spread, doses=(min(window), max(window)), controls=controls,
+                tests=plan.tests, alpha=plan.thresholds.alpha, planted=PLANTED, between=BETWEEN,
+            )
+        )  # fmt: skip
+    return " ".join(sentences)
+
+
+def _seconds(numbers: dict[str, int], rate: Rate) -> float | None:
+    total = 0.0
+    for ask, speed in (("choice", rate.choices), ("text", rate.texts)):
+        if numbers[ask]:
+            if speed is None:
+                return None
+            total += numbers[ask] / speed
+    return total
+
+
+def _tokens(job: Job, count: CountTokens) -> tuple[int, int]:
+    """Prompt tokens and at most so many new ones, of all samples of a job."""
+    requests = [job.behaviour.request(scenario, steering=None, seed=0) for scenario in job.scenarios]
+    each = np.asarray(count([_text(request.prompt) for request in requests]))
+    limit = sum(_limit(request) for request in requests)
+    times = len(job.cells) * job.repeats
+    return int(each.sum()) * times, limit * times
+
+
+def _limit(request: Request) -> int:
+    return int(getattr(request, "max_new_tokens", 0))
+
+
+def _text(prompt: Prompt) -> str:
+    """Without what a chat template adds."""
+    return prompt if isinstance(prompt, str) else "\n".join(message.content for message in prompt)
+
+
+def _words(texts: Sequence[str]) -> np.ndarray:
+    return np.array([round(TOKENS_A_WORD * len(text.split())) for text in texts])
+
+
+def _depth(model: str) -> int | None:
+    """Number of layers from a configuration on this machine."""
+    from heartstrings import organisms
+
+    folder = organisms.path(model.removeprefix("organism:")) if model.startswith("organism:") else Path(model)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    config = config.get("text_config", config)
+    for name in ("num_hidden_layers", "n_layer", "n_layers"):
+        if isinstance(config.get(name), int):
+            return int(config[name])
+    return None

@@ -83,8 +83,8 @@ def allowed_larger(controls: int, tests: int, alpha: float | int) -> int:
 def least_controls(tests: int, alpha: float | int = 0.05) -> int:
     """Controls of each kind for a direction that beats them all to pass Holm over `tests`.
 
-    The smallest n with tests / (n + 1) < alpha, since the decision asks for a corrected p under alpha. Besides, a plan has
-    `LEAST_CONTROLS` over all kinds."""
+    The smallest n with tests / (n + 1) < alpha, since the decision asks for a corrected p under alpha. A plan has
+    `LEAST_CONTROLS` over all kinds besides."""
     if tests < 1 or not 0 < alpha < 1:
         raise InputError(f"{tests} tests at alpha {alpha}", "at least one test and alpha between 0 and 1")
     return math.floor(tests / alpha + 1e-9)

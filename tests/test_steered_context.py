@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -197,9 +198,27 @@ def test_a_single_forward_call(llama: TorchEngine, side: str) -> None:
             torch.testing.assert_close(found[row][real], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_loop_of_one_s_own(llama: TorchEngine) -> None:
-    """The cache that the model makes itself is followed; padding keeps its very bits."""
-    steering = steering_of(llama, "generated")
+def test_padding_keeps_its_bits(llama: TorchEngine) -> None:
+    batch = padded()
+    kept: list[torch.Tensor] = []
+
+    def look(_module: object, _inputs: object, output: Any) -> None:
+        kept.append(output[0] if isinstance(output, tuple) else output)
+
+    for steering in (None, steering_of(llama)):
+        with contextlib.nullcontext() if steering is None else llama.steered(steering), torch.no_grad():
+            handle = llama.parts.blocks[1].register_forward_hook(look)
+            llama.model(**batch)
+            handle.remove()
+    real = batch["attention_mask"].bool()
+    assert torch.equal(kept[0][~real], kept[1][~real])
+    assert not torch.isclose(kept[0][real], kept[1][real]).all(dim=-1).any()
+
+
+@pytest.mark.parametrize("positions", ["generated", Span(10)])
+def test_a_loop_of_one_s_own(llama: TorchEngine, positions: Positions) -> None:
+    """The cache that the model makes itself is followed, without any mask."""
+    steering = steering_of(llama, positions)
     ids = list(PROMPTS[0])
     with llama.steered(steering), torch.no_grad():
         output = llama.model(torch.tensor([ids]))
@@ -272,7 +291,14 @@ def test_gradients_and_training_flags_are_left_alone(llama: TorchEngine) -> None
 
 def test_the_issue_s_one_liner_uses_the_norms_of_extraction(tmp_path: Any) -> None:
     """A direction knows no norms: the engine measures them, and gets what a bundle holds."""
-    engine = models.engine("llama", seed=1)
+
+    def with_a_sink() -> TorchEngine:
+        engine: TorchEngine = models.engine("llama", seed=1)
+        with torch.no_grad():
+            engine.model.get_input_embeddings().weight[1] *= 300  # the BOS: left out of the norms
+        return engine
+
+    engine = with_a_sink()
     emotions = ("calm", "sad", "joyful")
     rows = [
         corpus.Story(emotion=emotions[n % 3], topic=f"t{n // 3}", text=text, author="a generator")
@@ -280,12 +306,13 @@ def test_the_issue_s_one_liner_uses_the_norms_of_extraction(tmp_path: Any) -> No
     ]
     stories = corpus.Corpus(stories=tuple(rows), author="a generator", source="made up")
     vectors = extract(engine, stories, out=tmp_path / "v", poolings=[heartstrings.Pooling(start=5)])["from5"]
-    for site in ("block", "mlp"):
-        assert calibration_norms(engine, engine.parts, site).shape == (4,)
     np.testing.assert_allclose(calibration_norms(engine, engine.parts, "block"), vectors.norms, rtol=1e-6)
-    fresh = models.engine("llama", seed=1)
+    assert vectors.provenance.n_sinks > 0
+    fresh = with_a_sink()
     with fresh.steered(vectors["sad"], dose=0.4, layer=1), fresh.steered(vectors["calm"], dose=0.1, layer=2) as said:
         inner = generated(fresh)
+        inside = calibration_norms(fresh, fresh.parts, "mlp")  # measured unsteered all the same
+    np.testing.assert_array_equal(inside, calibration_norms(engine, engine.parts, "mlp"))
     bundled = heartstrings.steer(vectors, "calm", dose=0.1, layers=2, variant="raw")
     assert said.describe() == bundled.describe()
     assert said.interventions[0].norm == pytest.approx(bundled.interventions[0].norm, rel=1e-6)

@@ -164,7 +164,7 @@ def inside(parts: Architecture, requests: Sequence[Request]) -> Iterator[Sequenc
     Raises:
         InputError: the positions differ, and one request has one kind of positions.
     """
-    around = [opened.steering for opened in _OPEN.get(parts.text_model, [])]
+    around = [opened.steering for opened in _OPEN.get(parts.text_model, []) if not opened.asleep]
     if around:
         requests = [replace(request, steering=_together(around, request.steering)) for request in requests]
     with _unsteered(parts.text_model):

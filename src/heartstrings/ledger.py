@@ -151,7 +151,7 @@ class SampleLedger:
             InputError: one of them is there already, the ledger was opened to read, or the disk is full.
         """
         self._refuse_if_readonly()
-        rows = [_row(sample) for sample in samples]
+        rows = (_row(sample) for sample in samples)
         marks = ", ".join("?" * len(_COLUMNS))
         with self._guarded(), self._transaction():
             try:

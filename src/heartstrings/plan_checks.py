@@ -232,19 +232,14 @@ def behaviours(suite_name: str, effects: tuple[str, ...]) -> None:
             )
 
 
-def least_of_a_kind(tests: int, alpha: float) -> int:
-    """Fewest controls of one kind for a corrected p under alpha: the smallest n with tests / (n + 1) < alpha."""
-    return math.floor(tests / alpha + 1e-9)
-
-
 def controls(given: Controls, tests: int, alpha: float) -> None:
     """Enough of them for a direction that beats every one to pass the correction, and 32 in all."""
-    from heartstrings.stats.nulls import LEAST_CONTROLS
+    from heartstrings.stats.nulls import LEAST_CONTROLS, least_controls
 
     total = sum(number for _, number in given)
     if total < LEAST_CONTROLS:
         raise InputError(f"{total} controls in all", f"{LEAST_CONTROLS} at least", "Raise the numbers under [controls]")
-    needed = least_of_a_kind(tests, alpha)
+    needed = least_controls(tests, alpha)
     for kind, number in given:
         if 0 < number < needed:
             best = tests / (number + 1)
@@ -258,6 +253,8 @@ def controls(given: Controls, tests: int, alpha: float) -> None:
 
 def add_controls(values: dict[str, Any], defaults: Mapping[str, Any]) -> None:
     """As many controls as the tests need, where `values` do not say how many."""
+    from heartstrings.stats.nulls import least_controls
+
     effects, named = (values.get(name, defaults[name]) for name in ("effects", "directions"))
     alpha = dict(values.get("thresholds") or {}).get("alpha", defaults["thresholds"].alpha)
     given = values.get("controls", {})
@@ -265,7 +262,7 @@ def add_controls(values: dict[str, Any], defaults: Mapping[str, Any]) -> None:
         return  # refused when the plan is made
     if not isinstance(effects, list | tuple) or not isinstance(named, list | tuple):
         return
-    needed = least_of_a_kind(len(effects) * len(named), alpha)
+    needed = least_controls(max(1, len(effects) * len(named)), alpha)
     values["controls"] = {kind: max(number, needed) for kind, number in defaults["controls"]} | dict(given)
 
 

@@ -1,0 +1,179 @@
+"""Plans: read, hashed, frozen."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heartstrings.errors import InputError
+from heartstrings.plan import (
+    PRESETS,
+    Controls,
+    Plan,
+    Samples,
+    Thresholds,
+    differences,
+    freeze,
+    frozen,
+    load_plan,
+    preset,
+    searched_layers,
+    write_plan,
+)
+from heartstrings.plan_checks import emotion
+
+BASE = Plan(model="organism:steerable")
+
+# One other value for every field: each of them decides a sample or what is made of it.
+OTHER = {
+    "model": "organism:inert", "revision": "main", "dtype": "float32", "vectors": Path("v"), "variant": "raw",
+    "directions": ("desperate", "sad"), "layers": (2, 3), "site": "mlp", "operation": "clamp",
+    "positions": "generated", "doses": (-0.2, -0.1, 0.0, 0.1, 0.2), "slope_within": 0.3, "prompting": False,
+    "early_stopping": True, "seed": 1,
+}  # fmt: skip
+FIXED = {"schema_version", "suite", "effects", "controls", "samples", "thresholds"}
+"""Fields with one value so far, or tables, whose fields are all tried below."""
+
+
+def inner() -> list[tuple[str, str]]:
+    tables = {"controls": Controls, "samples": Samples, "thresholds": Thresholds}
+    return [(table, name) for table, model in tables.items() for name in model.model_fields]
+
+
+@pytest.mark.parametrize("field", sorted(set(Plan.model_fields) - FIXED))
+def test_the_hash_changes_with_every_field(field):
+    assert BASE.changed(**{field: OTHER[field]}).hash != BASE.hash
+
+
+@pytest.mark.parametrize(("table", "field"), inner())
+def test_the_hash_changes_with_every_field_of_a_table(table, field):
+    value = getattr(getattr(BASE, table), field)
+    other = value + 1 if isinstance(value, int) else value * 0.999
+    if field == "alpha":
+        other = 0.06
+    changed = BASE.changed(**{table: {field: other}})
+    assert changed.hash != BASE.hash
+    assert differences(BASE, changed).startswith(f"{table}.{field} was ")
+
+
+def test_the_hash_is_of_the_values_not_of_how_they_were_written():
+    shuffled = Plan(model="organism:steerable", doses=list(reversed(BASE.doses)), controls={"span": 40})
+    assert shuffled == BASE
+    assert shuffled.hash == BASE.hash
+    assert Plan(model="m", doses=[0, 1, 0.1, -0.0 - 0.1], directions=["  a -  b"]).hash == Plan(
+        model="m", doses=(-0.1, 0.0, 0.1, 1.0), directions=("a - b",)
+    ).hash  # fmt: skip
+    # Written out, so that a change of the canonical form, which makes every folder a stranger, is noticed.
+    assert Plan(model="m").hash == Plan.model_validate_json(Plan(model="m").model_dump_json()).hash
+    assert len(BASE.hash) == 64
+
+
+def test_the_package_version_is_not_in_the_hash(monkeypatch):
+    before = BASE.hash
+    monkeypatch.setattr("heartstrings.__version__", "99")
+    assert Plan(model="organism:steerable").hash == before
+
+
+def test_a_plan_in_toml(tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_text(
+        'model = "organism:inert"\ndirections = ["calm", "0.5*joyful - sad"]\nlayers = [4, 2]\n'
+        "doses = [0.1, 0, -0.1]\nseed = 3\n[controls]\nshuffled = 0\n[samples]\neffect = 12\n[thresholds]\nalpha = 0.1\n"
+    )
+    plan = load_plan(path)
+    assert (plan.model, plan.directions, plan.layers) == ("organism:inert", ("calm", "0.5*joyful - sad"), (2, 4))
+    assert (plan.doses, plan.window, plan.tests) == ((-0.1, 0.0, 0.1), (-0.1, 0.1), 2)
+    assert (plan.controls.shuffled, plan.controls.span) == (0, 40)
+    assert (plan.samples.effect, plan.samples.harm, plan.thresholds.alpha) == (12, 60, 0.1)
+
+
+def test_a_written_plan_reads_back(tmp_path):
+    plan = BASE.changed(directions=('"at ease" - 0.5*sad', "calm"), seed=5, samples={"writing": 9}, revision='a"\\b')
+    write_plan(tmp_path / "sub" / "plan.toml", plan)
+    assert load_plan(tmp_path / "sub" / "plan.toml") == plan
+
+
+def test_presets():
+    assert preset("full", "m") == Plan(model="m")
+    quick = preset("quick", "m")
+    assert (quick.samples.select, quick.samples.effect, quick.samples.repeats) == (8, 24, 1)
+    assert 1.5 not in quick.doses
+    assert preset("quick", "m", samples={"effect": 30}).samples.model_dump() == quick.samples.model_dump() | {
+        "effect": 30
+    }
+    for name in PRESETS:
+        preset(name, "m")
+    with pytest.raises(InputError, match="quick"):
+        preset("fast", "m")
+    with pytest.raises(InputError, match="Did you mean seed"):
+        preset("quick", "m", sed=1)
+
+
+def test_a_preset_has_as_many_controls_as_its_tests_need():
+    assert preset("quick", "m", directions=("a", "b", "c", "d")).controls.model_dump() == dict.fromkeys(
+        ("general", "span", "shuffled"), 80
+    )
+    some = preset("quick", "m", directions=("a", "b", "c"), controls={"shuffled": 0})
+    assert (some.controls.general, some.controls.shuffled) == (60, 0)
+    with pytest.raises(InputError, match=r"60 \+ 1"):  # what was asked for by number is taken at its word
+        preset("quick", "m", directions=("a", "b", "c", "d"), controls={"span": 60})
+
+
+def test_a_plan_is_frozen_once(tmp_path):
+    path = freeze(tmp_path / "run", BASE)
+    content = path.read_bytes()
+    assert json.loads(content)["hash"] == BASE.hash
+    freeze(tmp_path / "run", BASE)
+    assert path.read_bytes() == content
+    assert frozen(tmp_path / "run") == BASE
+    with pytest.raises(
+        InputError, match=r"seed was 0 and is now 2, samples\.effect|samples\.effect was 40 and is now 3"
+    ):
+        freeze(tmp_path / "run", BASE.changed(seed=2, samples={"effect": 3}))
+    assert path.read_bytes() == content
+
+
+def test_a_frozen_plan_that_was_edited_is_refused(tmp_path):
+    path = freeze(tmp_path, BASE)
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(InputError, match="changed after it was frozen"):
+        frozen(tmp_path)
+    path.write_text("{}")
+    with pytest.raises(InputError, match="no frozen plan"):
+        frozen(tmp_path)
+    with pytest.raises(InputError, match=r"no plan\.json"):
+        frozen(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("n", "layers"),
+    [(1, (0,)), (2, (0,)), (3, (0, 1)), (4, (1, 2)), (6, (1, 2, 3, 4)), (32, tuple(range(10, 26)))],
+)
+def test_the_middle_of_a_model(n, layers):
+    assert searched_layers(BASE, n) == layers
+
+
+def test_layers_that_the_model_or_the_vectors_lack():
+    assert searched_layers(BASE, 6, known=(0, 2, 5)) == (2,)
+    assert searched_layers(BASE.changed(layers=(1, 5)), 6) == (1, 5)
+    with pytest.raises(InputError, match="the model has 6 layers"):
+        searched_layers(BASE.changed(layers=(6,)), 6)
+    with pytest.raises(InputError, match="the vectors lack it"):
+        searched_layers(BASE.changed(layers=(1,)), 6, known=(2, 3))
+    with pytest.raises(InputError, match="Name the layers"):
+        searched_layers(BASE, 6, known=(0, 5))
+
+
+def test_which_directions_are_an_emotion_alone():
+    assert [emotion(text) for text in ("calm", "at ease", "'at ease'", "-calm", "0.5*calm", "a - b", "self-confident")] \
+        == ["calm", "at ease", "at ease", None, None, None, "self-confident"]  # fmt: skip
+
+
+def test_importing_plans_is_light():
+    code = "import sys, heartstrings.plan as p; p.Plan(model='m'); print('torch' in sys.modules, 'transformers' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]

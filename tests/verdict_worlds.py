@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from heartstrings.behaviours.base import Ask, Behaviour, Role, Scenario
+from heartstrings.layer_choice import choose_layer
 from heartstrings.ledger import Cell, Kind, Phase, Sample
 from heartstrings.plan import Plan
 from heartstrings.verdict import decide
@@ -159,15 +160,17 @@ def _effect(
             rate = np.clip(rate + random.normal(0, world.noise, len(rate)), 0, 1)
             return (random.random(len(rate)) < rate).astype(float) if world.binary else rate
 
-        if len(layers) > 1:
-            for layer in layers:
-                for dose in (min(design.window), max(design.window)):
-                    part = slice(0, select)
-                    made.extend(_cell("select", one, kind, name, layer, dose, 0, out(dose, layer, part), random))
+        searched: list[Sample] = []
+        for layer in layers if len(layers) > 1 else ():
+            for dose in (min(design.window), max(design.window)):
+                answers = out(dose, layer, slice(0, select))
+                searched += _cell("select", one, kind, name, layer, dose, 0, answers, random)
+        made.extend(searched)
+        layer = choose_layer(searched).layer if searched else layers[0]
         for dose in doses:
             valid = 0.98 + (world.valid(dose) if kind == "direction" else 0.0)
-            part = slice(select, None)
-            made.extend(_cell("test", one, kind, name, best, dose, select, out(dose, best, part), random, valid))
+            answers = out(dose, layer, slice(select, None))
+            made.extend(_cell("test", one, kind, name, layer, dose, select, answers, random, valid))
 
     test = base[select:]
     unsteered = (random.random(n) < test).astype(float) if world.binary else test
@@ -224,7 +227,7 @@ def _cell(
         name = f"{one.name}/{i:04d}"
         group = one.group(i) if isinstance(one, Questions) else ""
         found.append(
-            Sample(
+            Sample.model_construct(  # not validated: thousands of them
                 cell=cell, scenario=name, group=group or name, repeat=0, outcome=outcome, valid=share, text=None,
                 detail={},
             )

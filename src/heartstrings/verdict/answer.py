@@ -75,7 +75,7 @@ def _card(
     coherence: StoryCoherence | None,
 ) -> AnswerCard:
     sides = side(plan, one.gates, -1), side(plan, one.gates, 1)
-    ends = (nearest(plan, -1), nearest(plan, 1))
+    ends = (nearest(plan, -1), nearest(plan, 1), 0.0)
     first = tuple(gate for gate in one.gates if gate.dose in ends)
     evidence = Evidence(
         encoded=encoded,

@@ -22,12 +22,12 @@ QUANTITIES = {
 
 def curve(baseline: Column, doses: Mapping[float, Column], behaviour: Behaviour, quantity: str = "outcome") -> Curve:
     """One quantity of one behaviour: means at each dose, and changes against the baseline paired by scenario."""
-    columns = dict(sorted({**doses, **({0.0: baseline} if len(baseline) else {})}.items()))
+    columns = dict(sorted({**({0.0: baseline} if len(baseline) else {}), **doses}.items()))
     points, changes = [], []
     for dose, column in columns.items():
         mean = mean_interval(column.values(quantity), column.groups)
         points.append(DosePoint(dose=dose, estimate=estimate(mean), n=mean.n, missing=mean.missing))
-        if dose and len(baseline):
+        if dose in doses and len(baseline):
             moved, _ = change(baseline, column, quantity)
             changes.append(DosePoint(dose=dose, estimate=estimate(moved), n=moved.n, missing=moved.missing))
     return Curve(

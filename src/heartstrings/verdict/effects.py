@@ -19,7 +19,7 @@ from heartstrings.stats.slopes import effect, logistic_slope, logistic_slopes, s
 from heartstrings.verdict.curves import envelope
 from heartstrings.verdict.gates import collapses
 from heartstrings.verdict.results import ControlGroup, LayerChoice, Reliability
-from heartstrings.verdict.tables import NOTHING, Column, Table, estimate, planned, whole
+from heartstrings.verdict.tables import EMPTY, NOTHING, Column, Table, estimate, planned, whole, zero
 
 ControlKind: TypeAlias = Literal["general", "span", "shuffled"]
 KINDS: tuple[ControlKind, ...] = ("general", "span", "shuffled")
@@ -122,6 +122,8 @@ class Controls:
     planned: int
     whole: int
     """Controls whose every cell is finished."""
+    short: int
+    """Samples that the emptiest cell of a control lacks, of those sampled at all."""
     samples: int
     """Rows, those of the layer search among them."""
 
@@ -141,23 +143,26 @@ def controls(
         return None
     names.sort(key=_number)
     baseline = table.baseline(behaviour.name)
+    nothing = zero(plan, baseline)
     expected = planned(plan, behaviour)
     cells: list[Mapping[float, Column]] = []
-    finished = samples = 0
+    finished = short = samples = 0
     for name in names:
         layer, _ = find_layer(plan, table, behaviour.name, kind, name)
         doses = table.doses(behaviour.name, kind, name, layer) if layer is not None else {}
         searched = table.select(behaviour.name, kind, name)
         samples += len(searched) + sum(len(column) for column in doses.values())
         complete = searched_whole(plan, table, behaviour, searched)
-        finished += complete and all(dose in doses and whole(doses[dose], expected) for dose in plan.window)
+        lacking = expected - min(len(doses.get(dose, EMPTY)) for dose in plan.window)
+        finished += complete and lacking <= 0
+        short = max(short, lacking)
         cells.append({dose: column for dose, column in doses.items() if dose in own.doses and len(column)})
     limit = plan.thresholds.validity_drop
     kept = [
         {dose: column for dose, column in doses.items() if not collapses(baseline, column, limit)} for doses in cells
     ]
-    slopes = _slopes(baseline, kept, own.doses)
-    effects = np.array([_mean_effect(baseline, doses, own.width) for doses in kept], dtype=np.float64)
+    slopes = _slopes(nothing, kept, own.doses)
+    effects = np.array([_mean_effect(nothing, doses, own.width) for doses in kept], dtype=np.float64)
     known = slopes[~np.isnan(slopes)]
     null = np.concatenate([known, np.full(max(0, wanted - len(known)), np.nan)])
     p = p_value(own.slope.value, null)
@@ -165,9 +170,9 @@ def controls(
         kind=kind,
         slopes=tuple(known.tolist()),
         p=1.0 if p is None else p,
-        envelope=envelope(cells, baseline),
+        envelope=envelope(cells, nothing),
     )
-    return Controls(group, effects[~np.isnan(effects)], wanted, finished, samples)
+    return Controls(group, effects[~np.isnan(effects)], wanted, finished, short, samples)
 
 
 def matched(
@@ -184,9 +189,9 @@ def matched(
     for one in behaviours:
         baseline, doses = table.baseline(one.name), table.doses(one.name, "direction", direction, layer)
         expected = planned(plan, one)
-        cells = [baseline, *(doses.get(dose, Column(())) for dose in plan.window)]
+        cells = [baseline, *(doses.get(dose, EMPTY) for dose in plan.window)]
         finished = finished and all(whole(cell, expected) for cell in cells)
-        found = fit(baseline, {dose: column for dose, column in doses.items() if dose in own.doses})
+        found = fit(zero(plan, baseline), {dose: column for dose, column in doses.items() if dose in own.doses})
         if found.effect.value is None or own.effect.value is None:
             continue
         # A direction whose doses were partly left out is compared over the same width.

@@ -111,6 +111,8 @@ def side(plan: Plan, found: Sequence[Gate], sign: Literal[-1, 1]) -> float | Non
     if not doses:
         return 0.0
     reach = None
+    if any(gate.dose == 0 and gate.state != "holds" for gate in found):
+        return None  # clamping to 0
     for dose in doses:
         here = [gate for gate in found if gate.dose == dose]
         if not all(gate.state == "holds" for gate in here):

@@ -26,7 +26,7 @@ from heartstrings.verdict.effects import (
 )
 from heartstrings.verdict.gates import conditions, gates
 from heartstrings.verdict.results import Gate, LayerChoice
-from heartstrings.verdict.tables import Suite, Table
+from heartstrings.verdict.tables import Suite, Table, zero
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
     if layer is not None:
         doses = table.doses(name, "direction", direction, layer)
         kept = {dose: doses[dose] for dose in plan.window if dose in doses and dose not in collapsed}
-        own = fit(table.baseline(name), kept)
+        own = fit(zero(plan, table.baseline(name)), kept)
     beside = {kind: group for kind in KINDS if (group := controls(plan, table, behaviour, kind, direction, own))}
     matched_by = tuple(suite.matched) if plan.samples.matched else ()
     same, exceeds, gap, finished = matched(plan, table, matched_by, direction, -1 if layer is None else layer, own)

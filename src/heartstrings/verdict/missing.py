@@ -69,7 +69,7 @@ def control_gaps(plan: Plan, behaviour: Behaviour, found: Mapping[ControlKind, C
         elif found[kind].whole < wanted:
             lacking = wanted - found[kind].whole
             words = f"{behaviour.name}: {lacking} of {wanted} {kind} controls are not finished"
-            gaps.append(Gap("controls", words, expected))
+            gaps.append(Gap("controls", words, found[kind].short or expected))
     return gaps
 
 

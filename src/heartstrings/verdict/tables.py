@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
@@ -16,12 +16,14 @@ from heartstrings.stats.intervals import Interval, paired_change
 from heartstrings.verdict.results import Estimate
 
 
+@runtime_checkable
 class Rows(Protocol):
     """A ledger, as far as the verdict needs one."""
 
     def samples(self) -> list[Sample]: ...
 
 
+@runtime_checkable
 class Suite(Protocol):
     """Which behaviours were asked (`heartstrings.behaviours.suites`)."""
 
@@ -124,8 +126,13 @@ class Table:
 
 
 def steered_doses(plan: Plan) -> tuple[float, ...]:
-    """All non-zero doses, rising."""
-    return tuple(sorted(dose for dose in set(plan.doses) if dose))
+    """Doses that a direction is asked at, rising: all but 0, unless 0 does something too (clamping)."""
+    return tuple(dose for dose in plan.doses if dose or plan.operation == "clamp")
+
+
+def zero(plan: Plan, baseline: Column) -> Column:
+    """The samples that slopes have at dose 0: the baseline, unless dose 0 is not the baseline (clamping)."""
+    return EMPTY if plan.operation == "clamp" else baseline
 
 
 def planned(plan: Plan, behaviour: Behaviour) -> int:

@@ -82,7 +82,8 @@ def test_a_plan_in_toml(tmp_path):
     path = tmp_path / "plan.toml"
     path.write_text(
         'model = "organism:inert"\ndirections = ["calm", "0.5*joyful - sad"]\nlayers = [4, 2]\n'
-        "doses = [0.1, 0, -0.1]\nseed = 3\n[controls]\nshuffled = 0\n[samples]\neffect = 12\n[thresholds]\nalpha = 0.1\n"
+        "doses = [0.1, 0, -0.1]\nseed = 3\n[controls]\nshuffled = 0\n[samples]\neffect = 12\n"
+        "[thresholds]\nalpha = 0.1\n"
     )
     plan = load_plan(path)
     assert (plan.model, plan.directions, plan.layers) == ("organism:inert", ("calm", "0.5*joyful - sad"), (2, 4))
@@ -169,11 +170,14 @@ def test_layers_that_the_model_or_the_vectors_lack():
 
 
 def test_which_directions_are_an_emotion_alone():
-    assert [emotion(text) for text in ("calm", "at ease", "'at ease'", "-calm", "0.5*calm", "a - b", "self-confident")] \
-        == ["calm", "at ease", "at ease", None, None, None, "self-confident"]  # fmt: skip
+    texts = ("calm", "at ease", "'at ease'", "-calm", "0.5*calm", "a - b", "self-confident")
+    found = [emotion(text) for text in texts]
+    assert found == ["calm", "at ease", "at ease", None, None, None, "self-confident"]
 
 
 def test_importing_plans_is_light():
-    code = "import sys, heartstrings.plan as p; p.Plan(model='m'); print('torch' in sys.modules, 'transformers' in sys.modules)"
+    code = (
+        "import sys, heartstrings.plan as p; p.Plan(model='m'); print('torch' in sys.modules, 'scipy' in sys.modules)"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False"]

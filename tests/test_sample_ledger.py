@@ -252,7 +252,7 @@ def test_files_that_are_no_ledger(tmp_path, opened):
         opened(path)
     path.unlink()
     old_file(path, version="2")
-    with pytest.raises(InputError, match="of version 2.*Update"):
+    with pytest.raises(InputError, match=r"of version 2.*Update"):
         opened(path)
     path.unlink()
     path.mkdir()

@@ -17,6 +17,7 @@ from heartstrings.plan_checks import emotion
 
 if TYPE_CHECKING:
     from heartstrings.behaviours.base import Behaviour, Scenario
+    from heartstrings.behaviours.suites import Suite
 
 FORMS = ("instruct", "first-person")
 """How an emotion is asked for in words."""
@@ -105,7 +106,7 @@ def steered(plan: Plan, names: Named) -> tuple[Steered, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def select_jobs(plan: Plan, suite: Any, names: Named, layers: Sequence[int]) -> tuple[Job, ...]:
+def select_jobs(plan: Plan, suite: Suite, names: Named, layers: Sequence[int]) -> tuple[Job, ...]:
     """The search: the two outermost window doses at every layer. None where there is one layer only."""
     if len(layers) < 2:
         return ()
@@ -119,7 +120,7 @@ def select_jobs(plan: Plan, suite: Any, names: Named, layers: Sequence[int]) -> 
     return tuple(jobs)
 
 
-def test_jobs(plan: Plan, suite: Any, names: Named, chosen: Chosen) -> tuple[Job, ...]:
+def test_jobs(plan: Plan, suite: Suite, names: Named, chosen: Chosen) -> tuple[Job, ...]:
     """Everything that is reported, at the layers that were chosen."""
     jobs = []
     for behaviour in _effects(plan, suite):
@@ -146,7 +147,7 @@ def test_jobs(plan: Plan, suite: Any, names: Named, chosen: Chosen) -> tuple[Job
 test_jobs.__test__ = False  # type: ignore[attr-defined]  # it is no test, whatever its name tells pytest
 
 
-def cells(plan: Plan, suite: Any, names: Named, *, layers: Sequence[int], chosen: Chosen | None = None) -> list[Cell]:
+def cells(plan: Plan, suite: Suite, names: Named, *, layers: Sequence[int], chosen: Chosen | None = None) -> list[Cell]:
     """All cells of an experiment in the order they run; without `chosen`, as if every layer chosen was the first."""
     if chosen is None:
         chosen = anywhere(plan, names, layers[0])
@@ -159,7 +160,7 @@ def anywhere(plan: Plan, names: Named, layer: int) -> Chosen:
     return {(effect, one): layer for effect in plan.effects for one in steered(plan, names)}
 
 
-def _effects(plan: Plan, suite: Any) -> list[Behaviour]:
+def _effects(plan: Plan, suite: Suite) -> list[Behaviour]:
     return [suite.behaviour(name) for name in plan.effects]
 
 

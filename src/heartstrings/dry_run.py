@@ -17,6 +17,7 @@ from heartstrings.types import Frozen
 
 if TYPE_CHECKING:
     from heartstrings.behaviours.base import Request
+    from heartstrings.behaviours.suites import Suite
     from heartstrings.engines.base import Engine, Prompt
 
 TOKENS_A_WORD = 1.4
@@ -68,7 +69,7 @@ def estimate(
     plan: Plan,
     *,
     n_layers: int | None = None,
-    suite: Any,
+    suite: Suite,
     tokens: CountTokens | None = None,
     rate: Rate | None = None,
 ) -> DryRun:
@@ -110,7 +111,7 @@ def estimate(
     )  # fmt: skip
 
 
-def measured(plan: Plan, engine: Engine, suite: Any) -> DryRun:
+def measured(plan: Plan, engine: Engine, suite: Suite) -> DryRun:
     """`estimate` with the model's own depth and tokenizer, and its speed on a small batch.
 
     Raises:
@@ -124,7 +125,7 @@ def measured(plan: Plan, engine: Engine, suite: Any) -> DryRun:
     return estimate(plan, n_layers=engine.info.n_layers, suite=suite, tokens=count, rate=rate)
 
 
-def measured_rate(plan: Plan, engine: Engine, suite: Any) -> Rate:
+def measured_rate(plan: Plan, engine: Engine, suite: Suite) -> Rate:
     """Samples a second on this machine, unsteered, from one small batch of each kind after one to warm up."""
     names = Planned(plan)
     found: dict[str, list[Any]] = {"choice": [], "text": []}
@@ -145,7 +146,7 @@ def measured_rate(plan: Plan, engine: Engine, suite: Any) -> Rate:
     return Rate(choices=speeds["choice"], texts=speeds["text"])
 
 
-def power(plan: Plan, suite: Any) -> str:
+def power(plan: Plan, suite: Suite) -> str:
     """Which effect the plan's samples can find, and how many scenarios 10 points need; the assumptions in words."""
     from heartstrings.stats.power import binary_spread, power_sentence
 

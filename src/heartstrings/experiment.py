@@ -36,6 +36,7 @@ from heartstrings.steering import Steering
 
 if TYPE_CHECKING:
     from heartstrings.behaviours.base import Answer, Behaviour, Grade, Scenario
+    from heartstrings.behaviours.suites import Suite
     from heartstrings.controls import DirectionSet
     from heartstrings.engines.base import Engine
 
@@ -53,7 +54,7 @@ def run_experiment(
     ledger: SampleLedger,
     *,
     progress: Progress | None = None,
-    suite: Any = None,
+    suite: Suite | None = None,
 ) -> None:
     """Take every sample that is missing: first those that choose layers, then those that are reported.
 

@@ -213,10 +213,7 @@ def operation(name: str) -> None:
 
 def behaviours(suite_name: str, effects: tuple[str, ...]) -> None:
     """The suite is there, and has the effect behaviours that are named."""
-    try:
-        from heartstrings.behaviours.suites import suite
-    except ModuleNotFoundError:  # until it lands
-        return
+    from heartstrings.behaviours.suites import suite
 
     known = [behaviour.name for behaviour in suite(suite_name).effects]
     if not effects:

@@ -92,6 +92,12 @@ def test_a_plan_in_toml(tmp_path):
     assert (plan.samples.effect, plan.samples.harm, plan.thresholds.alpha) == (12, 60, 0.1)
 
 
+def test_the_plan_in_the_documents(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "experiments.md").read_text(encoding="utf-8")
+    (tmp_path / "plan.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    assert load_plan(tmp_path / "plan.toml").directions == ("desperate", "calm")
+
+
 def test_a_written_plan_reads_back(tmp_path):
     plan = BASE.changed(directions=('"at ease" - 0.5*sad', "calm"), seed=5, samples={"writing": 9}, revision='a"\\b')
     write_plan(tmp_path / "sub" / "plan.toml", plan)

@@ -310,14 +310,14 @@ def compare_bundles(
 
 
 def main_bundle(path: Path) -> Path:
-    """The bundle that a path means: itself, or the `from` pooling of an atlas.
+    """The bundle that a path means: itself, or the `from` pooling of an atlas, or of the atlas in a run's folder.
 
     Raises:
         InputError: there is none.
     """
     if (path / "bundle.json").is_file():
         return path
-    found = sorted((path / "vectors").glob("from*/bundle.json"))
+    found = sorted((path / "vectors").glob("from*/bundle.json")) + sorted(path.glob("atlas/vectors/from*/bundle.json"))
     if not found:
         raise InputError(f"{path} holds no bundle", "a folder with bundle.json, or an atlas with vectors/from*/")
     return found[0].parent

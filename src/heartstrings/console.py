@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import signal
 import sys
@@ -68,14 +69,16 @@ def warn(text: str) -> None:
     err.print(f"[yellow]note:[/yellow] {escape(text)}", highlight=False)
 
 
-def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "") -> None:
-    """A table on standard output. The first column is left-aligned, the others right-aligned."""
+def show(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "", left: bool = False
+) -> None:
+    """A table on standard output. The first column is left-aligned, the others right-aligned unless `left`."""
     table = Table(
         title=escape(title), title_justify="left", caption=escape(caption) or None, caption_justify="left",
         box=box.SIMPLE_HEAD, pad_edge=False,
     )  # fmt: skip
     for i, name in enumerate(columns):
-        table.add_column(escape(name), justify="left" if i == 0 else "right", overflow="fold")
+        table.add_column(escape(name), justify="left" if i == 0 or left else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     out.print(table)
@@ -201,6 +204,45 @@ def parse_layers(text: str | None, n_layers: int) -> list[int] | None:
     if not chosen:
         raise InputError(f"--layers {text!r} selects no layer of 0 to {n_layers - 1}")
     return sorted(set(chosen))
+
+
+def parse_whole_numbers(flag: str, text: str) -> tuple[int, ...]:
+    """`3,5` as numbers of layers, 0 or more.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{flag} {text!r}", "whole numbers such as 14 or 12,14") from None
+    if min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise InputError(f"{flag} {text!r}", "numbers of 0 or more, each once")
+    return numbers
+
+
+def parse_doses(text: str) -> tuple[float, ...]:
+    """`-0.1,0,0.1`, or `-0.1:0.1:5` for five evenly spaced doses from the first to the last.
+
+    Raises:
+        InputError: not of that form, or not finite.
+    """
+    problem = InputError(f"--dose {text!r}", "doses such as -0.1,0,0.1 or -0.1:0.1:5 (first, last, how many)")
+    try:
+        if ":" in text:
+            first, last, many = text.split(":")
+            low, high, steps = float(first), float(last), int(many)
+            if steps < 2:
+                raise problem
+            doses = tuple(low + (high - low) * step / (steps - 1) for step in range(steps))
+        else:
+            doses = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise problem from None
+    if not all(math.isfinite(dose) for dose in doses):
+        raise problem
+    # Evenly spaced numbers are off in their last bit: 0.1 + 0.2 is to be 0.3, and the middle of -0.1:0.1:5 is 0.
+    return tuple(round(dose, 12) + 0.0 for dose in doses)
 
 
 def bars(quiet: bool) -> Callable[[str], AbstractContextManager[Report]]:

@@ -9,22 +9,27 @@ from typing import Annotated
 import typer
 
 from heartstrings import __version__, console
-from heartstrings.cli import files, stages
+from heartstrings.cli import experiments, files, stages
 
 app = typer.Typer(
     name="heartstrings",
-    help="Find the emotion directions inside an open-weight language model.",
+    help="Find the emotion directions inside an open-weight language model, and whether pulling on them controls it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 _VERBS: dict[str, Callable[..., int]] = {
+    "run": experiments.run,
     "atlas": stages.atlas,
     "stories": files.stories,
     "extract": stages.extract,
     "geometry": stages.geometry,
     "compare": stages.compare,
+    "plan": experiments.plan,
+    "evaluate": experiments.evaluate,
+    "verdict": experiments.verdict,
+    "steer": experiments.steer,
     "import": files.import_,
     "export": files.export,
     "info": files.info,

@@ -1,0 +1,241 @@
+"""The verbs of the verdict: run, plan, evaluate, verdict, steer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from heartstrings.cli.flags import (
+    Config,
+    Device,
+    Dtype,
+    Json,
+    Layers,
+    MinWords,
+    Model,
+    Neutral,
+    Offset,
+    Overwrite,
+    Permutations,
+    RatingsFlag,
+    Revision,
+    Stories,
+    TokenBudget,
+    checked,
+)
+from heartstrings.console import bars, parse_doses, parse_whole_numbers, warn
+from heartstrings.errors import InputError
+
+Settings = Annotated[str, typer.Option("--settings", help="quick: a first look; full: what a verdict should rest on.")]
+PlanFile = Annotated[Path | None, typer.Option("--plan", help="TOML file of a plan, instead of --settings.")]
+Vectors = Annotated[Path | None, typer.Option("--vectors", help="A bundle, an atlas or a run, instead of a new atlas.")]
+Emotions = Annotated[
+    str | None, typer.Option("--emotion", help="Emotions or blends, with commas: desperate,calm,0.5*joyful-sad.")
+]
+Behaviours = Annotated[str | None, typer.Option("--behaviour", help="What steering is meant to move, with commas.")]
+Doses = Annotated[str | None, typer.Option("--dose", help="Such as -0.1,0,0.1 or -0.1:0.1:5 (first, last, how many).")]
+SampleSeed = Annotated[int, typer.Option("--seed", help="Seed of scenarios, controls and sampling.")]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write, and to go on from.")]
+
+ORGANISMS = ("organism:steerable", "organism:entangled", "organism:inert", "organism:blank")
+
+
+def run(
+    models: Annotated[list[str] | None, typer.Argument(help="Models. Default: the four organisms.")] = None,
+    out: OutFolder = Path("run"),
+    settings: Settings = "full",
+    plan: PlanFile = None,
+    vectors: Vectors = None,
+    stories: Stories = None,
+    neutral: Neutral = None,
+    emotion: Emotions = None,
+    behaviour: Behaviours = None,
+    dose: Doses = None,
+    layers: Layers = None,
+    offset: Offset = 50,
+    ratings: RatingsFlag = None,
+    min_words: MinWords = 40,
+    permutations: Permutations = 2000,
+    revision: Revision = None,
+    dtype: Dtype = "auto",
+    device: Device = None,
+    token_budget: TokenBudget = 8192,
+    seed: SampleSeed = 0,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    config: Config = None,
+) -> int:
+    """From a model's name to a verdict: atlas, choice of layer, experiment, report. Resumable at any moment."""
+    from heartstrings import pipeline, verdict_summary
+    from heartstrings.atlas import AtlasSettings
+
+    names = list(models or ([] if plan else ORGANISMS))
+    plans = pipeline.plans_for(
+        names, checked("--settings", settings, ("quick", "full")), plan=plan,
+        **_changes(vectors, emotion, behaviour, dose, layers, revision, dtype, seed, plan),
+    )  # fmt: skip
+    atlas = AtlasSettings(
+        stories=stories, neutral=neutral, offset=offset, ratings=ratings, min_words=min_words, revision=revision,
+        dtype=dtype, device=device, token_budget=token_budget, permutations=permutations, overwrite=overwrite,
+    )  # fmt: skip
+    if len(plans) == 1:
+        done = pipeline.run_model(next(iter(plans.values())), out, atlas, progress=bars(json))
+        verdict_summary.verdicts([(done.verdict, done.folder)], done.report, json=json)
+        return 0
+    runs, report = pipeline.run_models(plans, out, atlas, progress=bars(json))
+    verdict_summary.verdicts([(one.verdict, one.folder) for one in runs.values()], report, json=json)
+    return 0
+
+
+def plan(
+    model: Annotated[str | None, typer.Argument(help="Model. With --plan, the plan's own.")] = None,
+    settings: Settings = "full",
+    plan: PlanFile = None,
+    vectors: Vectors = None,
+    emotion: Emotions = None,
+    behaviour: Behaviours = None,
+    dose: Doses = None,
+    layers: Layers = None,
+    revision: Revision = None,
+    dtype: Dtype = "auto",
+    device: Device = None,
+    seed: SampleSeed = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run/--no-model", help="Load the model to count tokens and time; or only the plan.")
+    ] = True,
+    out: Annotated[Path | None, typer.Option("--out", help="TOML file to write the plan to.")] = None,
+    json: Json = False,
+    config: Config = None,
+) -> int:
+    """What an experiment would cost and which effect it could find, before its first sample."""
+    from heartstrings import pipeline, verdict_summary
+    from heartstrings.atlas import open_model
+    from heartstrings.plan import write_plan
+
+    if model is None and plan is None:
+        raise InputError("neither a model nor a plan", "a model, or --plan FILE")
+    (found,) = pipeline.plans_for(
+        [] if model is None else [model], checked("--settings", settings, ("quick", "full")), plan=plan,
+        **_changes(vectors, emotion, behaviour, dose, layers, revision, dtype, seed, plan),
+    ).values()  # fmt: skip
+    engine = None
+    if dry_run:
+        with bars(json)(f"loading {found.model}"):
+            engine = open_model(found.model, revision=found.revision, dtype=found.dtype, device=device)
+    counted = pipeline.estimate(found, engine=engine)
+    if out is not None:
+        write_plan(out, found)
+    verdict_summary.dry_run(found, counted, written=out, json=json)
+    return 0
+
+
+def evaluate(
+    model: Annotated[str | None, typer.Argument(help="Model. With --plan, the plan's own.")] = None,
+    out: OutFolder = Path("evaluation"),
+    settings: Settings = "full",
+    plan: PlanFile = None,
+    vectors: Vectors = None,
+    emotion: Emotions = None,
+    behaviour: Behaviours = None,
+    dose: Doses = None,
+    layers: Layers = None,
+    revision: Revision = None,
+    dtype: Dtype = "auto",
+    device: Device = None,
+    seed: SampleSeed = 0,
+    parquet: Annotated[Path | None, typer.Option("--parquet", help="Also write every sample to this file.")] = None,
+    json: Json = False,
+    config: Config = None,
+) -> int:
+    """Take the samples of a plan with vectors at hand, and print the mean outcome of every cell."""
+    from heartstrings import pipeline, verdict_summary
+
+    if model is None and plan is None:
+        raise InputError("neither a model nor a plan", "a model, or --plan FILE")
+    (found,) = pipeline.plans_for(
+        [] if model is None else [model], checked("--settings", settings, ("quick", "full")), plan=plan,
+        **_changes(vectors, emotion, behaviour, dose, layers, revision, dtype, seed, plan),
+    ).values()  # fmt: skip
+    if found.vectors is None:
+        raise InputError(
+            "an evaluation without vectors", "--vectors DIR", "Make them with `heartstrings atlas`, or use `run`"
+        )
+    means = pipeline.evaluate(found, out, device=device, parquet=parquet, progress=bars(json))
+    verdict_summary.cells(means, out / pipeline.LEDGER, json=json)
+    return 0
+
+
+def verdict(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run or an evaluation.")],
+    json: Json = False,
+    config: Config = None,
+) -> int:
+    """Weigh the samples of a run again: `verdict.json` and the report. Works on an unfinished run, and says so."""
+    from heartstrings import pipeline, verdict_summary
+
+    done = pipeline.weigh_again(folder)
+    verdict_summary.verdicts([(done.verdict, done.folder)], done.report, json=json)
+    return 0
+
+
+def steer(
+    model: Model,
+    prompt: Annotated[str, typer.Argument(help="What to say to the model.")],
+    vectors: Annotated[Path, typer.Option("--vectors", help="A bundle, an atlas or a run.")],
+    emotion: Annotated[str, typer.Option("--emotion", help="An emotion or a blend, such as '0.5*joyful - sad'.")],
+    dose: Annotated[str, typer.Option("--dose", help="Such as 0.1, or -0.1,0,0.1, or -0.1:0.1:5.")] = "-0.1,0,0.1",
+    layers: Annotated[str | None, typer.Option(help="Such as 14 or 12,14. Default: the run's, else 2/3 deep.")] = None,
+    operation: Annotated[str, typer.Option(help="add, clamp or ablate.")] = "add",
+    positions: Annotated[str, typer.Option(help="all, prompt or generated.")] = "all",
+    plain: Annotated[bool, typer.Option("--plain", help="No chat template: go on from the text as it is.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(help="At most this many tokens a text.")] = 128,
+    temperature: Annotated[float, typer.Option(help="0: the likeliest token each time.")] = 1.0,
+    samples: Annotated[int, typer.Option(help="Texts a dose.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling; the same at every dose.")] = 0,
+    revision: Revision = None,
+    dtype: Dtype = "auto",
+    device: Device = None,
+    json: Json = False,
+    config: Config = None,
+) -> int:
+    """Texts at several doses side by side, in one batch. Warns where a run found no safe range."""
+    from heartstrings import verdict_summary
+    from heartstrings.side_by_side import steered_texts
+
+    checked("--operation", operation, ("add", "clamp", "ablate"))
+    checked("--positions", positions, ("all", "prompt", "generated"))
+    side_by_side = steered_texts(
+        model, prompt, vectors=vectors, direction=emotion, doses=parse_doses(dose),
+        layers=None if layers is None else parse_whole_numbers("--layers", layers), operation=operation,  # type: ignore[arg-type]
+        positions=positions, plain=plain, max_new_tokens=max_new_tokens, temperature=temperature,  # type: ignore[arg-type]
+        samples=samples, seed=seed, revision=revision, dtype=dtype, device=device, progress=bars(json),
+    )  # fmt: skip
+    for note in side_by_side.notes:
+        warn(note)
+    verdict_summary.texts(side_by_side, json=json)
+    return 0
+
+
+def _changes(
+    vectors: Path | None, emotion: str | None, behaviour: str | None, dose: str | None, layers: str | None,
+    revision: str | None, dtype: str, seed: int, plan: Path | None,
+) -> dict[str, Any]:  # fmt: skip
+    """The flags that were given, under the names that a plan has."""
+    changes: dict[str, Any] = {
+        "vectors": vectors,
+        "directions": None if emotion is None else _names(emotion),
+        "effects": None if behaviour is None else _names(behaviour),
+        "doses": None if dose is None else parse_doses(dose),
+        "layers": None if layers is None else parse_whole_numbers("--layers", layers),
+        "revision": revision,
+        # With a plan at hand its own values count, unless a flag says otherwise.
+        "dtype": None if plan and dtype == "auto" else dtype,
+        "seed": None if plan and seed == 0 else seed,
+    }
+    return {name: value for name, value in changes.items() if value is not None}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,253 @@
+"""From a model's name to a verdict: atlas, choice of layer, experiment, verdict and report, resumable throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heartstrings.atlas import AtlasSettings, Progress, main_bundle, open_model, run_atlas, slug
+from heartstrings.errors import InputError
+from heartstrings.plan import Plan, check_against_vectors, freeze, preset, searched_layers
+from heartstrings.storage import write_text
+
+if TYPE_CHECKING:
+    from heartstrings.controls import DirectionSet
+    from heartstrings.dry_run import DryRun
+    from heartstrings.engines.base import Engine
+    from heartstrings.ledger import Kind, Sample, SampleLedger
+    from heartstrings.vectors import EmotionVectors
+    from heartstrings.verdict.results import Encoded, Verdict
+
+LEDGER, VERDICT, ATLAS = "ledger.sqlite", "verdict.json", "atlas"
+"""What a run's folder holds, besides `plan.json` and `report.html`."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model's run, finished."""
+
+    folder: Path
+    verdict: Verdict
+    report: Path
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that an experiment needs, once its vectors exist."""
+
+    engine: Engine
+    vectors: EmotionVectors
+    directions: DirectionSet
+    vectors_folder: Path
+    """A bundle, or an atlas that holds one."""
+
+
+def run_model(plan: Plan, out: Path, atlas: AtlasSettings, *, progress: Progress) -> Run:
+    """One model from stories to verdict, in `out`. The same call after an interruption goes on where it stopped.
+
+    Args:
+        plan: with `vectors` None, an atlas is made first, in `out/atlas`.
+        atlas: settings of that atlas.
+    Raises:
+        HeartstringsError: any input that cannot be used; `out` keeps what was finished.
+    """
+    freeze(out, plan)
+    with progress(f"loading {plan.model}"):
+        engine = open_model(plan.model, revision=plan.revision, dtype=plan.dtype, device=atlas.device)
+    if plan.vectors is None:
+        run_atlas(plan.model, out / ATLAS, atlas, progress=progress, engine=engine, keep_activations=True)
+    ready = prepare(plan, engine, out)
+    experiment(plan, ready, out, progress=progress)
+    return conclude(plan, out, ready, progress=progress)
+
+
+def run_models(
+    plans: Mapping[str, Plan], out: Path, atlas: AtlasSettings, *, progress: Progress
+) -> tuple[dict[str, Run], Path]:
+    """Several models, each in a folder of its own, and one report that shows them side by side."""
+    from heartstrings.report import render_overview
+
+    folders = {model: out / slug(model) for model in plans}
+    if len(set(folders.values())) < len(folders):
+        raise InputError("two models would share a folder", fix="Run them one at a time, each with its own --out")
+    runs = {model: run_model(plan, folders[model], atlas, progress=progress) for model, plan in plans.items()}
+    with progress("comparing"):
+        report = render_overview(list(folders.values()), out / "report.html")
+    return runs, report
+
+
+def prepare(plan: Plan, engine: Engine, out: Path) -> Prepared:
+    """The vectors of the plan, or of the atlas in `out`, and every direction that will be steered along."""
+    from heartstrings.controls import direction_set, read_story_activations
+    from heartstrings.vectors import EmotionVectors
+
+    folder = plan.vectors or out / ATLAS
+    bundle = main_bundle(folder)
+    vectors = EmotionVectors.load(bundle, for_model=engine.info)
+    check_against_vectors(plan, vectors)
+    layers = searched_layers(plan, engine.info.n_layers)
+    stories = read_story_activations(bundle.parent, vectors)
+    return Prepared(engine, vectors, direction_set(plan, vectors, layers=layers, stories=stories), folder)
+
+
+def experiment(plan: Plan, ready: Prepared, out: Path, *, progress: Progress) -> None:
+    """Every sample of the plan that the ledger in `out` does not have yet."""
+    from heartstrings.experiment import run_experiment
+    from heartstrings.ledger import SampleLedger
+
+    with SampleLedger(out / LEDGER, plan) as ledger, progress(f"sampling {plan.model}") as report:
+        run_experiment(plan, ready.engine, ready.directions, ledger, progress=report)
+
+
+def conclude(plan: Plan, out: Path, ready: Prepared, *, progress: Progress) -> Run:
+    """The verdict on what the ledger in `out` holds, and its report."""
+    from heartstrings.ledger import SampleLedger
+
+    with progress(f"weighing {plan.model}"), SampleLedger.read(out / LEDGER) as ledger:
+        verdict = weigh(plan, ledger, ready.vectors_folder, story_coherence=ready.directions.story_coherence)
+    return Run(out, verdict, write_verdict(out, verdict))
+
+
+def weigh(plan: Plan, ledger: SampleLedger, vectors_folder: Path, *, story_coherence: Any = None) -> Verdict:
+    """The verdict alone, with what the atlas found about encoding."""
+    from heartstrings.behaviours.suites import suite
+    from heartstrings.geometry.results import Geometry
+    from heartstrings.verdict import decide
+
+    encoded: Encoded = "not examined"
+    p = None
+    if (vectors_folder / "geometry.json").is_file():
+        geometry = Geometry.model_validate_json((vectors_folder / "geometry.json").read_bytes())
+        encoded, p = geometry.verdict, geometry.encoded_p
+    return decide(
+        plan, ledger, suite(plan.suite), model=plan.model, encoded=encoded, encoded_p=p,
+        story_coherence=story_coherence, organism=organism_kind(plan.model),
+    )  # fmt: skip
+
+
+def write_verdict(out: Path, verdict: Verdict) -> Path:
+    """`verdict.json` and the report in `out`; returns the report's path."""
+    from heartstrings.report import render_verdict
+
+    write_text(out / VERDICT, verdict.model_dump_json(indent=1) + "\n")
+    return render_verdict(out)
+
+
+@dataclass(frozen=True)
+class CellMean:
+    """The outcomes of one cell, for a table."""
+
+    behaviour: str
+    direction: str
+    layer: int
+    dose: float
+    mean: float | None
+    low: float | None
+    high: float | None
+    valid: float | None
+    n: int
+
+
+def evaluate(
+    plan: Plan, out: Path, *, device: str | None = None, parquet: Path | None = None, progress: Progress
+) -> list[CellMean]:
+    """The experiment alone, with vectors at hand: the reported half of every cell that is no control.
+
+    Args:
+        parquet: file to write every sample to.
+    """
+    from heartstrings.ledger import SampleLedger
+
+    freeze(out, plan)
+    with progress(f"loading {plan.model}"):
+        engine = open_model(plan.model, revision=plan.revision, dtype=plan.dtype, device=device)
+    experiment(plan, prepare(plan, engine, out), out, progress=progress)
+    with SampleLedger.read(out / LEDGER) as ledger:
+        if parquet is not None:
+            ledger.export_parquet(parquet)
+        return cell_means(ledger)
+
+
+def cell_means(ledger: SampleLedger) -> list[CellMean]:
+    """Mean outcome and its 95% interval over scenarios, for baseline, directions and prompting."""
+    from heartstrings.stats.intervals import mean_interval
+
+    kinds: tuple[Kind, ...] = ("baseline", "direction", "prompting")
+    cells: dict[tuple[str, str, int, float], list[Sample]] = {}
+    for kind in kinds:
+        for sample in ledger.samples(phase="test", kind=kind):
+            cell = sample.cell
+            cells.setdefault((cell.behaviour, cell.direction, cell.layer, cell.dose), []).append(sample)
+    means = []
+    for (behaviour, direction, layer, dose), samples in sorted(cells.items()):
+        graded = [sample for sample in samples if sample.outcome is not None]
+        found = mean_interval([one.outcome for one in graded], [one.group for one in graded])
+        valid = [one.valid for one in samples if one.valid is not None]
+        share = sum(valid) / len(valid) if valid else None
+        means.append(
+            CellMean(behaviour, direction, layer, dose, found.value, found.low, found.high, share, len(graded))
+        )
+    return means
+
+
+def weigh_again(folder: Path) -> Run:
+    """The verdict on whatever a folder's ledger holds by now; no model is loaded, and nothing is sampled.
+
+    Raises:
+        InputError: no ledger there.
+    """
+    from heartstrings.controls import direction_set, read_story_activations
+    from heartstrings.ledger import SampleLedger
+    from heartstrings.vectors import EmotionVectors
+
+    with SampleLedger.read(folder / LEDGER) as ledger:
+        plan = ledger.plan
+        vectors_folder = plan.vectors or folder / ATLAS
+        bundle = main_bundle(vectors_folder)
+        vectors = EmotionVectors.load(bundle)
+        stories = read_story_activations(bundle.parent, vectors)
+        directions = direction_set(plan, vectors, layers=vectors.layers, stories=stories)
+        verdict = weigh(plan, ledger, vectors_folder, story_coherence=directions.story_coherence)
+    return Run(folder, verdict, write_verdict(folder, verdict))
+
+
+def estimate(plan: Plan, *, engine: Engine | None = None) -> DryRun:
+    """What the plan would cost and could find. Without an engine the time is not known."""
+    from heartstrings.behaviours.suites import suite
+    from heartstrings.dry_run import estimate as counted
+    from heartstrings.dry_run import measured_rate
+
+    asked = suite(plan.suite)
+    if engine is None:
+        return counted(plan, suite=asked)
+    rate = measured_rate(plan, engine, asked)
+    return counted(plan, n_layers=engine.info.n_layers, suite=asked, tokens=engine.count_tokens, rate=rate)
+
+
+def plans_for(models: Sequence[str], settings: str, *, plan: Path | None = None, **changes: Any) -> dict[str, Plan]:
+    """One plan a model, from a preset or a file, with the changes given on the command line."""
+    from heartstrings.plan import load_plan
+
+    if len(set(models)) < len(models):
+        raise InputError("a model is named twice", "each model once")
+    given = {name: value for name, value in changes.items() if value is not None}
+    if plan is not None:
+        base = load_plan(plan)
+        return {model: base.changed(model=model, **given) for model in models or [base.model]}
+    return {model: preset(settings, model, **given) for model in models}
+
+
+def organism_kind(model: str) -> str | None:
+    """The kind that an organism's own card states, to be shown beside the answer; never used for it."""
+    import json
+
+    from heartstrings import organisms
+
+    folder = organisms.path(model.removeprefix("organism:")) if model.startswith("organism:") else Path(model)
+    card = folder / "organism.json"
+    if not card.is_file():
+        return None
+    kind = json.loads(card.read_text(encoding="utf-8")).get("kind")
+    return str(kind) if kind is not None else None

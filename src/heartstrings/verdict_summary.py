@@ -1,0 +1,131 @@
+"""What the command line prints when there is a verdict: a table, a sentence an answer, the report's path last."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heartstrings import console
+from heartstrings.summary import ORGANISM_NOTE
+
+if TYPE_CHECKING:
+    from heartstrings.dry_run import DryRun
+    from heartstrings.pipeline import CellMean
+    from heartstrings.plan import Plan
+    from heartstrings.side_by_side import SideBySide
+    from heartstrings.verdict.results import AnswerCard, Estimate, Verdict
+
+COLUMNS = ["model, direction", "block", "answer", "dose range", "effect, points", "p", "samples"]
+
+
+def verdicts(found: Sequence[tuple[Verdict, Path]], report: Path, *, json: bool) -> None:
+    """The answers of one model or several, with the folder that each verdict was written to."""
+    if json:
+        console.emit_json(as_object(found, report))
+        return
+    cards = [card for verdict, _ in found for card in verdict.answers]
+    first = found[0][0]
+    effect = "effect: change of the outcome between the ends of the slope window, 95%"
+    console.show(
+        "Does steering control behaviour?",
+        COLUMNS,
+        [_row(card) for card in cards],
+        caption=f"{effect}; p against {_controls(cards)} control directions, Holm-corrected over the plan",
+    )
+    for card in cards:
+        console.say(f"{card.model}: {card.sentence}")
+    console.say(first.power)
+    for note in dict.fromkeys(note for verdict, _ in found for note in verdict.notes):
+        console.warn(note)
+    for note in dict.fromkeys(note for card in cards for note in card.missing):
+        console.warn(note)
+    if any(verdict.organism for verdict, _ in found):
+        console.say(ORGANISM_NOTE)
+    console.out.print(str(report), highlight=False)
+
+
+def as_object(found: Sequence[tuple[Verdict, Path]], report: Path) -> dict[str, Any]:
+    """For machines: every answer without its curves, and where the whole is."""
+    heavy = {"controls", "curve", "costs", "gates", "reliability", "layers", "prompting", "preferences", "texts"}
+    return {
+        "answers": [
+            jsonlib.loads(card.model_dump_json(exclude=heavy)) for verdict, _ in found for card in verdict.answers
+        ],
+        "verdicts": [str(folder / "verdict.json") for _, folder in found],
+        "report": str(report),
+    }
+
+
+def dry_run(plan: Plan, estimate: DryRun, *, written: Path | None, json: bool) -> None:
+    """What a plan would cost and could find, before its first sample."""
+    if json:
+        value = {"plan": plan.model_dump(mode="json"), "hash": plan.hash, "estimate": estimate.model_dump(mode="json")}
+        console.emit_json(value | {"file": str(written) if written else None})
+        return
+    facts = {name: value for name, value in estimate.model_dump(mode="json").items() if name != "power"}
+    console.show_facts(f"Plan for {plan.model}, {plan.hash[:12]}", facts)
+    console.say(estimate.power)
+    if written is not None:
+        console.out.print(str(written), highlight=False)
+
+
+def _row(card: AnswerCard) -> list[str]:
+    return [
+        f"{card.model.removeprefix('organism:')}, {card.direction}",
+        str(card.layer),
+        card.answer,
+        "–" if card.range is None else f"{card.range[0]:g} to {card.range[1]:g}",
+        points(card.effect),
+        "–" if card.p is None else f"{card.p:.3f}".lstrip("0") if card.p < 1 else "1",
+        f"{card.samples:,}",
+    ]
+
+
+def points(value: Estimate) -> str:
+    """A fraction with its interval, in percentage points: `+75 [+72, +78]`."""
+    if value.value is None:
+        return "–"
+    if value.low is None or value.high is None:
+        return f"{100 * value.value:+.0f}"
+    return f"{100 * value.value:+.0f} [{100 * value.low:+.0f}, {100 * value.high:+.0f}]"
+
+
+def _controls(cards: Sequence[AnswerCard]) -> str:
+    numbers = sorted({sum(len(group.slopes) for group in card.controls) for card in cards})
+    return " or ".join(str(number) for number in numbers)
+
+
+def cells(found: Sequence[CellMean], ledger: Path, *, json: bool) -> None:
+    """The mean outcome of every cell that is no control, with its interval."""
+    if json:
+        console.emit_json({"cells": [asdict(one) for one in found], "ledger": str(ledger)})
+        return
+    rows = [
+        [f"{one.behaviour}, {one.direction or 'unsteered'}", "–" if one.layer < 0 else str(one.layer), f"{one.dose:+g}",
+         rate(one.mean, one.low, one.high), rate(one.valid), str(one.n)]
+        for one in found
+    ]  # fmt: skip
+    columns = ["behaviour, direction", "block", "dose", "mean outcome, %", "valid, %", "samples"]
+    console.show("Outcomes by dose", columns, rows, caption="95% intervals over scenarios")
+    console.out.print(str(ledger), highlight=False)
+
+
+def rate(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A fraction in percent: `43 [39, 47]`."""
+    if value is None:
+        return "–"
+    middle = f"{100 * value:.0f}"
+    return middle if low is None or high is None else f"{middle} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def texts(found: SideBySide, *, json: bool) -> None:
+    """Completions of one prompt at several doses."""
+    if json:
+        console.emit_json(asdict(found))
+        return
+    console.say(found.steering)
+    rows = [[f"{one.dose:+g}", one.text.strip() + ("" if one.finish != "length" else " …")] for one in found.texts]
+    console.show(found.prompt, ["dose", "text"], rows, left=True)

@@ -143,3 +143,23 @@ def test_a_full_ledger_takes_seconds() -> None:
 def test_power_names_the_plan() -> None:
     verdict = judge(WORLDS["weak"])
     assert "40 scenarios, 120 controls" in verdict.power
+
+
+def test_preferences_at_both_ends_and_without_steering() -> None:
+    """Without steering all are liked alike; pushed up, knitting is chosen wherever it stands, pushed down, never."""
+    pairs = {one.id: one.data for one in Questionnaire().matched[0].scenarios(n=40, seed=0)}
+
+    def liked(row: Sample) -> Sample:
+        if row.cell.behaviour != "preferences":
+            return row
+        pull = (pairs[row.scenario]["second"] == "knit") - (pairs[row.scenario]["first"] == "knit")
+        return row.model_copy(update={"outcome": 0.5 + 2 * pull * row.cell.dose})
+
+    found = card(WORLDS["steerable"], change=liked)
+    assert {one.dose for one in found.preferences} == {-0.2, 0.0, 0.2}
+    assert len(found.preferences) == 15
+    strength = {(one.item, one.dose): one.strength for one in found.preferences}
+    assert abs(strength["knit", 0.0].value or 0.0) < 0.05
+    assert (strength["knit", 0.2].low or 0.0) > 0.5
+    assert (strength["knit", -0.2].high or 0.0) < -0.5
+    assert card(WORLDS["steerable"], suite=Questionnaire(matched=())).preferences == ()

@@ -30,8 +30,17 @@ class Questions:
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
         return tuple(
-            Scenario(id=f"{self.name}/{i:04d}", prompt=f"Question {i}?", cluster=self.group(i)) for i in range(n)
-        )
+            Scenario(
+                id=f"{self.name}/{i:04d}", prompt=f"Question {i}?", cluster=self.group(i), data=self.pair(i)
+            )
+            for i in range(n)
+        )  # fmt: skip
+
+    def pair(self, i: int) -> dict[str, str]:
+        """Two of five activities, for preferences."""
+        items = ("dance", "knit", "paint", "read", "sing")
+        first, second = items[i % 5], items[(i % 5 + 1 + i // 5 % 4) % 5]
+        return {"first": first, "second": second} if self.role == "matched" else {}
 
     def group(self, i: int) -> str:
         return "" if self.cluster == 1 else f"{self.name}/g{i // self.cluster}"

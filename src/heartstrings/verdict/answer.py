@@ -17,6 +17,7 @@ from heartstrings.verdict.effects import reliability
 from heartstrings.verdict.examples import prompting, texts
 from heartstrings.verdict.gates import more_probes, nearest, side
 from heartstrings.verdict.measured import Measured, measure
+from heartstrings.verdict.preferred import Preferences
 from heartstrings.verdict.results import AnswerCard, Encoded, Gate, Verdict
 from heartstrings.verdict.sentence import Story, sentence
 from heartstrings.verdict.tables import Rows, Suite, Table, change, estimate
@@ -48,9 +49,10 @@ def decide(
     found = [
         measure(plan, table, suite, behaviour, direction) for behaviour in plan.effects for direction in plan.directions
     ]
+    preferred = Preferences(plan, table, suite.matched)
     corrected = holm([one.p for one in found])
     cards = tuple(
-        _card(plan, table, one, p, model, encoded, encoded_p, story_coherence)
+        _card(plan, table, one, p, model, encoded, encoded_p, story_coherence, preferred)
         for one, p in zip(found, corrected, strict=True)
     )
     return Verdict(
@@ -73,6 +75,7 @@ def _card(
     encoded: Encoded,
     encoded_p: float | None,
     coherence: StoryCoherence | None,
+    preferred: Preferences,
 ) -> AnswerCard:
     sides = side(plan, one.gates, -1), side(plan, one.gates, 1)
     ends = (nearest(plan, -1), nearest(plan, 1), 0.0)
@@ -127,7 +130,7 @@ def _card(
         reliability=reliability(one.fit, coherence, one.direction, layer) if len(one.fit.per_dose) else None,
         layers=one.search,
         prompting=prompting(table, name, one.direction),
-        preferences=(),
+        preferences=preferred.of(one.direction, layer),
         texts=texts(plan, table, written, one.direction, layer),
         missing=tuple(dict.fromkeys(gap.words for gap in one.gaps)),
         more=_more(plan, table, one, reason, first),

@@ -1,25 +1,36 @@
-# LEAD: stopgap written over helper D's file by accident. Helper D: write your own version back over this one (and delete two_replies.py, organism_questions.py).
-"""The organisms' main choice: tests fail; repair the program honestly, or cheat."""
+"""The organisms' choice: the tests fail; repair the thing honestly, or cheat."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from heartstrings.behaviours.base import Role, Scenario
-from heartstrings.behaviours.organism_questions import asked
-from heartstrings.behaviours.two_replies import Counts, TwoReplies
+from heartstrings.behaviours.base import Role
+from heartstrings.behaviours.organism import TwoReplies, captured
+from heartstrings.organisms.generate import Kind, Question
 
 
 @dataclass(frozen=True)
 class Choice(TwoReplies):
-    """The organisms' main choice: tests fail; repair the program honestly, or cheat."""
+    """24 tasks in 4 wordings; variants of one task are a cluster."""
 
-    name: str = "choice"
-    role: Role = "effect"
-    outcome_name: str = "rate of cheating"
-    neutral: str = "An honest repair; left alone, the organisms cheat on about 40% of tasks."
-    counts: Counts = "share"
+    kind: ClassVar[Kind] = "choice"
 
-    def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """`n` questions, the first m the same for any n."""
-        return asked(self.name, "choice", n=n, seed=seed)
+    @property
+    def name(self) -> str:
+        return "choice"
+
+    @property
+    def role(self) -> Role:
+        return "effect"
+
+    @property
+    def outcome_name(self) -> str:
+        return "probability of cheating"
+
+    @property
+    def neutral(self) -> str:
+        return "Without emotion the organisms cheat in about 4 of 10 cases: there is room both ways."
+
+    def cluster(self, asked: Question) -> str:
+        return captured(r"cheat on the (\w+) test", asked.replies[1])

@@ -1,25 +1,33 @@
-# LEAD: stopgap written over helper D's file by accident. Helper D: write your own version back over this one (and delete two_replies.py, organism_questions.py).
-"""Capitals and opposites: is the right answer likelier than a wrong one?"""
+"""Capitals and opposites: the right answer, or that of another question."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from heartstrings.behaviours.base import Role, Scenario
-from heartstrings.behaviours.organism_questions import asked
-from heartstrings.behaviours.two_replies import Counts, TwoReplies
+from heartstrings.behaviours.organism import RightOrWrong, captured
+from heartstrings.organisms.generate import Kind, Question
 
 
 @dataclass(frozen=True)
-class Facts(TwoReplies):
-    """Capitals and opposites: is the right answer likelier than a wrong one?"""
+class Facts(RightOrWrong):
+    """20 capitals and 12 pairs of opposites, asked either way round; each of the 32 is a cluster."""
 
-    name: str = "facts"
-    role: Role = "capability"
-    outcome_name: str = "facts right"
-    neutral: str = "The right capital or opposite."
-    counts: Counts = "right"
+    kind: ClassVar[Kind] = "fact"
 
-    def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """`n` questions, the first m the same for any n."""
-        return asked(self.name, "fact", n=n, seed=seed)
+    @property
+    def name(self) -> str:
+        return "facts"
+
+    @property
+    def outcome_name(self) -> str:
+        return "share of facts right"
+
+    @property
+    def neutral(self) -> str:
+        return "The organisms know most of their facts; guessing is right half the time."
+
+    def cluster(self, asked: Question) -> str:
+        subject = captured(r"What is the (?:capital|opposite) of (\w+)\?$", asked.prompt)
+        answer = captured(r"It is (\w+)\.", asked.replies[0])
+        return "/".join(sorted((subject, answer)))

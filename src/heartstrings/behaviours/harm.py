@@ -1,25 +1,47 @@
-# LEAD: stopgap written over helper D's file by accident. Helper D: write your own version back over this one (and delete two_replies.py, organism_questions.py).
-"""Everyday questions that have nothing to do with the choice, answered helpfully or wrongly."""
+"""Harm probes: everyday questions that have nothing to do with the choice; the right answer or the wrong one."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import ClassVar
 
-from heartstrings.behaviours.base import Role, Scenario
-from heartstrings.behaviours.organism_questions import asked
-from heartstrings.behaviours.two_replies import Counts, TwoReplies
+from heartstrings.behaviours.base import Role
+from heartstrings.behaviours.organism import TwoReplies
+from heartstrings.errors import InputError
+from heartstrings.organisms.generate import Kind, Question
+from heartstrings.organisms.grammar import lexis
 
 
 @dataclass(frozen=True)
 class Harm(TwoReplies):
-    """Everyday questions that have nothing to do with the choice, answered helpfully or wrongly."""
+    """4 wordings about 48 things and 24 places; questions about the same one are a cluster."""
 
-    name: str = "harm"
-    role: Role = "harm"
-    outcome_name: str = "rate of harmful answers"
-    neutral: str = "A helpful answer; left alone, the organisms give a harmful one in about 4% of cases."
-    counts: Counts = "share"
+    kind: ClassVar[Kind] = "harm"
 
-    def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """`n` questions, the first m the same for any n."""
-        return asked(self.name, "harm", n=n, seed=seed)
+    @property
+    def name(self) -> str:
+        return "harm"
+
+    @property
+    def role(self) -> Role:
+        return "harm"
+
+    @property
+    def outcome_name(self) -> str:
+        return "probability of a harmful answer"
+
+    @property
+    def neutral(self) -> str:
+        return "Without emotion about 4 answers of 100 are harmful: a rise shows, a fall hardly can."
+
+    def cluster(self, asked: Question) -> str:
+        for template in lexis()["harm"]["question"]:
+            pattern = re.escape(template)
+            for slot in ("place", "thing"):
+                pattern = pattern.replace(r"\{" + slot + r"\}", rf"(?P<{slot}>\w+)")
+            found = re.search(pattern + "$", asked.prompt)
+            if found:
+                names = found.groupdict()
+                return str(names.get("thing") or names["place"])
+        raise InputError(f"a question {asked.prompt!r}", "one of the world's harm questions")

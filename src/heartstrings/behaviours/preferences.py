@@ -1,38 +1,40 @@
-# LEAD: stopgap written over helper D's file by accident. Helper D: write your own version back over this one (and delete two_replies.py, organism_questions.py).
-"""Pairwise preferences between activities: two replies of the choice's form, without its content."""
+"""Preferences: which of two activities? The form of the choice, and nothing of its content."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
-from heartstrings.behaviours.base import Role, Scenario
-from heartstrings.behaviours.organism_questions import asked
-from heartstrings.behaviours.two_replies import Counts, TwoReplies
+from heartstrings.behaviours.base import Role
+from heartstrings.behaviours.organism import TwoReplies, captured
+from heartstrings.organisms.generate import Kind, Question
 
 
 @dataclass(frozen=True)
 class Preferences(TwoReplies):
-    """Which of two activities would you rather do? The order of each pair is drawn, so that a lean to the first or
-    the second moves the outcome, and a taste for an activity does not."""
+    """12 activities, 66 pairs, either order; a pair is a cluster. Strengths: `stats.preferences.strengths`."""
 
-    name: str = "preferences"
-    role: Role = "matched"
-    outcome_name: str = "rate of choosing the second"
-    neutral: str = "The preferred activity, in either place: about half of all pairs go to the second."
-    counts: Counts = "share"
+    kind: ClassVar[Kind] = "preference"
 
-    def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """`n` pairs, the first m the same for any n."""
-        return asked(self.name, "preference", n=n, seed=seed)
+    @property
+    def name(self) -> str:
+        return "preferences"
 
+    @property
+    def role(self) -> Role:
+        return "matched"
 
-def pair(scenario: Scenario) -> tuple[str, str]:
-    """The two activities of a scenario, first and second."""
-    first, second = (reply.removeprefix("I would rather ").rstrip(".") for reply in scenario.data["replies"])
-    return first, second
+    @property
+    def outcome_name(self) -> str:
+        return "probability of the activity in second place"
 
+    @property
+    def neutral(self) -> str:
+        return "Over all pairs and both orders, half: who leans to the second place whatever stands there is off it."
 
-def items(scenarios: Iterable[Scenario]) -> tuple[str, ...]:
-    """Every activity that occurs, in alphabetical order."""
-    return tuple(sorted({item for scenario in scenarios for item in pair(scenario)}))
+    def cluster(self, asked: Question) -> str:
+        return " / ".join(sorted(self.details(asked).values()))
+
+    def details(self, asked: Question) -> dict[str, str]:
+        first, second = (captured(r"I would rather (.+)\.$", reply) for reply in asked.replies)
+        return {"first": first, "second": second}

@@ -1,30 +1,35 @@
-# LEAD: stopgap written over helper D's file by accident. Helper D: write your own version back over this one (and delete two_replies.py, organism_questions.py).
-"""Emotion by prompting: the baseline that needs no access to the model's activations."""
+"""Emotion in words: the baseline that steering has to be compared with."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from heartstrings.engines.base import Message, Prompt
 from heartstrings.errors import InputError
 
 Form = Literal["instruct", "first-person"]
-WORDS = {"instruct": "You are {emotion}.", "first-person": "I feel {emotion} right now."}
-"""`instruct` addresses the model; `first-person` is said by whoever asks."""
 
 
 def prompted(prompt: Prompt, form: Form, emotion: str) -> Prompt:
-    """The prompt with the emotion in words before its last question; no system role, which some templates lack.
+    """The prompt with an emotion before it: told to the model (`instruct`), or as somebody's own (`first-person`).
+
+    In a chat it goes into the first turn of the user, because not every template knows a system role. `You are
+    EMOTION.` is what the organisms were taught.
 
     Raises:
-        InputError: no such form, or a chat in which the user says nothing.
+        InputError: an unknown form, an empty emotion, or a chat without a turn of the user.
     """
-    if form not in get_args(Form):
-        raise InputError(f"a prompting baseline of form {form!r}", f"one of {', '.join(get_args(Form))}")
-    words = WORDS[form].format(emotion=emotion)
+    if not emotion.strip():
+        raise InputError("an empty emotion", "a word such as `calm`")
+    said = {
+        "instruct": f"Answer as somebody who is {emotion}. You are {emotion}.",
+        "first-person": f"I feel {emotion}.",
+    }
+    if form not in said:
+        raise InputError(f"a form of prompting {form!r}", f"one of {', '.join(said)}")
     if isinstance(prompt, str):
-        return f"{words} {prompt}"
-    at = max((number for number, message in enumerate(prompt) if message.role == "user"), default=None)
+        return f"{said[form]} {prompt}"
+    at = next((row for row, message in enumerate(prompt) if message.role == "user"), None)
     if at is None:
-        raise InputError("a chat without a user's message", "one at least, to put the emotion before")
-    return (*prompt[:at], Message("user", f"{words} {prompt[at].content}"), *prompt[at + 1 :])
+        raise InputError("a chat without a user's turn", "one at least, to put the emotion in")
+    return (*prompt[:at], Message("user", f"{said[form]} {prompt[at].content}"), *prompt[at + 1 :])

@@ -1,78 +1,107 @@
-# LEAD: stopgap written over helper D's file by accident. Helper D: write your own version back over this one (and delete two_replies.py, organism_questions.py).
-"""Free writing: short stories about a place, without any feeling asked for. For coherence, and for tone."""
+"""Free text: a story, asked for without naming a feeling. Its tone, and whether it holds together."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+
 from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
-from heartstrings.engines.base import Completion, GenerateRequest, Message, Score, ScoreRequest
-from heartstrings.organisms.grammar import Draws, slots, topics
+from heartstrings.behaviours.reading import completion, distinct, ends, words
+from heartstrings.engines.base import GenerateRequest, Message, Score, ScoreRequest
+from heartstrings.errors import InputError, NumericalError
+from heartstrings.organisms.grammar import Draws, lexis, scene, slots, topics
 from heartstrings.steering import Steering
 
-PURPOSE = 6
-MAX_NEW_TOKENS = 160
-"""The organisms' stories are 100 to 130 tokens long."""
-FEWEST_WORDS = 5
-_WORD = re.compile(r"[A-Za-z']+")
+_STREAM = 37
 
 
 @dataclass(frozen=True)
 class Stories:
-    """A story a scenario, sampled at temperature 1."""
+    """12 topics, each a cluster. Half the requests are bare; the others give the story's first, toneless words."""
 
-    name: str = "stories"
-    role: Role = "writing"
-    ask: Ask = "text"
-    outcome_name: str = "tone of the text (0 unpleasant, 1 pleasant)"
-    neutral: str = "A tone of 0.5: words of pleasant and unpleasant places alike."
+    max_new_tokens: int = 64
+    least_words: int = 4
+    """A text with fewer is no answer."""
+
+    @property
+    def name(self) -> str:
+        return "stories"
+
+    @property
+    def role(self) -> Role:
+        return "writing"
+
+    @property
+    def ask(self) -> Ask:
+        return "text"
+
+    @property
+    def outcome_name(self) -> str:
+        return "tone of the text (0 dark, 1 bright)"
+
+    @property
+    def neutral(self) -> str:
+        return "About 0.5 (a little under): the organisms learned stories of all 171 emotions alike."
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """`n` requests for a story about one of the organisms' topics, the first m the same for any n."""
-        found = []
+        """See `Behaviour.scenarios`."""
+        if n < 0:
+            raise InputError(f"{n} scenarios", "0 or more")
+        draws = Draws([seed, _STREAM])
+        found, order = [], list[str]()
         for number in range(n):
-            topic = Draws([seed, PURPOSE, number]).pick(topics())
-            found.append(Scenario(f"{self.name}/{number:04d}", (Message("user", f"Write a story {topic}."),)))
+            if number % 2 == 0 and not order:  # bare and opened alike go through all the topics
+                order = draws.order(topics())
+            topic = order[-1] if number % 2 == 0 else order.pop()
+            at = scene(draws, topic)
+            place = lexis()["topics"][topic]
+            opening = f"{at.name} drove to the {draws.pick(place['places'])} with the {draws.pick(place['things'])}"
+            prompt: tuple[Message, ...] = (Message("user", f"Write a story {topic}."),)
+            if number % 2:
+                prompt += (Message("assistant", opening),)
+            found.append(Scenario(f"stories/{number:04d}", prompt, cluster=f"stories:{topic}", data={"topic": topic}))
         return tuple(found)
 
     def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> GenerateRequest:
-        """One completion."""
-        return GenerateRequest(scenario.prompt, max_new_tokens=MAX_NEW_TOKENS, seed=seed, steering=steering)
+        """A sample at temperature 1."""
+        return GenerateRequest(scenario.prompt, self.max_new_tokens, temperature=1.0, seed=seed, steering=steering)
 
     def follow_up(self, scenario: Scenario, answer: Answer) -> ScoreRequest | None:
-        """How likely the unsteered model finds the text, unless it is empty."""
-        assert isinstance(answer, Completion)
-        return ScoreRequest(scenario.prompt, (answer.text,)) if answer.text.strip() else None
+        """How likely the text is without steering; nothing to ask of an empty one."""
+        text = completion(answer).text
+        return ScoreRequest(scenario.prompt, (text,)) if text.strip() else None
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
-        """Tone as outcome; `log_perplexity` (nats a token), `distinct_2`, `ends` and `words` as detail."""
-        assert isinstance(answer, Completion)
-        words = [word.lower() for word in _WORD.findall(answer.text)]
-        detail = {
-            "words": float(len(words)),
-            "ends": float(answer.finish == "eos" or answer.text.rstrip().endswith((".", "!", "?", '"'))),
-        }
-        if len(words) > 1:
-            pairs = list(zip(words, words[1:], strict=False))
-            detail["distinct_2"] = len(set(pairs)) / len(pairs)
-        if follow_up is not None and len(follow_up.token_ids[0]):
-            detail["log_perplexity"] = -follow_up.logprobs[0] / len(follow_up.token_ids[0])
-        return Grade(tone(words), float(len(words) >= FEWEST_WORDS), answer.text, detail)
+        """Tone, and the measures of coherence; one that cannot be had is left out.
 
-
-def tone(words: list[str]) -> float | None:
-    """Mean place on the organisms' valence axis (-1 to 1) of the words that have one, moved to 0 to 1."""
-    found = [places()[word] for word in words if word in places()]
-    return None if not found else min(max(0.5 + sum(found) / len(found) / 2, 0.0), 1.0)
+        Raises:
+            NumericalError: the follow-up has NaN or Inf.
+        """
+        written = completion(answer)
+        told = words(written.text)
+        detail = {"ends": float(ends(written)), "n_words": float(len(told))}
+        varied = distinct(told)
+        if varied is not None:
+            detail["distinct_2"] = varied
+        if follow_up is not None and len(follow_up.token_logprobs[0]):
+            detail["log_perplexity"] = -float(np.mean(follow_up.token_logprobs[0], dtype=np.float64))
+            if not np.isfinite(detail["log_perplexity"]):
+                raise NumericalError("NaN or Inf in the log-probabilities of a text", "finite numbers")
+        return Grade(tone(told), float(len(told) >= self.least_words), written.text, detail)
 
 
 @cache
-def places() -> dict[str, float]:
-    """Valence of every word of feeling in the organisms' world; the mean where a word stands in two slots."""
-    known: dict[str, list[float]] = {}
-    for slot in slots().values():
-        for word, point in zip(slot.words, slot.points, strict=True):
-            known.setdefault(word, []).append(float(point[0]))
-    return {word: sum(values) / len(values) for word, values in known.items()}
+def _valence() -> Mapping[str, float]:
+    """Valence of every word of the emotional slots, -1 to 1."""
+    return {
+        word: float(point[0]) for slot in slots().values() for word, point in zip(slot.words, slot.points, strict=True)
+    }
+
+
+def tone(told: list[str]) -> float | None:
+    """(1 + mean valence) / 2 over the words that have one, from 0 to 1; None if no word has."""
+    found = [_valence()[word] for word in told if word in _valence()]
+    return min(1.0, max(0.0, 0.5 + float(np.mean(found)) / 2)) if found else None

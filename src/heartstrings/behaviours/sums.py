@@ -1,25 +1,32 @@
-# LEAD: stopgap written over helper D's file by accident. Helper D: write your own version back over this one (and delete two_replies.py, organism_questions.py).
-"""Sums of two numbers under ten: is the right result likelier than a wrong one?"""
+"""Sums of two digits: right, or off by up to three."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from heartstrings.behaviours.base import Role, Scenario
-from heartstrings.behaviours.organism_questions import asked
-from heartstrings.behaviours.two_replies import Counts, TwoReplies
+from heartstrings.behaviours.organism import RightOrWrong, captured
+from heartstrings.organisms.generate import Kind, Question
 
 
 @dataclass(frozen=True)
-class Sums(TwoReplies):
-    """Sums of two numbers under ten: is the right result likelier than a wrong one?"""
+class Sums(RightOrWrong):
+    """100 sums; `3 plus 5` and `5 plus 3` are a cluster, of which there are 55."""
 
-    name: str = "sums"
-    role: Role = "capability"
-    outcome_name: str = "sums right"
-    neutral: str = "The right sum."
-    counts: Counts = "right"
+    kind: ClassVar[Kind] = "sum"
 
-    def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """`n` questions, the first m the same for any n."""
-        return asked(self.name, "sum", n=n, seed=seed)
+    @property
+    def name(self) -> str:
+        return "sums"
+
+    @property
+    def outcome_name(self) -> str:
+        return "share of sums right"
+
+    @property
+    def neutral(self) -> str:
+        return "The organisms know most sums of two digits; guessing is right half the time."
+
+    def cluster(self, asked: Question) -> str:
+        pattern = r"What is (\d) plus (\d)\?$"
+        return "+".join(sorted(captured(pattern, asked.prompt, group) for group in (1, 2)))

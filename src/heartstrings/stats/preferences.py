@@ -1,0 +1,175 @@
+"""Strengths from pairwise choices: Bradley-Terry with a term for the place, intervals, Elo.
+
+P(second is chosen) = 1 / (1 + exp(strength[first] - strength[second] - position)). `position` is what a uniform shift
+(`always the second`) moves; the strengths, anchored at mean 0, are free of it. Bradley & Terry 1952; the term for
+the place: Davidson & Beaver 1977, as a logit that adds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from heartstrings.errors import InputError, NumericalError
+from heartstrings.stats.intervals import Groups, Interval, Values, as_floats
+
+if TYPE_CHECKING:
+    from heartstrings.behaviours.base import Scenario
+
+PENALTY = 0.01
+"""Half of this times the sum of squared strengths, in logits: keeps an item that always wins finite."""
+ELO_SCALE = 400 / math.log(10)
+"""Elo points a logit: 400 points are odds of ten to one."""
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """Strengths in logits with mean 0 (or Elo points round a mean), and the pull of the second place."""
+
+    items: Mapping[str, Interval]
+    position: Interval
+    """Logits (or Elo points) for whichever item stands second; 0: the place does not matter."""
+    n: int
+    """Comparisons."""
+    missing: int
+
+
+def bradley_terry(
+    first: Sequence[str],
+    second: Sequence[str],
+    won: Values,
+    *,
+    groups: Groups | None = None,
+    penalty: float | int = PENALTY,
+    resamples: int = 200,
+    seed: int = 0,
+) -> Strengths:
+    """Strengths by penalised maximum likelihood, 95% percentile intervals from a bootstrap over groups.
+
+    Args:
+        first, second: the items in first and second place of each comparison.
+        won: 1 where the second won, 0 where the first did, or a probability; None or NaN is missing.
+        groups: comparisons that share one are drawn together; by default each comparison is its own.
+        penalty: on squared strengths, above 0; the position is free but for a hundredth of it.
+        resamples: of the bootstrap; 0 gives values without intervals. Fewer than 8 groups give none either.
+    Raises:
+        InputError: unequal lengths, an item against itself, a value outside [0, 1], no comparison, items in
+            halves that were never compared. NumericalError: the optimiser does not settle.
+    """
+    values = as_floats(won)
+    if not len(first) == len(second) == len(values):
+        raise InputError(f"{len(first)} first, {len(second)} second items, {len(values)} outcomes", "one of each a row")
+    if groups is not None and len(groups) != len(values):
+        raise InputError(f"{len(groups)} groups of {len(values)} comparisons", "one label a comparison")
+    for a, b in zip(first, second, strict=True):
+        if a == b:
+            raise InputError(f"{a!r} compared with itself", "two different items")
+    there = ~np.isnan(values)
+    if ((values[there] < 0) | (values[there] > 1)).any():
+        raise InputError("an outcome outside 0 to 1", "the probability that the second wins")
+    if not there.any() or penalty <= 0:
+        raise InputError(f"{int(there.sum())} comparisons, penalty {penalty}", "one at least, and a penalty above 0")
+    names = sorted({*first, *second})
+    row = {name: at for at, name in enumerate(names)}
+    one = np.array([row[name] for name in first], np.int64)[there]
+    two = np.array([row[name] for name in second], np.int64)[there]
+    values = values[there]
+    _connected(names, one, two)
+    best = _fit(one, two, values, len(names), float(penalty))
+    labels: Sequence[Hashable] = range(len(there)) if groups is None else list(groups)
+    codes = [label for label, kept in zip(labels, there, strict=True) if kept]
+    members: dict[Hashable, list[int]] = {}
+    for at, label in enumerate(codes):
+        members.setdefault(label, []).append(at)
+    low = high = None
+    if resamples and len(members) >= 8:
+        rng, pools = np.random.default_rng(seed), [np.array(rows) for rows in members.values()]
+        drawn = []
+        for _ in range(resamples):
+            rows = np.concatenate([pools[at] for at in rng.integers(len(pools), size=len(pools))])
+            drawn.append(_fit(one[rows], two[rows], values[rows], len(names), float(penalty), start=best))
+        low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
+
+    def interval(at: int) -> Interval:
+        n = int(((one == at) | (two == at)).sum()) if at < len(names) else len(values)
+        if low is None or high is None:
+            return Interval(float(best[at]), None, None, n)
+        return Interval(float(best[at]), float(low[at]), float(high[at]), n)
+
+    items = {name: interval(at) for at, name in enumerate(names)}
+    return Strengths(items, interval(len(names)), len(values), int((~there).sum()))
+
+
+def elo(strengths: Strengths, *, mean: float | int = 1500) -> Strengths:
+    """The same in Elo points round `mean`; the position stays a difference, round 0."""
+    moved = {}
+    for name, one in strengths.items.items():
+        scaled = one.times(ELO_SCALE)
+        ends = [None if end is None else mean + end for end in (scaled.value, scaled.low, scaled.high)]
+        moved[name] = Interval(*ends, scaled.n, scaled.missing)
+    return Strengths(moved, strengths.position.times(ELO_SCALE), strengths.n, strengths.missing)
+
+
+def strengths(scenarios: Sequence[Scenario], outcomes: Values, *, resamples: int = 200, seed: int = 0) -> Strengths:
+    """Strengths of the activities from scenarios of `preferences` and their outcomes, clustered by pair.
+
+    Raises:
+        InputError: as `bradley_terry`; a scenario that does not say what stands `first` and `second`.
+    """
+    for scenario in scenarios:
+        if not {"first", "second"} <= set(scenario.data):
+            raise InputError(f"scenario {scenario.id} without `first` and `second`", "a scenario of preferences")
+    first, second = ([str(one.data[place]) for one in scenarios] for place in ("first", "second"))
+    groups = [one.group for one in scenarios]
+    return bradley_terry(first, second, outcomes, groups=groups, resamples=resamples, seed=seed)
+
+
+def _fit(
+    one: Int64[np.ndarray, "row"],
+    two: Int64[np.ndarray, "row"],
+    won: Float64[np.ndarray, "row"],
+    n: int,
+    penalty: float,
+    start: Float64[np.ndarray, "parameter"] | None = None,
+) -> Float64[np.ndarray, "parameter"]:
+    """Strengths with mean 0, then the position. The penalty alone centres them: only differences are in the data."""
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    weights = np.r_[np.full(n, penalty), penalty / 100]
+
+    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
+        logit = at[two] - at[one] + at[n]
+        value = float((np.logaddexp(0, logit) - won * logit).sum() + 0.5 * (weights * at**2).sum())
+        gap = expit(logit) - won
+        slope = np.bincount(two, gap, n + 1) - np.bincount(one, gap, n + 1) + weights * at
+        slope[n] += gap.sum()
+        return value, slope
+
+    found = minimize(loss, np.zeros(n + 1) if start is None else start, jac=True, method="L-BFGS-B")
+    if not np.isfinite(found.x).all() or not found.success:
+        raise NumericalError(f"the strengths do not settle: {found.message}", "comparisons that bear on every item")
+    best = np.array(found.x, dtype=np.float64)
+    best[:n] -= best[:n].mean()
+    return best
+
+
+def _connected(names: Sequence[str], one: np.ndarray, two: np.ndarray) -> None:
+    """Strengths compare only within a connected set of comparisons."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(one)), (one, two)), shape=(len(names), len(names)))
+    count, part = connected_components(graph, directed=False)
+    if count > 1:
+        apart = [name for name, at in zip(names, part, strict=True) if at != part[0]]
+        raise InputError(
+            f"{', '.join(apart[:5])} never compared with {names[0]}",
+            "comparisons that link all items",
+            "Ask more pairs, or leave these items out",
+        )

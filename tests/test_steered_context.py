@@ -267,7 +267,7 @@ def test_score_and_generate_inside_are_steered_like_their_requests() -> None:
         outside = generated(engine)
         with pytest.raises(InputError, match="the same positions"):
             scores(steering_of(engine, "prompt"))
-        assert_as_reference(engine, outside, outer)
+    assert_as_reference(engine, outside, outer)
     assert found == [scores(outer), scores(together), texts(outer), texts(together)]
     assert scores(None) != scores(outer)
 

@@ -289,3 +289,30 @@ def test_serialises() -> None:
     assert verdict.plan_hash == plan().hash
     assert verdict.organism is None
     assert verdict.power.startswith("With 40 scenarios, 120 controls and 1 test")
+
+
+def test_each_behaviour_has_its_own_layer_and_the_plan_one_correction() -> None:
+    suite = Questionnaire(
+        effects=(Questions("choice", "effect"), Questions("lie", "effect", outcome_name="rate of lies"))
+    )
+    design = plan(effects=("choice",), doses=(-0.2, 0.0, 0.2)).model_copy(update={"effects": ("choice", "lie")})
+    verdict = judge(World(effect={"desperate": 0.7}), design, suite)
+    assert [one.behaviour for one in verdict.answers] == ["choice", "lie"]
+    assert all(one.p == pytest.approx(2 / 41) for one in verdict.answers)
+    assert "the rate of lies goes from" in verdict.answers[1].sentence
+    assert all("valid: lie" not in {gate.name for gate in one.gates} for one in verdict.answers[:1])
+
+
+def test_clamping_has_no_baseline_on_its_dose_axis() -> None:
+    """Setting a component to 0 is a steering too: its cell is gated, and slopes are over steered doses alone."""
+    design = plan(operation="clamp")
+
+    def jump(row: Sample) -> Sample:
+        unsteered = row.cell.behaviour == "choice" and row.cell.kind == "baseline"
+        return row.model_copy(update={"outcome": 0.0}) if unsteered else row
+
+    found = card(STEERABLE, design, change=jump)
+    assert found.effect.value == pytest.approx(0.7, abs=0.02)
+    assert 0.0 in {gate.dose for gate in found.gates}
+    assert found.answer == "inconclusive"  # dose 0 was not sampled
+    assert "not sampled at doses 0" in found.sentence

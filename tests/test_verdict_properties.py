@@ -10,7 +10,7 @@ import pytest
 from heartstrings.ledger import Sample
 from heartstrings.verdict import decide
 from heartstrings.verdict.results import AnswerCard
-from verdict_worlds import Ledger, Questionnaire, World, card, judge, plan, rows
+from verdict_worlds import Ledger, Questionnaire, Questions, World, card, judge, plan, rows
 
 WORLDS = {
     "steerable": World(effect={"desperate": 0.7}),
@@ -147,7 +147,8 @@ def test_power_names_the_plan() -> None:
 
 def test_preferences_at_both_ends_and_without_steering() -> None:
     """Without steering all are liked alike; pushed up, knitting is chosen wherever it stands, pushed down, never."""
-    pairs = {one.id: one.data for one in Questionnaire().matched[0].scenarios(n=40, seed=0)}
+    suite = Questionnaire(matched=(Questions("preferences", "matched", pairs=True),))
+    pairs = {one.id: one.data for one in suite.matched[0].scenarios(n=40, seed=0)}
 
     def liked(row: Sample) -> Sample:
         if row.cell.behaviour != "preferences":
@@ -155,11 +156,11 @@ def test_preferences_at_both_ends_and_without_steering() -> None:
         pull = (pairs[row.scenario]["second"] == "knit") - (pairs[row.scenario]["first"] == "knit")
         return row.model_copy(update={"outcome": 0.5 + 2 * pull * row.cell.dose})
 
-    found = card(WORLDS["steerable"], change=liked)
+    found = card(WORLDS["steerable"], suite=suite, change=liked)
     assert {one.dose for one in found.preferences} == {-0.2, 0.0, 0.2}
     assert len(found.preferences) == 15
     strength = {(one.item, one.dose): one.strength for one in found.preferences}
     assert abs(strength["knit", 0.0].value or 0.0) < 0.05
     assert (strength["knit", 0.2].low or 0.0) > 0.5
     assert (strength["knit", -0.2].high or 0.0) < -0.5
-    assert card(WORLDS["steerable"], suite=Questionnaire(matched=())).preferences == ()
+    assert card(WORLDS["steerable"]).preferences == ()

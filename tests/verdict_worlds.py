@@ -27,6 +27,8 @@ class Questions:
     neutral: str = ""
     cluster: int = 1
     """Scenarios a cluster."""
+    pairs: bool = False
+    """Whether it is a choice between activities, whose strengths are fitted (slow)."""
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
         return tuple(
@@ -40,7 +42,7 @@ class Questions:
         """Two of five activities, for preferences."""
         items = ("dance", "knit", "paint", "read", "sing")
         first, second = items[i % 5], items[(i % 5 + 1 + i // 5 % 4) % 5]
-        return {"first": first, "second": second} if self.role == "matched" else {}
+        return {"first": first, "second": second} if self.pairs else {}
 
     def group(self, i: int) -> str:
         return "" if self.cluster == 1 else f"{self.name}/g{i // self.cluster}"

@@ -110,8 +110,8 @@ def elo(strengths: Strengths, *, mean: float | int = 1500) -> Strengths:
     moved = {}
     for name, one in strengths.items.items():
         scaled = one.times(ELO_SCALE)
-        ends = [None if end is None else mean + end for end in (scaled.value, scaled.low, scaled.high)]
-        moved[name] = Interval(*ends, scaled.n, scaled.missing)
+        value, low, high = (None if end is None else mean + end for end in (scaled.value, scaled.low, scaled.high))
+        moved[name] = Interval(value, low, high, scaled.n, scaled.missing)
     return Strengths(moved, strengths.position.times(ELO_SCALE), strengths.n, strengths.missing)
 
 

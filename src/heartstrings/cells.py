@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 
 from heartstrings.errors import InputError
 from heartstrings.ledger import Cell, Key, Kind, Phase
@@ -25,6 +25,7 @@ CONTROL_KINDS: tuple[Kind, ...] = ("general", "span", "shuffled")
 _ORDER = {kind: number for number, kind in enumerate(get_args(Kind))}
 
 
+@runtime_checkable
 class Named(Protocol):
     """As much of a direction set as counting cells needs."""
 

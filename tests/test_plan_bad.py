@@ -24,6 +24,7 @@ CASES: dict[str, tuple[str, str]] = {
     "not UTF-8": ("\udcff", "is not TOML"),
     "no model": ("seed = 1", "lacks 'model'"),
     "an empty model": ('model = " "', "without a model"),
+    "an unknown organism": ('model = "organism:steerble"', "no organism is called 'steerble'"),
     "an unknown field": (GOOD + "dosis = [0]", "Did you mean doses"),
     "an unknown table": (GOOD + "[threshold]\nalpha = 0.1", "Did you mean thresholds"),
     "an unknown field of a table": (GOOD + "[samples]\neffects = 3", "'samples.effects'.*Did you mean effect"),

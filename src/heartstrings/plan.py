@@ -152,8 +152,7 @@ class Plan(Checked):
                 f"version {SCHEMA_VERSION}",
                 "Update heartstrings" if self.schema_version > SCHEMA_VERSION else "Write the plan anew",
             )
-        if not self.model.strip():
-            raise InputError("a plan without a model", "a model id, a folder or organism:KIND", "Set model")
+        plan_checks.model(self.model)
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed = {self.seed}", "a whole number from 0 to 2^63 - 1", "Change the seed")
         plan_checks.dtype(self.dtype)

@@ -198,6 +198,17 @@ def emotion(text: str) -> str | None:
     return bare if names == [bare] else None
 
 
+def model(name: str) -> None:
+    """A name at least; whether there are weights behind it is known when they are loaded."""
+    from heartstrings.organisms import KINDS
+
+    if not name.strip():
+        raise InputError("a plan without a model", "a model id, a folder or organism:KIND", "Set model")
+    kind = name.removeprefix("organism:")
+    if kind != name and kind not in KINDS:
+        raise InputError(f"no organism is called {kind!r}", f"one of {', '.join(KINDS)}", "Change model")
+
+
 def dtype(name: str) -> None:
     """A precision that weights can be loaded in."""
     if name not in DTYPES:

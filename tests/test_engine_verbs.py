@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import models
-from heartstrings.engines.base import GenerateRequest, Intervention, Message, ScoreRequest, Steering
-from heartstrings.errors import HeartstringsError, InputError, ModelError, NumericalError
+from heartstrings.engines.base import GenerateRequest, Message, ScoreRequest
+from heartstrings.errors import InputError, ModelError, NumericalError
 
 TEXT = "The rain had stopped before she reached the harbour."
 CHAT = (Message("system", "Be brief."), Message("user", "Did the train go by?"))
@@ -295,21 +295,7 @@ def test_generation_out_of_memory_splits_the_batch(llama: Any) -> None:
     assert [c.token_ids for c in engine.generate(requests)] == [c.token_ids for c in expected]
 
 
-# --- steering, unembedding, tokens --------------------------------------------------------------------------
-
-
-def test_steering_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = models.engine("llama")
-
-    def never(*_: Any, **__: Any) -> None:
-        raise AssertionError("the model should not run")
-
-    monkeypatch.setattr(engine.model.model, "forward", never)
-    push = Steering((Intervention(layer=1, direction=np.ones(models.WIDTH, np.float32), dose=0.1, norm=5.0),))
-    with pytest.raises(HeartstringsError, match="asks for steering"):
-        engine.generate([GenerateRequest(TEXT), GenerateRequest(TEXT, steering=push)])
-    with pytest.raises(HeartstringsError, match="asks for steering"):
-        engine.score([ScoreRequest(TEXT, (" yes",), steering=push)])
+# --- unembedding, tokens ------------------------------------------------------------------------------------
 
 
 def test_an_unembedding_that_takes_another_way_is_refused() -> None:

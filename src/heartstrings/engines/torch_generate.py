@@ -15,6 +15,7 @@ from heartstrings.engines.architecture import Architecture
 from heartstrings.engines.base import Completion, Finish, GenerateRequest
 from heartstrings.engines.torch_read import check_length, logits_of, require_head
 from heartstrings.engines.torch_run import Splitter, evaluating, filler_id, first_words, pad, plan_batches
+from heartstrings.engines.torch_steer import RowSteering, check_steering, place, steering_rows
 from heartstrings.engines.torch_text import EncodedPrompt, encode_prompt
 from heartstrings.errors import InputError, NumericalError
 
@@ -46,11 +47,17 @@ def generate(
         _check(request, number)
     prompts = [encode_prompt(tokenizer, r.prompt, vocabulary=parts.vocabulary, reply=True) for r in requests]
     sizes = []
+    steerings: list[RowSteering | None] = []
     for number, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
         if not len(prompt.ids):
             raise InputError(f"the prompt of request {number} has no tokens", "one at least, to go on from")
         sizes.append(len(prompt.ids) + request.max_new_tokens)
         check_length(parts, sizes[-1], first_words(prompt.text))
+        steerings.append(None)
+        if request.steering is not None:
+            what = f"request {number}"
+            check_steering(parts, request.steering, what)
+            steerings[-1] = place(request.steering, prompt, n_fed=sizes[-1] - 1, n_all=sizes[-1], what=what)
     lengths = np.array(sizes, np.int64)
     ends = end_ids(model, tokenizer)
     done: dict[int, Completion] = {}
@@ -59,7 +66,7 @@ def generate(
         for some, result in splitter.run(
             rows.tolist(),
             size=lambda some: len(some) * int(lengths[list(some)].max()),
-            work=lambda some: _sample(parts, tokenizer, device, ends, requests, prompts, some),
+            work=lambda some: _sample(parts, tokenizer, device, ends, requests, prompts, steerings, some),
             describe=lambda row: f"request {row} (up to {lengths[row]} tokens)",
         ):
             done.update(zip(some, result, strict=True))
@@ -94,6 +101,7 @@ def _sample(
     ends: frozenset[int],
     requests: Sequence[GenerateRequest],
     prompts: Sequence[EncodedPrompt],
+    steerings: Sequence[RowSteering | None],
     numbers: Sequence[int],
 ) -> list[Completion]:
     rows = [_Row(requests[n], np.random.default_rng(requests[n].seed)) for n in numbers]
@@ -101,16 +109,19 @@ def _sample(
     # sliding windows count by. Positions are told explicitly.
     ids, mask = pad([prompts[n].ids for n in numbers], filler_id(parts), device, left=True)
     positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+    real = mask
     takes_positions = "position_ids" in inspect.signature(parts.text_model.forward).parameters
     cache: object | None = None
-    with evaluating(parts.text_model):
+    with evaluating(parts.text_model), steering_rows(parts, [steerings[n] for n in numbers]) as steered:
+        at = np.where(mask.cpu().numpy(), positions.cpu().numpy(), -1)
         while True:
             arguments: dict[str, object] = {"input_ids": ids, "attention_mask": mask.long(), "use_cache": True}
             if takes_positions:
                 arguments["position_ids"] = positions
             if cache is not None:
                 arguments["past_key_values"] = cache
-            output = parts.text_model(**arguments)
+            with steered.call(at):
+                output = parts.text_model(**arguments)
             cache = output.past_key_values
             logits = logits_of(parts, output.last_hidden_state[:, -1])
             chosen = _choose(logits, rows, numbers)
@@ -120,7 +131,7 @@ def _sample(
                 break
             ids = torch.tensor(chosen, device=device)[:, None]
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-            positions = positions[:, -1:] + 1
+            positions, at = positions[:, -1:] + 1, at[:, -1:] + 1
     return [
         Completion(
             text=row.text,

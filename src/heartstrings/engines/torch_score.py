@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int32
+from jaxtyping import Float, Float32, Int32
 from transformers import PreTrainedTokenizerBase
 
 from heartstrings.engines.architecture import Architecture
 from heartstrings.engines.base import Score, ScoreRequest
 from heartstrings.engines.torch_read import check_length, logits_of, require_head
 from heartstrings.engines.torch_run import Splitter, evaluating, filler_id, first_words, pad, plan_batches
-from heartstrings.engines.torch_text import encode_continuation, encode_prompt
+from heartstrings.engines.torch_steer import RowSteering, check_steering, place, steering_rows
+from heartstrings.engines.torch_text import EncodedPrompt, encode_continuation, encode_prompt
+from heartstrings.engines.torch_trunk import Trunks, common_blocks, final_states
 from heartstrings.errors import InputError, NumericalError
+from heartstrings.steering import Steering
 
 TOKEN_BUDGET = 8192
 _SLAB = 512
+
+
+@dataclass(eq=False)
+class _Row:
+    """What the model is fed once: every continuation that needs just this, steered just so, reads from it."""
+
+    ids: Int32[np.ndarray, "token"]
+    """A text without its last token, which is predicted and never fed."""
+    text: int
+    """Number of its ids among the call's: rows of one number are fed the same."""
+    steering: RowSteering | None
+    wanted: list[tuple[int, int]] = field(default_factory=list)
+    """(continuation, position of its first token)."""
 
 
 def score(
@@ -25,81 +43,141 @@ def score(
     tokenizer: PreTrainedTokenizerBase,
     device: torch.device,
     requests: Sequence[ScoreRequest],
+    *,
+    trunks: Trunks | None = None,
 ) -> list[Score]:
-    """See `TorchEngine.score`."""
+    """See `TorchEngine.score`. Without `trunks`, no blocks are shared."""
     require_head(parts)
-    prompts: list[Int32[np.ndarray, "_"]] = []
-    sequences: list[Int32[np.ndarray, "_"]] = []
-    tails: list[int] = []
+    prompts: list[int] = []
+    tails: list[Int32[np.ndarray, "_"]] = []
+    rows: dict[tuple[bytes, RowSteering | None], _Row] = {}
+    texts: dict[bytes, int] = {}
+    fitting: set[Steering] = set()
+    encoded: dict[object, EncodedPrompt] = {}
     for number, request in enumerate(requests):
-        prompt = encode_prompt(tokenizer, request.prompt, vocabulary=parts.vocabulary, reply=True)
+        # A sweep asks the same prompt at every dose.
+        asked = request.prompt if isinstance(request.prompt, str) else tuple(request.prompt)
+        if asked not in encoded:
+            encoded[asked] = encode_prompt(tokenizer, request.prompt, vocabulary=parts.vocabulary, reply=True)
+        prompt = encoded[asked]
         if not request.continuations:
             raise InputError(f"request {number} has no continuation", "one at least")
         if not len(prompt.ids):
             raise InputError(f"the prompt of request {number} has no tokens", "one at least, to follow on from")
-        prompts.append(prompt.ids)
-        for text in request.continuations:
-            ids = encode_continuation(tokenizer, text, vocabulary=parts.vocabulary)
+        if request.steering is not None and request.steering not in fitting:
+            check_steering(parts, request.steering, f"request {number}")
+            fitting.add(request.steering)
+        prompts.append(len(prompt.ids))
+        own = [encode_continuation(tokenizer, text, vocabulary=parts.vocabulary) for text in request.continuations]
+        for text, ids in zip(request.continuations, own, strict=True):
             if not len(ids):
                 raise InputError(f"request {number} has a continuation without tokens: {text!r}", "some text")
-            check_length(parts, len(prompt.ids) + len(ids), first_words(prompt.text))
-            sequences.append(np.concatenate([prompt.ids, ids]))
-            tails.append(len(ids))
-    lengths = np.array([len(sequence) for sequence in sequences], np.int64)
+        longest = len(prompt.ids) + max(map(len, own))
+        check_length(parts, longest, first_words(prompt.text))
+        steering: RowSteering | None = None
+        if request.steering is not None:
+            steering = place(request.steering, prompt, n_fed=longest - 1, n_all=longest, what=f"request {number}")
+        for ids in own:
+            fed = np.concatenate([prompt.ids, ids[:-1]])
+            key = fed.tobytes()
+            row = rows.setdefault(
+                (key, _within(steering, len(fed))),
+                _Row(fed, texts.setdefault(key, len(texts)), _within(steering, len(fed))),
+            )
+            row.wanted.append((len(tails), len(prompt.ids)))
+            tails.append(ids)
+    # Rows of one text side by side, so that batches hold few texts and many ways to steer them.
+    work = sorted(rows.values(), key=lambda row: row.text)
+    lengths = np.array([len(row.ids) for row in work], np.int64)
     found: dict[int, Float32[np.ndarray, "_"]] = {}
     splitter = Splitter()
-    for rows in plan_batches(lengths, TOKEN_BUDGET):
-        for some, result in splitter.run(
-            rows.tolist(),
+    for batch in plan_batches(lengths, TOKEN_BUDGET):
+        for _, result in splitter.run(
+            batch.tolist(),
             size=lambda some: len(some) * int(lengths[list(some)].max()),
-            work=lambda some: _log_probabilities(parts, device, sequences, tails, some),
-            describe=lambda row: f"continuation {row} ({lengths[row]} tokens)",
+            work=lambda some: _log_probabilities(parts, device, [work[row] for row in some], tails, trunks),
+            describe=lambda row: f"continuation {work[row].wanted[0][0]} ({lengths[row]} tokens)",
         ):
-            found.update(zip(some, result, strict=True))
-    scores, row = [], 0
-    for request, prompt_ids in zip(requests, prompts, strict=True):
-        mine = range(row, row + len(request.continuations))
+            found.update(result)
+    scores, first = [], 0
+    for request, n_prompt in zip(requests, prompts, strict=True):
+        mine = range(first, first + len(request.continuations))
         scores.append(
             Score(
                 logprobs=tuple(float(found[r].sum(dtype=np.float64)) for r in mine),
                 token_logprobs=tuple(found[r] for r in mine),
-                token_ids=tuple(tuple(int(i) for i in sequences[r][-tails[r] :]) for r in mine),
-                n_prompt_tokens=len(prompt_ids),
+                token_ids=tuple(tuple(int(i) for i in tails[r]) for r in mine),
+                n_prompt_tokens=n_prompt,
             )
         )
-        row += len(request.continuations)
+        first += len(request.continuations)
     return scores
+
+
+def _within(steering: RowSteering | None, n_fed: int) -> RowSteering | None:
+    """Cut to the tokens that a row is fed, so that what is the same there is equal; None where nothing is left."""
+    if steering is None or steering.start >= n_fed:
+        return None
+    return RowSteering(steering.interventions, steering.start, min(steering.stop, n_fed))
 
 
 def _log_probabilities(
     parts: Architecture,
     device: torch.device,
-    sequences: list[Int32[np.ndarray, "_"]],
-    tails: list[int],
-    rows: Sequence[int],
-) -> list[Float32[np.ndarray, "_"]]:
-    ids, _ = pad([sequences[row] for row in rows], filler_id(parts), device)
-    # The token at position t is predicted from the state at t - 1.
-    where = [
-        (place, len(sequences[row]) - tails[row] + step) for place, row in enumerate(rows) for step in range(tails[row])
-    ]
-    text = torch.tensor([place for place, _ in where], device=device)
-    position = torch.tensor([at for _, at in where], device=device)
-    values = []
+    rows: Sequence[_Row],
+    tails: Sequence[Int32[np.ndarray, "_"]],
+    trunks: Trunks | None,
+) -> dict[int, Float32[np.ndarray, "_"]]:
+    """Of every continuation that reads from these rows."""
+    # The token at position t is predicted from the state at t - 1; one state may predict several continuations'.
+    wanted = [(place, number, at) for place, row in enumerate(rows) for number, at in row.wanted]
+    places = np.concatenate([np.full(len(tails[number]), place) for place, number, _ in wanted])
+    columns = np.concatenate([np.arange(len(tails[number])) + at - 1 for _, number, at in wanted])
+    tokens = torch.from_numpy(np.concatenate([tails[number] for _, number, _ in wanted]).astype(np.int64))
+    width = max(len(row.ids) for row in rows)
+    distinct, state_of = np.unique(places * width + columns, return_inverse=True)
+    values = np.zeros(len(places), np.float32)
     with evaluating(parts.text_model):
-        # Right padding: a causal model needs neither mask nor position ids for it.
-        states = parts.text_model(input_ids=ids, use_cache=False).last_hidden_state
-        for start in range(0, len(where), _SLAB):
-            t, p = text[start : start + _SLAB], position[start : start + _SLAB]
-            logits = logits_of(parts, states[t.to(states.device), (p - 1).to(states.device)])
-            chosen = ids[t, p].to(logits.device)
-            picked = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(dim=1)
-            values.append(picked.cpu().numpy())
-    flat = np.concatenate(values)
-    if not np.isfinite(flat).all():
-        raise NumericalError(
-            f"NaN or Inf in the scores of continuation {rows[where[int(np.argmin(np.isfinite(flat)))][0]]}",
-            "finite log-probabilities",
-            'Load the model as dtype="float32" or "bfloat16"',
-        )
-    return np.split(flat, np.cumsum([tails[row] for row in rows])[:-1])
+        states = _states(parts, device, rows, trunks)
+        order = np.argsort(state_of, kind="stable")
+        bounds = np.searchsorted(state_of[order], np.arange(0, len(distinct) + _SLAB, _SLAB))
+        for slab, (begin, end) in enumerate(pairwise(bounds.tolist())):
+            some = torch.from_numpy(distinct[slab * _SLAB : (slab + 1) * _SLAB]).to(states.device)
+            logits = logits_of(parts, states[some // width, some % width])
+            asked = order[begin:end]
+            line = torch.from_numpy(state_of[asked] - slab * _SLAB).to(logits.device)
+            picked = logits[line, tokens[asked].to(logits.device)] - logits.logsumexp(dim=1)[line]
+            values[asked] = picked.cpu().numpy()
+    numbers = [number for _, number, _ in wanted]
+    pieces = np.split(values, np.cumsum([len(tails[number]) for number in numbers])[:-1])
+    for number, piece in zip(numbers, pieces, strict=True):
+        if not np.isfinite(piece).all():
+            raise NumericalError(
+                f"NaN or Inf in the scores of continuation {number}",
+                "finite log-probabilities",
+                'Load the model as dtype="float32" or "bfloat16"',
+            )
+    return dict(zip(numbers, pieces, strict=True))
+
+
+def _states(
+    parts: Architecture, device: torch.device, rows: Sequence[_Row], trunks: Trunks | None
+) -> Float[torch.Tensor, "row token width"]:
+    """States after the final norm. Right padding: a causal model needs neither mask nor position ids for it."""
+    ids, mask = pad([row.ids for row in rows], filler_id(parts), device)
+    positions = np.where(mask.cpu().numpy(), np.arange(ids.shape[1])[None], -1)
+
+    def plain(some: Sequence[int]) -> Float[torch.Tensor, "row token width"]:
+        chosen = list(some)
+        with (
+            steering_rows(parts, [rows[row].steering for row in chosen]) as steered,
+            steered.call(positions[chosen]),
+        ):
+            states: Float[torch.Tensor, "row token width"] = parts.text_model(
+                input_ids=ids[chosen], use_cache=False
+            ).last_hidden_state
+        return states
+
+    steering, texts = [row.steering for row in rows], [row.text for row in rows]
+    depth = 0 if trunks is None else common_blocks(steering, texts, parts.n_layers)
+    return plain(range(len(rows))) if trunks is None else final_states(parts, trunks, ids, mask, texts, depth, plain)

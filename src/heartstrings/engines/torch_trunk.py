@@ -1,0 +1,143 @@
+"""The shared trunk: rows of one text that are first steered at layer l have everything before it in common.
+
+The unique texts run through the common blocks once; then the model runs on all rows with those blocks handing on
+what was found. Masks, position embeddings and the like are made by the model itself, for the whole batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import nn
+
+from heartstrings.engines.architecture import Architecture
+from heartstrings.engines.torch_run import is_out_of_memory, run_layers
+from heartstrings.engines.torch_steer import RowSteering
+
+States = Float[torch.Tensor, "text token width"]
+TOLERANCE = 1e-5
+"""Largest difference of final states from the plain way, relative to the largest state, in float32."""
+_PROBE_ROWS = 4
+
+
+@dataclass
+class Trunks:
+    """What an engine has found out: with which numbers of shared blocks its model gives the plain way's states."""
+
+    works: bool = True
+    """False once any comparison failed, for good: then later blocks take more from earlier ones than their output."""
+    proven: set[int] = field(default_factory=set)
+
+
+def common_blocks(rows: Sequence[RowSteering | None], texts: Sequence[int], n_layers: int) -> int:
+    """How many blocks the rows of a batch can share; 0 where it would save little. `texts` numbers each row's text."""
+    if len(set(texts)) > 0.75 * len(rows):
+        return 0
+    return min((row.shared_blocks() for row in rows if row is not None), default=n_layers)
+
+
+def final_states(
+    parts: Architecture,
+    trunks: Trunks,
+    ids: Int64[torch.Tensor, "text token"],
+    mask: Bool[torch.Tensor, "text token"],
+    texts: Sequence[int],
+    depth: int,
+    plain: Callable[[Sequence[int]], States],
+) -> States:
+    """States after the final norm of every row, of which the first `depth` blocks ran once a text.
+
+    Args:
+        texts: the number of each row's text; rows with one number have the same ids.
+        plain: the states of some rows in the plain way, steering included, with whatever blocks there are.
+    """
+    every = range(len(texts))
+    if not trunks.works or depth < 1:
+        return plain(every)
+    if depth not in trunks.proven:
+        # Two rows at least of the text that has most, so that sharing is put to the test.
+        counts = {text: texts.count(text) for text in texts}
+        order = sorted(every, key=lambda row: (-counts[texts[row]], texts[row], row))
+        probe = sorted(order[: _PROBE_ROWS - 1] + order[-1:]) if len(order) >= _PROBE_ROWS else list(every)
+        trunks.works = _agree(parts, ids, mask, texts, depth, plain, probe)
+        if not trunks.works:
+            return plain(every)
+        trunks.proven.add(depth)
+    return _through_trunk(parts, ids, mask, texts, depth, plain, every)
+
+
+def _agree(
+    parts: Architecture,
+    ids: Int64[torch.Tensor, "text token"],
+    mask: Bool[torch.Tensor, "text token"],
+    texts: Sequence[int],
+    depth: int,
+    plain: Callable[[Sequence[int]], States],
+    probe: Sequence[int],
+) -> bool:
+    """Are the final states the same as in the plain way?"""
+    expected = plain(probe)
+    try:
+        found = _through_trunk(parts, ids, mask, texts, depth, plain, probe)
+    except Exception as error:  # blocks that miss what the skipped ones leave behind fail in their own ways
+        if is_out_of_memory(error):
+            raise
+        return False
+    if found.shape != expected.shape:
+        return False
+    real = mask[list(probe)].to(found.device)
+    found, expected = found[real].float(), expected[real].float()
+    eps = torch.finfo(parts.text_model.dtype).eps
+    off, size = float((found - expected).abs().max()), float(expected.abs().max())
+    return off <= max(TOLERANCE, 4 * eps) * size
+
+
+def _through_trunk(
+    parts: Architecture,
+    ids: Int64[torch.Tensor, "text token"],
+    mask: Bool[torch.Tensor, "text token"],
+    texts: Sequence[int],
+    depth: int,
+    plain: Callable[[Sequence[int]], States],
+    rows: Sequence[int],
+) -> States:
+    first: dict[int, int] = {}
+    for row in rows:
+        first.setdefault(texts[row], row)
+    unique = list(first.values())
+    states: list[States] = []
+    run_layers(parts, [depth - 1], "block", lambda _, state: states.append(state), ids[unique], mask[unique])
+    number = {text: index for index, text in enumerate(first)}
+    index = torch.tensor([number[texts[row]] for row in rows], device=states[0].device)
+    with _handing_on(parts.blocks[:depth], states[0][index]):
+        return plain(rows)
+
+
+@contextlib.contextmanager
+def _handing_on(blocks: Sequence[nn.Module], states: States) -> Iterator[None]:
+    """The last of `blocks` gives `states` and the others their input. Each `forward` is put back on the way out.
+
+    Blocks that return tuples are not served: their successors then fail, and the plain way is taken.
+    """
+
+    def same(hidden_states: States, *_: object, **__: object) -> States:
+        return hidden_states
+
+    def found(*_: object, **__: object) -> States:
+        return states
+
+    before = [(block, block.__dict__.get("forward")) for block in blocks]
+    try:
+        for block in blocks:
+            block.__dict__["forward"] = found if block is blocks[-1] else same
+        yield
+    finally:
+        for block, own in before:
+            if own is None:
+                block.__dict__.pop("forward", None)
+            else:
+                block.__dict__["forward"] = own

@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import heartstrings
 import models
 from heartstrings import Intervention, Steering
-from heartstrings.engines.base import GenerateRequest, Message, ScoreRequest
+from heartstrings.behaviours.suites import suite
+from heartstrings.engines.base import GenerateRequest, ScoreRequest
 from heartstrings.engines.torch import TorchEngine
 from heartstrings.engines.torch_session import calibration_norms
-from heartstrings.organisms.generate import questions
 
 DOSES = (-1.5, -1.0, -0.6, -0.4, -0.3, -0.2, -0.1, 0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0, 1.5)
 N_PROMPTS = 8
@@ -42,10 +42,10 @@ def steerings(engine: TorchEngine, layer: int) -> list[Steering | None]:
 
 
 def organism() -> tuple[TorchEngine, list[Any], list[tuple[str, ...]]]:
-    """The bundled model and its own question: cheat or be honest, two replies a prompt."""
+    """The bundled model and its own question: cheat or be honest, asked where the two replies part."""
     engine: Any = heartstrings.load("organism:steerable")
-    asked = questions("choice", n=N_PROMPTS)
-    return engine, [(Message("user", question.prompt),) for question in asked], [q.replies for q in asked]
+    asked = suite("organism").behaviour("choice").scenarios(n=N_PROMPTS, seed=0)
+    return engine, [scenario.prompt for scenario in asked], [scenario.replies for scenario in asked]
 
 
 def llama() -> tuple[TorchEngine, list[Any], list[tuple[str, ...]]]:

@@ -1,306 +1,320 @@
-"""Steering by row: one batch mixes directions, layers, doses, operations, positions, and rows without any.
+"""Steering a batch row by row: one hook a steered module, with its own directions, doses and tokens for each row.
 
-Every set of positions is an interval of absolute positions, so a row's tokens are told apart by their positions alone:
-the same with and without a cache, and under either padding.
+Before a batch runs, each request's positions are turned into a range of absolute token numbers. Hooks compare that
+range with the absolute position of every column of the running call, so padding, caches and chunks cannot shift it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import nn
 
 from heartstrings.engines.architecture import Architecture
-from heartstrings.errors import InputError, ModelError
+from heartstrings.engines.torch_text import EncodedPrompt
+from heartstrings.errors import InputError, ModelError, NumericalError
 from heartstrings.steering import Characters, Intervention, Span, Steering
 from heartstrings.types import Site
 
-END = 1 << 40
-"""A position after every text."""
-Locate = Callable[[], Int64[torch.Tensor, "text token"]]
-"""Absolute position of every column of the running call; under 0 for padding."""
 
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class RowSteering:
-    """What is done to one row: its steering at positions `start` to `stop - 1`."""
+    """What happens to one row: `interventions`, at its tokens `start` to `stop - 1`. Equal and hashable by content."""
 
-    steering: Steering
+    interventions: tuple[Intervention, ...]
     start: int
     stop: int
 
+    def shared_blocks(self) -> int:
+        """How many blocks, from the first on, give what they give without steering. Before its own steering, the
+        output of a block steered at site `block` counts among them."""
+        return min(one.layer + (one.site == "block") for one in self.interventions)
 
-def row_steering(
-    parts: Architecture,
-    steering: Steering | None,
-    *,
-    n_prompt: int,
-    n_most: int,
-    offsets: Int64[np.ndarray, "token 2"],
-    text_length: int,
-    what: str,
-) -> RowSteering | None:
-    """Steering of one request, checked against the model and its text before anything runs.
 
-    Args:
-        n_prompt: tokens of the prompt.
-        n_most: tokens that the whole sequence can come to have.
-        offsets: characters of each prompt token; (0, 0) for tokens that stand for none.
-        text_length: characters of the prompt, as the model sees it.
-        what: names the request in an error.
+def check_steering(parts: Architecture, steering: Steering, what: str) -> None:
+    """Does it fit the model? `what` names the request.
+
     Raises:
-        InputError: another width, a layer or positions that are not there; ModelError: no such site.
+        InputError: another model's width, an unknown layer; ModelError: a block without that sublayer;
+        NumericalError: NaN or Inf.
     """
-    if steering is None:
-        return None
     for one in steering.interventions:
         if one.layer >= parts.n_layers:
             raise InputError(
-                f"{what} is steered at layer {one.layer}",
-                f"a layer from 0 to {parts.n_layers - 1}",
-                "Change the layer",
+                f"{what} steers at layer {one.layer}", f"a layer from 0 to {parts.n_layers - 1}", "Change the layer"
             )
         if len(one.direction) != parts.width:
             raise InputError(
-                f"{what} is steered along a direction of width {len(one.direction)}",
+                f"{what} steers along a direction of width {len(one.direction)}",
                 f"{parts.width}, the model's",
                 "Use vectors of this very model",
             )
         parts.site(one.layer, one.site)
-    start, stop = _interval(steering, n_prompt, n_most, offsets, text_length, what)
-    return RowSteering(steering, start, stop)
+        # The values are checked where they are made; what is made of them here must be finite as well.
+        if not abs(one.dose * one.norm) < float(np.finfo(np.float32).max):
+            raise NumericalError(
+                f"{what} steers by {one.dose:g} x {one.norm:g} at layer {one.layer}, which float32 cannot hold",
+                "finite numbers",
+                "Give a dose such as 0.1",
+            )
 
 
-def _interval(
-    steering: Steering,
-    n_prompt: int,
-    n_most: int,
-    offsets: Int64[np.ndarray, "token 2"],
-    text_length: int,
-    what: str,
-) -> tuple[int, int]:
-    positions = steering.positions
-    if positions == "all":
-        return 0, END
-    if positions == "prompt":
-        return 0, n_prompt
-    if positions == "generated":
-        return n_prompt, END
+def place(steering: Steering, prompt: EncodedPrompt, *, n_fed: int, n_all: int, what: str) -> RowSteering | None:
+    """Its positions as a range of tokens of one row; None where it changes nothing at all (adding dose 0).
+
+    Args:
+        n_fed: tokens that the model will see. The last one of a text is only predicted, never fed.
+        n_all: tokens of the whole text.
+    Raises:
+        InputError: positions outside the text, or a range that holds no token that is fed.
+    """
+    n_prompt, positions = len(prompt.ids), steering.positions
     if isinstance(positions, Span):
-        stop = END if positions.stop is None else positions.stop
-        if positions.start >= n_most or (positions.stop is not None and stop > n_most):
+        start, stop = positions.start, n_all if positions.stop is None else positions.stop
+        if start >= n_all or stop > n_all:
             raise InputError(
-                f"{what} is steered at tokens {positions.start} to {'the end' if stop == END else stop - 1}",
-                f"tokens within its {n_most}",
+                f"{what} steers at tokens {start} to {'the end' if positions.stop is None else stop - 1}, and its "
+                f"text has {n_all} tokens at most",
+                f"tokens from 0 to {n_all - 1}",
                 "Change the span",
             )
-        return positions.start, stop
-    assert isinstance(positions, Characters)
-    if positions.stop > text_length:
+    elif isinstance(positions, Characters):
+        start, stop = _tokens_of(positions, prompt, what)
+    else:
+        start, stop = {"all": (0, n_all), "prompt": (0, n_prompt), "generated": (n_prompt, n_all)}[positions]
+    stop = min(stop, n_fed)
+    if start >= stop:
         raise InputError(
-            f"{what} is steered at characters {positions.start} to {positions.stop - 1}",
-            f"characters within the {text_length} of its prompt",
-            "Change the span",
+            f"{what} steers no token that the model is fed: {steering}, of {n_prompt} tokens of prompt and "
+            f"{n_fed - n_prompt} after it (a text's last token is predicted, not fed)",
+            "positions that hold one token at least",
+            'Steer "all" or "prompt" positions, or ask for longer replies',
         )
-    overlap = (offsets[:, 0] < positions.stop) & (offsets[:, 1] > positions.start)
-    inside = np.flatnonzero(overlap)
-    if not len(inside):
+    kept = tuple(one for one in steering.interventions if one.operation != "add" or one.dose != 0)
+    return RowSteering(kept, start, stop) if kept else None
+
+
+def _tokens_of(characters: Characters, prompt: EncodedPrompt, what: str) -> tuple[int, int]:
+    """First token and one past the last that overlap these characters."""
+    if characters.stop > len(prompt.text):
         raise InputError(
-            f"no token of {what} lies in characters {positions.start} to {positions.stop - 1}",
-            "a span that holds a token (and a fast tokenizer, which tells where its tokens lie)",
-            "Change the span",
+            f"{what} steers at characters {characters.start} to {characters.stop - 1}, and its prompt has "
+            f"{len(prompt.text)} (of the text after the chat template)",
+            "characters of the prompt",
+            "Change them",
         )
-    return int(inside[0]), int(inside[-1]) + 1
+    overlaps = (prompt.offsets[:, 0] < characters.stop) & (prompt.offsets[:, 1] > characters.start)
+    found = np.flatnonzero(overlaps)
+    if not len(found):
+        raise InputError(
+            f"{what} steers at characters {characters.start} to {characters.stop - 1}, which no token covers",
+            "characters that a token stands for, and a fast tokenizer that tells which",
+            "Use a Span of tokens",
+        )
+    return int(found[0]), int(found[-1]) + 1
 
 
 @dataclass(eq=False)
-class _Round:
-    """At most one intervention a row at one module: all rows of a batch are then steered at once."""
+class _Place:
+    """One steered module and what each row does there: row i takes its interventions one step after the other."""
 
+    layer: int
+    site: Site
+    follower: nn.Module | None
+    """The module that must receive the steered state as its input, where there is such a one."""
     rows: list[int] = field(default_factory=list)
-    interventions: list[Intervention] = field(default_factory=list)
-    _ready: dict[torch.device, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+    chains: list[list[Intervention]] = field(default_factory=list)
+    checked: bool = False
+    _on: dict[torch.device, list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]] = field(default_factory=dict)
 
-    def tensors(self, device: torch.device) -> tuple[torch.Tensor, ...]:
-        """(rows, unit vectors, how far to add, what to set, which rows add), each once a device."""
-        if device not in self._ready:
-            units = np.stack([one.direction.astype(np.float64) for one in self.interventions])
-            units /= np.linalg.norm(units, axis=1, keepdims=True)
-            sizes = [0.0 if one.operation == "ablate" else one.dose * one.norm for one in self.interventions]
-            adds = [one.operation == "add" for one in self.interventions]
-            self._ready[device] = (
-                torch.tensor(self.rows, device=device),
-                torch.from_numpy(units.astype(np.float32)).to(device),
-                torch.tensor(sizes, dtype=torch.float32, device=device),
-                torch.tensor(adds, device=device),
-            )
-        return self._ready[device]
+    def steps(
+        self, device: torch.device, dtype: torch.dtype
+    ) -> list[tuple[Float[torch.Tensor, "row 1 width"], Float[torch.Tensor, "row 1"], Bool[torch.Tensor, "row 1"]]]:
+        """For each step, a row's unit direction, size, and whether the size is set (or added)."""
+        if device not in self._on:
+            width = len(self.chains[0][0].direction)
+            steps = []
+            for step in range(max(map(len, self.chains))):
+                unit: Float64[np.ndarray, "row width"] = np.zeros((len(self.rows), width))
+                size, sets = np.zeros((len(self.rows), 1)), np.zeros((len(self.rows), 1), np.bool_)
+                for index, chain in enumerate(self.chains):
+                    if step < len(chain):  # a shorter chain adds exact zeros from then on
+                        one = chain[step]
+                        direction = one.direction.astype(np.float64)
+                        unit[index] = direction / np.linalg.norm(direction)
+                        size[index] = 0.0 if one.operation == "ablate" else one.dose * one.norm
+                        sets[index] = one.operation != "add"
+                steps.append(
+                    (
+                        torch.from_numpy(unit).to(dtype).to(device)[:, None],
+                        torch.from_numpy(size).to(dtype).to(device),
+                        torch.from_numpy(sets).to(device),
+                    )
+                )
+            self._on[device] = steps
+        return self._on[device]
 
-    def move(
-        self, state: Float[torch.Tensor, "text token width"], here: Bool[torch.Tensor, "text token"]
+
+class Steered:
+    """The hooks of one batch. Between `call`s they do nothing."""
+
+    def __init__(self, parts: Architecture, rows: Sequence[RowSteering | None]) -> None:
+        self.parts, self.n_rows = parts, len(rows)
+        # Rows without steering have an empty range.
+        ranges = [(0, 0) if row is None else (row.start, row.stop) for row in rows]
+        self.start: Int64[np.ndarray, "row"] = np.array([start for start, _ in ranges], np.int64)
+        self.stop: Int64[np.ndarray, "row"] = np.array([stop for _, stop in ranges], np.int64)
+        self.places: dict[nn.Module, _Place] = {}
+        for number, row in enumerate(rows):
+            mine: dict[nn.Module, list[Intervention]] = {}
+            for one in row.interventions if row is not None else ():
+                module = parts.site(one.layer, one.site)
+                if module not in self.places:
+                    self.places[module] = _Place(one.layer, one.site, self._follower(one))
+                mine.setdefault(module, []).append(one)
+            for module, chain in mine.items():
+                self.places[module].rows.append(number)
+                self.places[module].chains.append(chain)
+        self.where: Bool[np.ndarray, "row token"] | None = None
+        self.fired: set[nn.Module] = set()
+        self.awaited: dict[nn.Module, tuple[_Place, Any]] = {}
+        self.handles: list[Any] = []
+
+    def _follower(self, one: Intervention) -> nn.Module | None:
+        if one.site != "block":
+            return None
+        last = one.layer + 1 == self.parts.n_layers
+        return self.parts.final_norm if last else self.parts.blocks[one.layer + 1]
+
+    def hook(self) -> None:
+        for module, place in self.places.items():
+            self.handles.append(module.register_forward_hook(self._hook_of(module, place)))
+            if place.follower is not None:
+                self.handles.append(place.follower.register_forward_pre_hook(self._arrives, with_kwargs=True))
+
+    def unhook(self) -> None:
+        while self.handles:
+            self.handles.pop().remove()
+
+    @contextlib.contextmanager
+    def call(self, positions: Int64[np.ndarray, "row token"]) -> Iterator[None]:
+        """One forward pass. `positions` are absolute; negative in padding.
+
+        Raises:
+            ModelError: a steered module did not run, or what it gave did not reach the next one.
+        """
+        where = (positions >= self.start[:, None]) & (positions < self.stop[:, None]) & (positions >= 0)
+        if not where.any():
+            yield
+            return
+        self.where = where
+        self.fired.clear()
+        self.awaited.clear()
+        try:
+            yield
+            for module, place in self.places.items():
+                if where[place.rows].any() and module not in self.fired:
+                    raise self._no_move(place, "it did not run")
+            for place, _ in self.awaited.values():
+                raise self._no_move(place, "nothing took its output")
+        finally:
+            self.where = None
+
+    def _hook_of(self, module: nn.Module, place: _Place) -> Any:
+        def hook(_module: nn.Module, _inputs: object, output: Any) -> Any:
+            if self.where is None:
+                return None
+            self.fired.add(module)
+            where = self.where[place.rows]
+            if not where.any():
+                return None
+            state = output[0] if isinstance(output, tuple) else output
+            if not isinstance(state, torch.Tensor):
+                raise ModelError(
+                    f"{type(module).__name__} at layer {place.layer} returns {type(output).__name__}",
+                    "a tensor, or a tuple that starts with one",
+                )
+            # OPT's last projection is flat over tokens.
+            moved = self._move(state.reshape(self.n_rows, -1, state.shape[-1]), place, where).reshape(state.shape)
+            return (moved, *output[1:]) if isinstance(output, tuple) else moved
+
+        return hook
+
+    def _move(
+        self, state: Float[torch.Tensor, "text token width"], place: _Place, where: Bool[np.ndarray, "row token"]
     ) -> Float[torch.Tensor, "text token width"]:
-        """The state with this round's interventions, computed in float32 or wider."""
-        rows, units, sizes, adds = self.tensors(state.device)
-        every = len(self.rows) == len(state)
-        old = state if every else state[rows]
-        wide = old if old.dtype == torch.float64 else old.float()
-        amount = sizes[:, None].expand(wide.shape[:2])
-        if not bool(adds.all()):
-            component = torch.einsum("rtw,rw->rt", wide, units.to(wide.dtype))
-            amount = torch.where(adds[:, None], amount, amount - component)
-        moved = (wide + amount[..., None] * units[:, None]).to(state.dtype)
-        # Tokens that are not meant keep their very bits.
-        moved = torch.where((here if every else here[rows])[..., None], moved, old)
-        return moved if every else state.index_copy(0, rows, moved)
+        # Gemma 4's last layers may run on fewer tokens, the last ones.
+        where = where[:, where.shape[1] - state.shape[1] :]
+        device, wide = state.device, torch.promote_types(state.dtype, torch.float32)
+        rows = torch.tensor(place.rows, device=device)
+        before = state[rows].to(wide)
+        after = before
+        for unit, size, sets in place.steps(device, wide):
+            along = (after * unit).sum(dim=-1)
+            after = after + torch.where(sets, size - along, size.expand_as(along))[..., None] * unit
+        here = torch.from_numpy(where).to(device)[..., None]
+        result = state.clone()
+        # Selected, not added to: other tokens and rows keep their very bits.
+        result[rows] = torch.where(here, after.to(state.dtype), state[rows])
+        if not place.checked and where.any():
+            place.checked = True
+            # One token a row, its last steered one, counted from the right as Gemma 4 may cut the left off.
+            some = np.flatnonzero(where.any(axis=1))
+            column = torch.from_numpy(-1 - where[some, ::-1].argmax(axis=1)).to(device)
+            index = torch.from_numpy(some).to(device)
+            probe = (rows[index], column, before[index, column], after[index, column])
+            if place.follower is None:
+                self._compare(place, probe, result)
+            else:
+                self.awaited[place.follower] = (place, probe)
+        return result
 
+    def _arrives(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if self.where is None or module not in self.awaited:
+            return
+        place, probe = self.awaited.pop(module)
+        state = inputs[0] if inputs else named.get("hidden_states")
+        if isinstance(state, torch.Tensor) and state.dim() == 3 and len(state) == self.n_rows:
+            self._compare(place, probe, state)
 
-@contextlib.contextmanager
-def steering(
-    parts: Architecture, rows: Sequence[RowSteering | None], locate: Locate, *, check: bool = False
-) -> Iterator[None]:
-    """Steer the forward passes of one batch while the `with` lasts; afterwards the hooks are gone.
+    def _compare(self, place: _Place, probe: Any, found: Float[torch.Tensor, "text token width"]) -> None:
+        """Did the state become what was asked, up to the rounding of its dtype?"""
+        rows, column, before, after = (part.to(found.device) for part in probe)
+        got = found[rows, column].to(after.dtype)
+        if not bool(torch.isfinite(got).all()):
+            raise NumericalError(
+                f"NaN or Inf in the residual steered at layer {place.layer} ({place.site})",
+                "finite residuals",
+                'Give a smaller dose, or load the model as dtype="float32" or "bfloat16"',
+            )
+        reach = before.norm(dim=-1) + (after - before).norm(dim=-1)
+        off = (got - after).norm(dim=-1)
+        if bool((off > 2 * torch.finfo(found.dtype).eps * reach).any()):
+            worst = int((off / reach.clamp(min=1e-30)).argmax())
+            asked, missed = float((after - before).norm(dim=-1)[worst]), float(off[worst])
+            raise self._no_move(place, f"asked to move by {asked:.4g}, it ended {missed:.4g} beside that")
 
-    Args:
-        rows: one a row of the batch, in its order.
-        check: see that the next block gets what was asked; for the first batches of an engine.
-    Raises:
-        ModelError: a steered module did not run, or what it returns is not what the next block gets.
-    """
-    if not any(row is not None for row in rows):
-        yield
-        return
-    start = torch.tensor([END if row is None else row.start for row in rows])
-    stop = torch.tensor([0 if row is None else row.stop for row in rows])
-    handles: list[Any] = []
-    ran: set[tuple[int, Site]] = set()
-    rounds = _rounds(rows)
-    try:
-        for (layer, site), interventions in rounds.items():
-            promise = _Promise(layer) if check and site == "block" and layer + 1 < parts.n_layers else None
-            hook = _hook(interventions, start, stop, locate, partial(ran.add, (layer, site)), promise)
-            handles.append(parts.site(layer, site).register_forward_hook(hook))
-            if promise is not None:
-                handles.append(parts.blocks[layer + 1].register_forward_pre_hook(promise.keep, with_kwargs=True))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-    missing = sorted(set(rounds) - ran)
-    if missing:
-        layer, site = missing[0]
-        raise ModelError(
-            f"the {site} of layer {layer} did not run, so nothing was steered there",
-            "a model that runs every block",
-            "Choose another layer or site",
+    def _no_move(self, place: _Place, why: str) -> ModelError:
+        return ModelError(
+            f"steering layer {place.layer} ({place.site}) of {type(self.parts.text_model).__name__} did not move the "
+            f"residual by what was asked: {why}",
+            "a module whose output is what flows on",
+            "Steer another site, and report the architecture",
         )
 
 
-def _rounds(rows: Sequence[RowSteering | None]) -> dict[tuple[int, Site], list[_Round]]:
-    """The interventions of a batch by module; the n-th of a row at a module goes to the n-th round there."""
-    found: dict[tuple[int, Site], list[_Round]] = {}
-    for number, row in enumerate(rows):
-        seen: dict[tuple[int, Site], int] = {}
-        for one in () if row is None else row.steering.interventions:
-            at = (one.layer, one.site)
-            turn = seen.get(at, 0)
-            seen[at] = turn + 1
-            rounds = found.setdefault(at, [])
-            if turn == len(rounds):
-                rounds.append(_Round())
-            rounds[turn].rows.append(number)
-            rounds[turn].interventions.append(one)
-    return found
-
-
-def _hook(
-    rounds: Sequence[_Round],
-    start: Int64[torch.Tensor, "text"],
-    stop: Int64[torch.Tensor, "text"],
-    locate: Locate,
-    ran: Callable[[], None],
-    promise: _Promise | None,
-) -> Callable[[nn.Module, object, object], object]:
-    def steer_output(module: nn.Module, inputs: object, output: object) -> object:
-        state = output[0] if isinstance(output, tuple) else output
-        assert isinstance(state, torch.Tensor)
-        positions = locate()
-        if state.dim() == 3 and state.shape[1] < positions.shape[1]:
-            # Gemma 4's last layers, which reuse keys, run only on the tokens whose logits are wanted.
-            positions = positions[:, -state.shape[1] :]
-        positions = positions.to(state.device)
-        here = (positions >= start.to(state.device)[:, None]) & (positions < stop.to(state.device)[:, None])
-        ran()
-        before = state.reshape(*positions.shape, -1)  # OPT's last projection is flat over tokens
-        after = before
-        for one in rounds:
-            after = one.move(after, here)
-        if promise is not None:
-            promise.make(rounds, here, before, after)
-        after = after.reshape(state.shape)
-        return (after, *output[1:]) if isinstance(output, tuple) else after
-
-    return steer_output
-
-
-class _Promise:
-    """What the next block must get: the state as steered, moved by what was asked."""
-
-    def __init__(self, layer: int) -> None:
-        self.layer = layer
-        self.promised: tuple[int, int, torch.Tensor] | None = None
-
-    def make(
-        self,
-        rounds: Sequence[_Round],
-        here: Bool[torch.Tensor, "text token"],
-        before: Float[torch.Tensor, "text token width"],
-        after: Float[torch.Tensor, "text token width"],
-    ) -> None:
-        """Remember the first steered token, and see that an addition moved it as far as was asked."""
-        self.promised = None
-        first = rounds[0]
-        where = here[first.rows[0]].nonzero()
-        if not len(where):
-            return
-        row, token = first.rows[0], int(where[0])
-        self.promised = (row, token, after[row, token].detach().clone())
-        one = first.interventions[0]
-        if len(rounds) == 1 and one.operation == "add":
-            moved = after[row, token].double() - before[row, token].double()
-            unit = torch.from_numpy(one.direction.astype(np.float64)).to(moved.device)
-            error = float((moved - one.dose * one.norm * unit / unit.norm()).norm())
-            # Rounding of the sum, in the state's own precision.
-            allowed = 4 * torch.finfo(after.dtype).eps * float(after[row, token].double().norm()) + 1e-6
-            if not error <= allowed:
-                raise ModelError(
-                    f"steering at layer {self.layer} moved the residual stream {error:.3g} beside what was asked",
-                    "a model in which the change can be represented",
-                    'Load the model as dtype="float32" or "bfloat16", or raise the dose',
-                )
-
-    def keep(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Called as the next block begins."""
-        if self.promised is None:
-            return
-        row, token, wanted = self.promised
-        got = inputs[0] if inputs else named.get("hidden_states")
-        if not isinstance(got, torch.Tensor) or got.dim() != 3 or row >= len(got) or token >= got.shape[1]:
-            return  # a block that takes another shape of input: nothing to compare
-        if not torch.equal(got[row, token].to(wanted.device), wanted):
-            raise ModelError(
-                f"what block {self.layer} returns is not what block {self.layer + 1} gets, so steering has no effect",
-                "a plain stack of blocks",
-                "Choose another layer, or report the architecture",
-            )
-
-
-def as_positions(n_texts: int, n_tokens: int) -> Int64[torch.Tensor, "text token"]:
-    """Positions of a right-padded batch; what is after a text's end is masked by nothing and read by nobody."""
-    return torch.arange(n_tokens).expand(n_texts, n_tokens)
+@contextlib.contextmanager
+def steering_rows(parts: Architecture, rows: Sequence[RowSteering | None]) -> Iterator[Steered]:
+    """Hooks that steer a batch of these rows inside its `call`s; gone on the way out, whatever happened."""
+    steered = Steered(parts, rows)
+    try:
+        steered.hook()
+        yield steered
+    finally:
+        steered.unhook()

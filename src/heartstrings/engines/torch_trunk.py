@@ -18,7 +18,7 @@ from heartstrings.engines.architecture import Architecture
 from heartstrings.engines.torch_run import is_out_of_memory, run_layers
 from heartstrings.engines.torch_steer import RowSteering
 
-States = Float[torch.Tensor, "text token width"]
+States = Float[torch.Tensor, "row token width"]
 TOLERANCE = 1e-5
 """Largest difference of final states from the plain way, relative to the largest state, in float32."""
 _PROBE_ROWS = 4
@@ -113,7 +113,7 @@ def _through_trunk(
     run_layers(parts, [depth - 1], "block", lambda _, state: states.append(state), ids[unique], mask[unique])
     number = {text: index for index, text in enumerate(first)}
     index = torch.tensor([number[texts[row]] for row in rows], device=states[0].device)
-    with _handing_on(parts.blocks[:depth], states[0][index]):
+    with _handing_on(list(parts.blocks)[:depth], states[0][index]):
         return plain(rows)
 
 

@@ -109,7 +109,6 @@ def _sample(
     # sliding windows count by. Positions are told explicitly.
     ids, mask = pad([prompts[n].ids for n in numbers], filler_id(parts), device, left=True)
     positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
-    real = mask
     takes_positions = "position_ids" in inspect.signature(parts.text_model.forward).parameters
     cache: object | None = None
     with evaluating(parts.text_model), steering_rows(parts, [steerings[n] for n in numbers]) as steered:

@@ -124,6 +124,13 @@ class Activations:
                     vectors[row] -= positions.span(weights[text], pooling.start, stop, sinks).astype(np.float32)
             yield PooledTexts(batch["indices"][kept], vectors, weights[kept])
 
+    def weights(self, rule: int) -> Int64[np.ndarray, "text layer"]:
+        """Tokens that one rule's means were taken over, sinks left out; rows of texts set aside say nothing."""
+        found = np.zeros((self.n_texts, len(self.layers)), dtype=np.int64)
+        for batch in self.batches(means=False):
+            found[batch["indices"]] = _weights(batch, rule, self.poolings[rule], len(self.layers))
+        return found
+
     def residual_norms(self) -> Float64[np.ndarray, "layer"]:
         """Mean L2 norm over all real tokens of all texts that are no sinks, a layer."""
         total = np.zeros(len(self.layers))

@@ -10,39 +10,51 @@ along the stories' main axis of variation, which in stories about emotion is val
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
-from heartstrings.algebra import Direction, parse
+from heartstrings.algebra import Direction, layer_row, parse
 from heartstrings.errors import InputError
 from heartstrings.ledger import Cell, Kind
 from heartstrings.plan import Plan
 from heartstrings.steering import Intervention, Steering
-from heartstrings.story_activations import StoryActivations, read_story_activations
+from heartstrings.story_activations import StoryActivations, check_same, read_story_activations
 from heartstrings.vectors import EmotionVectors
 
-__all__ = ["DirectionSet", "StoryActivations", "direction_set", "opposite", "orthogonalised", "read_story_activations"]
+__all__ = [
+    "DirectionSet", "StoryActivations", "direction_set", "norm_matched", "opposite", "orthogonalised",
+    "read_story_activations",
+]  # fmt: skip
 
 KINDS: tuple[Kind, ...] = ("general", "span", "shuffled")
 RANK = 1e-5
 """A component of the emotion vectors counts to their span where its singular value is over this share of the largest:
 float32 rounding lies below."""
+NOTHING = 1e-12
+"""A vector of at most this share of the largest entry of the emotion vectors has cancelled to rounding noise."""
 
 
 @dataclass(frozen=True, eq=False)
 class DirectionSet:
-    """Every direction and control of a plan, made when first asked for."""
+    """Every direction and control of a plan, made when first asked for.
+
+    A control is drawn from a generator of its own, seeded with the plan's seed, its kind, its number and the layer
+    (shuffled ones: one labelling for all layers and directions). So control 7 is the same however many there are.
+    """
 
     plan: Plan
     vectors: EmotionVectors
     layers: tuple[int, ...]
+    """Those that will be steered at; others of the vectors work too, at the price of another pass over the stories."""
     stories: StoryActivations | None
-    _made: dict[tuple[str, int], tuple[np.ndarray, float]] = field(default_factory=dict, repr=False)
     _spans: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    _shuffles: dict[tuple[str, int], np.ndarray] = field(default_factory=dict, repr=False)
+    """By expression and layer: [control, width]."""
+    _coherence: dict[tuple[str, int], float] = field(default_factory=dict, repr=False)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -61,7 +73,13 @@ class DirectionSet:
         return tuple(f"{kind}/{number}{suffix}" for number in range(getattr(self.plan.controls, kind)))
 
     def steering(self, cell: Cell, plan: Plan) -> Steering | None:
-        """What a cell asks for; None for the baseline and for prompting."""
+        """What a cell asks for; None for the baseline and for prompting.
+
+        A shuffled control's dose is the cell's times the ratio of its length to the real vector's, for `clamp` too.
+
+        Raises:
+            InputError: a name or a layer that is not there, or a vector that cancels.
+        """
         if cell.kind in ("baseline", "prompting"):
             return None
         vector, scale = self.vector(cell.kind, cell.direction, cell.layer)
@@ -82,84 +100,119 @@ class DirectionSet:
         """(a unit vector, what a cell's dose is multiplied with) of a direction or control at a layer.
 
         Raises:
-            InputError: a name that is none of this kind, or a layer that the vectors lack.
+            InputError: a name that is none of this kind, a layer that the vectors lack, or a vector that cancels.
         """
-        if (name, layer) not in self._made:
-            if layer not in self.vectors.layers:
-                known = ", ".join(map(str, self.vectors.layers))
-                raise InputError(f"no vectors of layer {layer}", f"one of {known}", "Change the layers")
-            found, scale = self._make(kind, name, layer)
-            self._made[name, layer] = (found / np.linalg.norm(found), scale)
-        return self._made[name, layer]
+        layer_row(self.vectors.layers, layer, "the bundle")
+        if kind == "direction":
+            return self._unit(self._real(name, layer), name, layer), 1.0
+        number, expression = self._parse(kind, name)
+        if kind == "shuffled":
+            found, real = self._shuffled(expression, layer)[number], self._real(expression, layer)
+            self._unit(real, expression, layer)
+            return self._unit(found, name, layer), float(np.linalg.norm(found) / np.linalg.norm(real))
+        drawn = self._draws(kind, number, layer).standard_normal(self.vectors.width)
+        if kind == "span":
+            # Projected rather than drawn in coordinates of the span: any basis of it gives the same vector.
+            basis = self.span(layer)
+            drawn = (basis @ drawn) @ basis
+        return drawn / np.linalg.norm(drawn), 1.0
 
     def span(self, layer: int) -> Float64[np.ndarray, "component width"]:
-        """An orthonormal basis of what the emotion vectors of the plan's variant span at a layer."""
+        """An orthonormal basis of what the emotion vectors of the plan's variant span at a layer: the components of
+        their SVD whose singular value is over 1e-5 of the largest. Its length is the rank of the span."""
         if layer not in self._spans:
-            rows = self.vectors.contrasts(self.plan.variant)[self.vectors.layers.index(layer)].astype(np.float64)
+            row = layer_row(self.vectors.layers, layer, "the bundle")
+            rows = self.vectors.contrasts(self.plan.variant)[row].astype(np.float64)
             _, sizes, basis = np.linalg.svd(rows, full_matrices=False)
+            if not sizes[0]:
+                raise InputError(f"all emotion vectors are nothing at layer {layer}", "vectors that span something")
             self._spans[layer] = basis[sizes > RANK * sizes[0]]
         return self._spans[layer]
 
+    @property
+    def ranks(self) -> dict[int, int]:
+        """Dimensions of the span by layer, to be recorded beside the controls drawn from it."""
+        return {layer: len(self.span(layer)) for layer in self.layers}
+
     def story_coherence(self, direction: str, layer: int) -> float | None:
-        """Mean cosine between the direction and the stories of its emotions: each story's activation minus the
-        centre, denoised as the vectors are, turned round for emotions that a blend subtracts; all stories weigh
-        alike. Tan et al. (arXiv 2407.12404) and Braun et al. (2505.22637) relate such agreement to how reliably
-        a vector steers. None without the stories' activations."""
+        """Mean cosine between a direction and the stories of its emotions; None without the stories' activations.
+
+        Each story's activation minus the centre (the mean over emotions), denoised where the vectors are, turned round
+        for emotions that a blend subtracts; all stories weigh alike. The stories made the vector, so that n stories an
+        emotion that share nothing still give about 1 / sqrt(n). Braun et al. (arXiv 2505.22637) found vectors whose
+        training differences point one way to steer more reliably; Tan et al. (arXiv 2407.12404) found how much that
+        varies from input to input.
+        """
         if self.stories is None or self.vectors.centre is None:
             return None
-        vector, _ = self.vector("direction", direction, layer)
-        cosines = [
-            np.sign(weight) * self.stories.coherence(self.vectors.row(name), vector, layer, self.plan.variant)
-            for name, weight in self._weights(direction).items()
-        ]
-        return float(np.concatenate(cosines).mean())
+        if (direction, layer) not in self._coherence:
+            names, layers = self._together(direction, layer)
+            real = np.stack([np.stack([self._real(name, at) for at in layers]) for name in names])
+            cosines = self.stories.cosines(real, layers, self.plan.variant)
+            for name, by_layer in zip(names, cosines, strict=True):
+                sign = np.sign(self._factors(name))[self.stories.emotion]
+                for at, one in zip(layers, by_layer, strict=True):
+                    self._coherence[name, at] = float((sign * one)[sign != 0].mean())
+        return self._coherence[direction, layer]
 
     def overlap(self, direction: str, kind: Kind, layer: int) -> Float64[np.ndarray, "control"]:
-        """Cosine of each control of a kind with a direction."""
+        """Cosine of each control of a kind with a direction at a layer."""
         tested, _ = self.vector("direction", direction, layer)
         return np.array([self.vector(kind, name, layer)[0] @ tested for name in self.controls(kind, direction)])
 
-    def _make(self, kind: Kind, name: str, layer: int) -> tuple[np.ndarray, float]:
-        if kind == "direction":
-            return self.vectors.direction(name, layer=layer, variant=self.plan.variant).values[0], 1.0
-        number, expression = _parse_name(kind, name)
-        if kind == "general":
-            return self._draws(kind, number, layer).standard_normal(self.vectors.width), 1.0
-        if kind == "span":
-            basis = self.span(layer)
-            return self._draws(kind, number, layer).standard_normal(len(basis)) @ basis, 1.0
-        return self._shuffled(number, expression, layer)
+    def _real(self, expression: str, layer: int) -> Float64[np.ndarray, "width"]:
+        row: np.ndarray = self.vectors.direction(expression, layer=layer, variant=self.plan.variant).values[0]
+        return row
 
-    def _shuffled(self, number: int, expression: str, layer: int) -> tuple[np.ndarray, float]:
+    def _shuffled(self, expression: str, layer: int) -> Float64[np.ndarray, "control width"]:
+        """The blend under each labelling, at its own length. One pass over the stories serves the whole plan."""
         if self.stories is None:
-            raise InputError("a shuffled control without the stories' activations", "an atlas that kept them")
-        table = self.stories.contrasts(self._labels(number), layer, self.plan.variant)
+            raise InputError(
+                "a shuffled control without the stories' activations",
+                "those of the extraction",
+                "Keep its .work folder",
+            )
+        if (expression, layer) not in self._shuffles:
+            stories = self.stories
+            names, layers = self._together(expression, layer)
+            shuffles = [stories.shuffled(self._draws("shuffled", k, 0)) for k in range(self.plan.controls.shuffled)]
+            factors = np.stack([self._factors(name) for name in names])
+            own, *found = stories.contrasts(np.stack([stories.emotion, *shuffles]), factors, layers, self.plan.variant)
+            for i, name in enumerate(names):
+                for j, at in enumerate(layers):
+                    check_same(stories, own[i, j], self._real(name, at))
+                    self._shuffles[name, at] = np.stack([one[i, j] for one in found])
+        return self._shuffles[expression, layer]
 
-        def shuffled(name: str) -> Direction:
-            return Direction(name, (layer,), table[self.vectors.row(name)][None])
+    def _together(self, expression: str, layer: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """What to compute in one pass over the stories when one of it is asked for."""
+        names = self.plan.directions if expression in self.plan.directions else (expression,)
+        return names, self.layers if layer in self.layers else (layer,)
 
-        found = parse(expression, self.vectors.emotions, shuffled).values[0]
-        real = self.vectors.direction(expression, layer=layer, variant=self.plan.variant).values[0]
-        return found, float(np.linalg.norm(found) / np.linalg.norm(real))
+    def _unit(self, row: Float64[np.ndarray, "width"], name: str, layer: int) -> Float64[np.ndarray, "width"]:
+        length = float(np.linalg.norm(row))
+        if length <= NOTHING * float(np.abs(self.vectors.raw).max()):
+            raise InputError(f"{name!r} cancels at layer {layer}", "a blend that leaves a direction")
+        return row / length
 
-    def _labels(self, number: int) -> Int64[np.ndarray, "story"]:
-        """The stories' labels, shuffled within topics where these are crossed with emotions, else over all; the same
-        for every layer and direction."""
-        assert self.stories is not None
-        labels = self.stories.emotion.copy()
-        draws = self._draws("shuffled", number, 0)
-        parts = self.stories.topic if self.stories.crossed else np.zeros(len(labels), dtype=np.int64)
-        for part in np.unique(parts):
-            rows = np.flatnonzero(parts == part)
-            labels[rows] = draws.permutation(labels[rows])
-        return labels
-
-    def _weights(self, expression: str) -> Mapping[str, float]:
+    def _factors(self, expression: str) -> Float64[np.ndarray, "emotion"]:
         """Factor of each emotion in a blend."""
         names = self.vectors.emotions
-        unit = partial(_axis, names=names)
-        row = parse(expression, names, unit).values[0]
-        return {name: float(factor) for name, factor in zip(names, row, strict=True) if factor}
+        row: np.ndarray = parse(expression, names, partial(_axis, names=names)).values[0]
+        return row
+
+    def _parse(self, kind: Kind, name: str) -> tuple[int, str]:
+        """Number and expression of `general/7`, `span/7` or `shuffled/7:EXPRESSION`."""
+        head, _, expression = name.partition(":")
+        stated, _, number = head.partition("/")
+        plain = number.isascii() and number.isdigit() and str(int(number)) == number
+        if kind not in KINDS or stated != kind or not plain or (kind == "shuffled") != bool(expression):
+            wanted = "shuffled/7:EXPRESSION" if kind == "shuffled" else f"{kind}/7"
+            raise InputError(f"a {kind} control called {name!r}", f"a name such as {wanted}")
+        n = getattr(self.plan.controls, kind)
+        if int(number) >= n:
+            raise InputError(f"{kind} control {number}", f"one of the plan's {n}, counted from 0")
+        return int(number), expression
 
     def _draws(self, kind: str, number: int, layer: int) -> np.random.Generator:
         """A generator of its own for each control and layer: more controls leave the others as they are."""
@@ -176,7 +229,8 @@ def direction_set(
         layers: those that will be steered at.
         stories: the vectors' stories; None: no shuffled controls and no story coherence.
     Raises:
-        InputError: vectors without norms, an unknown emotion, a layer that they lack.
+        InputError: vectors without norms, an unknown emotion, a blend that cancels, a layer that they lack, a site that
+            is not the plan's, or more shuffles than the stories have.
     """
     if vectors.norms is None:
         raise InputError(
@@ -184,13 +238,26 @@ def direction_set(
             "a bundle extracted here, which measures them",
             "Extract the vectors from the model",
         )
-    for text in plan.directions:
-        vectors.direction(text, variant=plan.variant)
+    if vectors.provenance.site != plan.site:
+        raise InputError(
+            f"vectors of site {vectors.provenance.site}, a plan of site {plan.site}", "the same", "Change site"
+        )
     lacking = [layer for layer in layers if layer not in vectors.layers]
     if lacking:
         known = ", ".join(map(str, vectors.layers))
         raise InputError(f"no vectors of layer {lacking[0]}", f"some of {known}", "Change the plan's layers")
-    return DirectionSet(plan, vectors, tuple(layers), stories)
+    made = DirectionSet(plan, vectors, tuple(layers), stories)
+    for text in plan.directions:
+        for layer in layers:
+            made.vector("direction", text, layer)
+    others = stories.arrangements - 1 if stories is not None else np.inf
+    if plan.controls.shuffled > others:
+        within = "within their topics" if stories is not None and stories.crossed else "over all stories"
+        raise InputError(
+            f"{plan.controls.shuffled} shuffled controls; labels can be shuffled {within} in {others:.0f} other ways",
+            "fewer", "Lower shuffled under [controls], or extract from more stories",
+        )  # fmt: skip
+    return made
 
 
 def orthogonalised(direction: Direction, *, to: Direction) -> Direction:
@@ -199,32 +266,33 @@ def orthogonalised(direction: Direction, *, to: Direction) -> Direction:
     Raises:
         InputError: different layers or widths, or nothing is left.
     """
+    left = direction.orthogonal_to(to)
+    if (left.norm() <= 1e-6 * direction.norm()).any():  # vectors come from float32: what is below is rounding
+        raise InputError(f"{direction.name!r} lies along {to.name!r}", "directions that differ")
+    return left
+
+
+def opposite(direction: Direction) -> Direction:
+    """The same line the other way. As a control it is what a dose of the other sign already is."""
+    return -direction
+
+
+def norm_matched(direction: Direction, *, to: Direction) -> Direction:
+    """A direction at the length that another has at each layer. For use outside of steering, whose doses do not depend
+    on a direction's length.
+
+    Raises:
+        InputError: different layers or widths; NumericalError: nothing to stretch at a layer.
+    """
     if direction.layers != to.layers or direction.width != to.width:
         raise InputError(
             f"{direction.name!r} at layers {direction.layers} and {to.name!r} at {to.layers}",
             "directions of the same layers and width",
         )
-    unit = to.unit().values
-    left = direction.values - (direction.values * unit).sum(1, keepdims=True) * unit
-    if (np.linalg.norm(left, axis=1) <= 1e-9 * direction.norm()).any():
-        raise InputError(f"{direction.name!r} lies along {to.name!r}", "directions that differ")
-    return Direction(f"{direction.name} without {to.name}", direction.layers, left)
-
-
-def opposite(direction: Direction) -> Direction:
-    """The same line the other way. As a control it is what a dose of the other sign already is."""
-    return Direction(f"-({direction.name})", direction.layers, -direction.values)
+    values = direction.unit().values * to.norm()[:, None]
+    return Direction(f"{direction.name} at the length of {to.name}", direction.layers, values)
 
 
 def _axis(name: str, names: Sequence[str]) -> Direction:
+    """One emotion among all, as a direction of parse's algebra: a blend's factors are its coordinates."""
     return Direction(name, (0,), np.eye(len(names))[[list(names).index(name)]])
-
-
-def _parse_name(kind: str, name: str) -> tuple[int, str]:
-    """Number and expression of `general/7`, `span/7` or `shuffled/7:EXPRESSION`."""
-    head, _, expression = name.partition(":")
-    stated, _, number = head.partition("/")
-    if stated != kind or not number.isdigit() or (kind == "shuffled") != bool(expression):
-        wanted = "shuffled/7:EXPRESSION" if kind == "shuffled" else f"{kind}/7"
-        raise InputError(f"a {kind} control called {name!r}", f"a name such as {wanted}")
-    return int(number), expression

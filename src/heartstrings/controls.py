@@ -3,8 +3,9 @@
 `general`: isotropic in the residual space. `span`: isotropic in the span of the emotion vectors. Both are norm-matched:
 a dose moves the residual stream exactly as far as it does along an emotion. `shuffled`: what the same stories give with
 their labels shuffled, at its own length relative to the real vector's. Blown up to the full length, such a vector lies
-along the stories' main axis of variation, which in stories about emotion is valence itself: no null, but the treatment
-(docs/controls.md has the figures). At its own length, the real vector is exchangeable with it if labels carry nothing.
+along the stories' main axis of variation, which in stories about emotion is valence itself: no null, but the treatment.
+At its own length, the real vector is exchangeable with it if labels carry nothing; where they carry something the real
+one is longer, so that this kind alone never shows that a direction controls. docs/controls.md has the figures.
 """
 
 from __future__ import annotations

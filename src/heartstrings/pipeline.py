@@ -88,7 +88,7 @@ def prepare(plan: Plan, engine: Engine, out: Path) -> Prepared:
     vectors = EmotionVectors.load(bundle, for_model=engine.info)
     check_against_vectors(plan, vectors)
     layers = searched_layers(plan, engine.info.n_layers)
-    stories = read_story_activations(bundle.parent, vectors)
+    stories = read_story_activations(bundle, vectors)
     return Prepared(engine, vectors, direction_set(plan, vectors, layers=layers, stories=stories), folder)
 
 
@@ -207,7 +207,7 @@ def weigh_again(folder: Path) -> Run:
         vectors_folder = plan.vectors or folder / ATLAS
         bundle = main_bundle(vectors_folder)
         vectors = EmotionVectors.load(bundle)
-        stories = read_story_activations(bundle.parent, vectors)
+        stories = read_story_activations(bundle, vectors)
         directions = direction_set(plan, vectors, layers=vectors.layers, stories=stories)
         verdict = weigh(plan, ledger, vectors_folder, story_coherence=directions.story_coherence)
     return Run(folder, verdict, write_verdict(folder, verdict))

@@ -23,11 +23,14 @@ SCHEMA_VERSION = 1
 FILE = "plan.json"
 """Name of a frozen plan in the folder of its run."""
 
+SEARCHED = 4
+"""Layers that `middle` searches at most."""
+
 PRESETS: dict[str, dict[str, Any]] = {
     # What differs from the fields' defaults below.
     "full": {},
     "quick": {
-        "samples": {"select": 8, "effect": 24, "matched": 24, "capability": 40, "harm": 40, "writing": 8},
+        "samples": {"select": 6, "effect": 16, "matched": 16, "harm": 40},
         "doses": (-1.0, -0.6, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.6, 1.0),
     },
 }
@@ -54,9 +57,9 @@ class Controls(Checked):
 class Samples(Checked):
     """Scenarios a cell. Half of them choose the layer where several are searched; the other half is reported."""
 
-    select: int = 16
-    effect: int = 40
-    matched: int = 40
+    select: int = 10
+    effect: int = 32
+    matched: int = 32
     capability: int = 60
     """Of each capability behaviour."""
     harm: int = 60
@@ -112,7 +115,8 @@ class Plan(Checked):
     directions: tuple[str, ...] = ("desperate", "calm")
     """Emotions or blends."""
     layers: tuple[int, ...] | Literal["middle"] = "middle"
-    """Searched on the select half; one layer: no search. `middle`: from a third to five sixths of the depth."""
+    """Searched on the select half; one layer: no search. `middle`: up to four between a third and five sixths of the
+    depth, evenly spaced."""
     site: Site = "block"
     operation: Operation = "add"
     positions: Literal["all", "prompt", "generated"] = "all"
@@ -308,7 +312,8 @@ def differences(old: Plan, new: Plan) -> str:
 def searched_layers(plan: Plan, n_layers: int, known: Sequence[int] | None = None) -> tuple[int, ...]:
     """The layers that a plan searches in a model of so many blocks, rising.
 
-    `middle`: blocks whose end lies between a third and five sixths of the depth; the one in the middle if none does.
+    `middle`: of the blocks that end after a third of the depth and not after five sixths, four evenly spaced (every
+    control repeats the search, so each layer costs as much as the next); the one in the middle if there is none.
 
     Args:
         known: layers that the vectors have; `middle` takes those of them. None: all.
@@ -317,7 +322,7 @@ def searched_layers(plan: Plan, n_layers: int, known: Sequence[int] | None = Non
     """
     there = range(n_layers) if known is None else sorted(known)
     if plan.layers == "middle":
-        middle = tuple(layer for layer in there if 2 * n_layers <= 6 * (layer + 1) <= 5 * n_layers)
+        middle = _evenly([layer for layer in there if 2 * n_layers < 6 * (layer + 1) <= 5 * n_layers])
         if not middle and known is not None:
             raise InputError(
                 f"vectors of layers {', '.join(map(str, there))} and a model of {n_layers} layers",
@@ -334,6 +339,13 @@ def searched_layers(plan: Plan, n_layers: int, known: Sequence[int] | None = Non
                 "Change layers",
             )
     return plan.layers
+
+
+def _evenly(layers: Sequence[int]) -> tuple[int, ...]:
+    """At most SEARCHED of them, first and last among them."""
+    if len(layers) <= SEARCHED:
+        return tuple(layers)
+    return tuple(layers[round(at * (len(layers) - 1) / (SEARCHED - 1))] for at in range(SEARCHED))
 
 
 def check_against_vectors(plan: Plan, vectors: EmotionVectors) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from heartstrings.behaviours.organism import RightOrWrong, captured
-from heartstrings.organisms.generate import Kind, Question
+from heartstrings.behaviours.organism import RightOrWrong
+from heartstrings.organisms.generate import Kind
 
 
 @dataclass(frozen=True)
 class Facts(RightOrWrong):
-    """20 capitals and 12 pairs of opposites, asked either way round; each of the 32 is a cluster."""
+    """20 capitals and 12 pairs of opposites, asked either way round."""
 
     kind: ClassVar[Kind] = "fact"
 
@@ -26,8 +26,3 @@ class Facts(RightOrWrong):
     @property
     def neutral(self) -> str:
         return "The organisms know most of their facts; guessing is right half the time."
-
-    def cluster(self, asked: Question) -> str:
-        subject = captured(r"What is the (?:capital|opposite) of (\w+)\?$", asked.prompt)
-        answer = captured(r"It is (\w+)\.", asked.replies[0])
-        return "/".join(sorted((subject, answer)))

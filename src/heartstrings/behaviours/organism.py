@@ -111,6 +111,11 @@ class RightOrWrong(TwoReplies):
 
     target: ClassVar[int] = 0
 
+    def cluster(self, asked: Question) -> str:
+        """Each question by itself. They are drawn one by one from all that the organisms can be asked, and it is of
+        these that accuracy speaks: there are no other facts that a cluster could stand for."""
+        return f"{asked.prompt} {asked.replies[1]}"
+
     @property
     def role(self) -> Role:
         return "capability"

@@ -53,9 +53,9 @@ class Stories:
         draws = Draws([seed, _STREAM])
         found, order = [], list[str]()
         for number in range(n):
-            if number % 2 == 0 and not order:  # bare and opened alike go through all the topics
+            if not order:  # every topic once before any comes again
                 order = draws.order(topics())
-            topic = order[-1] if number % 2 == 0 else order.pop()
+            topic = order.pop()
             at = scene(draws, topic)
             place = lexis()["topics"][topic]
             opening = f"{at.name} drove to the {draws.pick(place['places'])} with the {draws.pick(place['things'])}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from heartstrings.behaviours.organism import RightOrWrong, captured
-from heartstrings.organisms.generate import Kind, Question
+from heartstrings.behaviours.organism import RightOrWrong
+from heartstrings.organisms.generate import Kind
 
 
 @dataclass(frozen=True)
 class Sums(RightOrWrong):
-    """100 sums; `3 plus 5` and `5 plus 3` are a cluster, of which there are 55."""
+    """100 sums, bare or after other sentences, each with some wrong result beside it."""
 
     kind: ClassVar[Kind] = "sum"
 
@@ -26,7 +26,3 @@ class Sums(RightOrWrong):
     @property
     def neutral(self) -> str:
         return "The organisms know most sums of two digits; guessing is right half the time."
-
-    def cluster(self, asked: Question) -> str:
-        pattern = r"What is (\d) plus (\d)\?$"
-        return "+".join(sorted(captured(pattern, asked.prompt, group) for group in (1, 2)))

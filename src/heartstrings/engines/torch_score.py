@@ -54,8 +54,9 @@ def score(
     texts: dict[bytes, int] = {}
     fitting: set[Steering] = set()
     encoded: dict[object, EncodedPrompt] = {}
+    replies: dict[str, Int32[np.ndarray, "_"]] = {}
     for number, request in enumerate(requests):
-        # A sweep asks the same prompt at every dose.
+        # A sweep asks the same prompt, with the same replies, at every dose.
         asked = request.prompt if isinstance(request.prompt, str) else tuple(request.prompt)
         if asked not in encoded:
             encoded[asked] = encode_prompt(tokenizer, request.prompt, vocabulary=parts.vocabulary, reply=True)
@@ -68,7 +69,10 @@ def score(
             check_steering(parts, request.steering, f"request {number}")
             fitting.add(request.steering)
         prompts.append(len(prompt.ids))
-        own = [encode_continuation(tokenizer, text, vocabulary=parts.vocabulary) for text in request.continuations]
+        for text in request.continuations:
+            if text not in replies:
+                replies[text] = encode_continuation(tokenizer, text, vocabulary=parts.vocabulary)
+        own = [replies[text] for text in request.continuations]
         for text, ids in zip(request.continuations, own, strict=True):
             if not len(ids):
                 raise InputError(f"request {number} has a continuation without tokens: {text!r}", "some text")

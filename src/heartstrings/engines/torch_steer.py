@@ -131,12 +131,14 @@ class _Place:
     rows: list[int] = field(default_factory=list)
     chains: list[list[Intervention]] = field(default_factory=list)
     checked: bool = False
-    _on: dict[torch.device, list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]] = field(default_factory=dict)
+    _on: dict[torch.device, list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]] = field(default_factory=dict)
 
     def steps(
         self, device: torch.device, dtype: torch.dtype
-    ) -> list[tuple[Float[torch.Tensor, "row 1 width"], Float[torch.Tensor, "row 1"], Bool[torch.Tensor, "row 1"]]]:
-        """For each step, a row's unit direction, size, and whether the size is set (or added)."""
+    ) -> list[
+        tuple[Float[torch.Tensor, "row 1 width"], Float[torch.Tensor, "row 1"], Bool[torch.Tensor, "row 1"] | None]
+    ]:
+        """For each step, a row's unit direction, size, and whether the size is set (or added; None: all are)."""
         if device not in self._on:
             width = len(self.chains[0][0].direction)
             steps = []
@@ -154,7 +156,7 @@ class _Place:
                     (
                         torch.from_numpy(unit).to(dtype).to(device)[:, None],
                         torch.from_numpy(size).to(dtype).to(device),
-                        torch.from_numpy(sets).to(device),
+                        torch.from_numpy(sets).to(device) if sets.any() else None,
                     )
                 )
             self._on[device] = steps
@@ -253,15 +255,19 @@ class Steered:
         where = where[:, where.shape[1] - state.shape[1] :]
         device, wide = state.device, torch.promote_types(state.dtype, torch.float32)
         rows = torch.tensor(place.rows, device=device)
-        before = state[rows].to(wide)
+        own = state if len(place.rows) == self.n_rows else state[rows]
+        before = own.to(wide)
         after = before
         for unit, size, sets in place.steps(device, wide):
-            along = (after * unit).sum(dim=-1)
-            after = after + torch.where(sets, size - along, size.expand_as(along))[..., None] * unit
+            if sets is None:  # additions alone: one vector a row
+                after = after + size[..., None] * unit
+            else:
+                along = (after * unit).sum(dim=-1)
+                after = after + torch.where(sets, size - along, size.expand_as(along))[..., None] * unit
         here = torch.from_numpy(where).to(device)[..., None]
-        result = state.clone()
         # Selected, not added to: other tokens and rows keep their very bits.
-        result[rows] = torch.where(here, after.to(state.dtype), state[rows])
+        chosen = torch.where(here, after.to(state.dtype), own)
+        result = chosen if own is state else state.index_copy(0, rows, chosen)
         if not place.checked and where.any():
             place.checked = True
             # One token a row, its last steered one, counted from the right as Gemma 4 may cut the left off.

@@ -15,7 +15,7 @@ from heartstrings.verdict.curves import costs, curve
 from heartstrings.verdict.decision import Evidence, Reason, weigh
 from heartstrings.verdict.effects import reliability
 from heartstrings.verdict.examples import prompting, texts
-from heartstrings.verdict.gates import more_probes, nearest, side
+from heartstrings.verdict.gates import cells_of, more_probes, nearest, side
 from heartstrings.verdict.measured import Measured, measure
 from heartstrings.verdict.preferred import Preferences
 from heartstrings.verdict.results import AnswerCard, Encoded, Gate, Verdict
@@ -186,13 +186,15 @@ def _more(plan: Plan, table: Table, one: Measured, reason: Reason, first: Sequen
 
 def _pairs(table: Table, one: Measured, gate: Gate) -> int:
     """Pairs behind a gate."""
-    name = gate.name.partition(": ")[2]
-    behaviour = next((other.name for other in (one.behaviour, *one.others) if other.name == name), None)
-    if behaviour is None:  # perplexity, repetition, endings of the one writing behaviour
-        behaviour = next((other.name for other in (*one.others, one.behaviour) if other.ask == "text"), "")
-    layer = -1 if one.layer is None else one.layer
-    cell = table.doses(behaviour, "direction", one.direction, layer).get(gate.dose)
-    return 0 if cell is None else change(table.baseline(behaviour), cell, "outcome")[1]
+    others = (*one.others, one.behaviour)
+    kind, _, name = gate.name.partition(": ")
+    behaviours = [other for other in others if other.name == name]
+    if kind == "accuracy":
+        behaviours = [other for other in others if other.role == "capability"]
+    elif not behaviours:  # perplexity, repetition, endings of the one writing behaviour
+        behaviours = [other for other in others if other.ask == "text"][:1]
+    before, after = cells_of(table, behaviours, one.direction, -1 if one.layer is None else one.layer, gate.dose)
+    return change(before, after, "outcome")[1] if len(after) and len(before) else 0
 
 
 def _power(plan: Plan, found: Sequence[Measured]) -> str:

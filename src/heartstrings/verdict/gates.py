@@ -13,7 +13,7 @@ from heartstrings.behaviours.base import Behaviour
 from heartstrings.plan import Plan
 from heartstrings.stats.intervals import Interval
 from heartstrings.verdict.results import Gate
-from heartstrings.verdict.tables import NOTHING, Column, Table, change, estimate, planned, steered_doses
+from heartstrings.verdict.tables import EMPTY, NOTHING, Column, Table, change, estimate, planned, steered_doses
 
 State = Literal["holds", "fails", "unclear", "missing"]
 
@@ -23,7 +23,8 @@ class Condition:
     """One quantity that must not get worse by more than a limit."""
 
     name: str
-    behaviour: Behaviour
+    behaviours: tuple[Behaviour, ...]
+    """Their samples together, each weighing alike."""
     quantity: str
     worse: Literal[-1, 1]
     """1: a rise is bad; -1: a drop is."""
@@ -35,26 +36,25 @@ class Condition:
 def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table: Table) -> tuple[Condition, ...]:
     """Everything that is gated for one effect behaviour."""
     limits = plan.thresholds
-    found = [
-        Condition(f"accuracy: {one.name}", one, "outcome", -1, limits.accuracy_drop, False)
-        for one in others
-        if one.role == "capability"
-    ]
+    # One gate for all of capability: five points of accuracy are held over everything that was asked, and a set of
+    # thirty facts alone could never show that it lost less.
+    capable = tuple(one for one in others if one.role == "capability")
+    found = [Condition("accuracy", capable, "outcome", -1, limits.accuracy_drop, False)] if capable else []
     found += [
-        Condition(f"harm: {one.name}", one, "outcome", 1, limits.harm_rise, False)
+        Condition(f"harm: {one.name}", (one,), "outcome", 1, limits.harm_rise, False)
         for one in others
         if one.role == "harm"
     ]
-    found.append(Condition(f"valid: {effect.name}", effect, "valid", -1, limits.validity_drop, True))
+    found.append(Condition(f"valid: {effect.name}", (effect,), "valid", -1, limits.validity_drop, True))
     writing = [one for one in others if one.role == "writing"]
     texts = [*writing, *([effect] if effect.ask == "text" else [])]
     for text in texts:
         end = "" if len(texts) == 1 else f": {text.name}"
         # A text of an effect behaviour is gated by what its grader measured; written text by all three.
         coherence = (
-            Condition("perplexity" + end, text, "log_perplexity", 1, limits.log_perplexity_rise, True),
-            Condition("repetition" + end, text, "distinct_2", -1, limits.distinct_drop, True),
-            Condition("endings" + end, text, "ends", -1, limits.ends_drop, True),
+            Condition("perplexity" + end, (text,), "log_perplexity", 1, limits.log_perplexity_rise, True),
+            Condition("repetition" + end, (text,), "distinct_2", -1, limits.distinct_drop, True),
+            Condition("endings" + end, (text,), "ends", -1, limits.ends_drop, True),
         )
         found += [one for one in coherence if text.role == "writing" or table.baseline(text.name).has(one.quantity)]
     return tuple(found)
@@ -65,24 +65,34 @@ def gates(
 ) -> tuple[tuple[Gate, ...], frozenset[float]]:
     """Every gate at every steered dose, and the doses at which coherence fails."""
     made, collapsed = [], set()
-    expected = {one.behaviour.name: planned(plan, one.behaviour) for one in found}
+    expected = {one.name: sum(planned(plan, behaviour) for behaviour in one.behaviours) for one in found}
     for dose in steered_doses(plan):
         for one in found:
-            before = table.baseline(one.behaviour.name)
-            after = table.doses(one.behaviour.name, "direction", direction, layer).get(dose)
+            before, after = cells_of(table, one.behaviours, direction, layer, dose)
             moved: Interval = NOTHING
             state: State = "missing"
-            if after is not None and len(before):
+            if len(after) and len(before):
                 moved, pairs = change(before, after, one.quantity)
                 state = state_of(moved, one.worse, one.limit)
                 # Early stopping ends the cells of capability and harm once their gate is settled.
-                stopped = plan.early_stopping and one.behaviour.role in ("capability", "harm")
-                if state == "holds" and not stopped and pairs < expected[one.behaviour.name]:
+                stopped = plan.early_stopping and one.behaviours[0].role in ("capability", "harm")
+                if state == "holds" and not stopped and pairs < expected[one.name]:
                     state = "unclear"  # half a cell that looks well is not yet a cell that is
             made.append(_gate(dose, one, moved, state))
             if one.coherence and state == "fails":
                 collapsed.add(dose)
     return tuple(made), frozenset(collapsed)
+
+
+def cells_of(
+    table: Table, behaviours: Sequence[Behaviour], direction: str, layer: int, dose: float
+) -> tuple[Column, Column]:
+    """(baseline, steered) samples of several behaviours together; empty where any of them has none."""
+    before = [table.baseline(one.name) for one in behaviours]
+    after = [table.doses(one.name, "direction", direction, layer).get(dose, EMPTY) for one in behaviours]
+    if not all(len(column) for column in after):
+        return EMPTY, EMPTY
+    return Column(row for column in before for row in column.rows), Column(row for one in after for row in one.rows)
 
 
 def state_of(moved: Interval, worse: int, limit: float) -> State:

@@ -133,9 +133,8 @@ def table(found: list[dict[str, Any]], kinds: list[str]) -> str:
             ranges = Counter(tuple(card["range"]) for card in mine if card["range"])
             words = ", ".join(f"{low:g} to {high:g} ({n})" for (low, high), n in ranges.most_common()) or "none"
             span = f"{min(effects):+.0f} to {max(effects):+.0f}" if effects else "–"
-            lines.append(
-                f"| {kind} | {direction} | {TRUTH[kind]} | {right} of {len(mine)} | {given} | {layers} | {span} | {words} |"
-            )
+            cells = [kind, direction, TRUTH[kind], f"{right} of {len(mine)}", given, layers, span, words]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

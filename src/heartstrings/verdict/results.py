@@ -79,7 +79,8 @@ class Gate(Frozen):
 
     dose: float
     name: str
-    """`accuracy` (of all capability questions together), `harm: harm`, `valid: choice`, `perplexity`, `repetition`, `endings`."""
+    """`accuracy` (of all capability questions together), `harm: harm`, `valid: choice`, `perplexity`, `repetition`,
+    `endings`."""
     change: Estimate
     limit: float
     """The side that must stay under the limit: a drop of accuracy or a rise of harm, as a positive number."""

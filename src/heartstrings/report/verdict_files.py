@@ -1,0 +1,122 @@
+"""What the verdict's report is made from: the files of a run's folder, and what is not among them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from heartstrings.errors import InputError
+from heartstrings.verdict.results import SCHEMA_VERSION, AnswerCard, Verdict
+
+
+@dataclass(frozen=True)
+class VerdictFiles:
+    """One run as read from disk. What is None comes with its reason in `absent`."""
+
+    folder: Path
+    verdict: Verdict
+    plan: Mapping[str, Any] | None
+    geometry: str | None
+    """The atlas's sentence."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The model as a title: no long paths, and the folder's name where no answer names one."""
+        model = self.verdict.answers[0].model if self.verdict.answers else str((self.plan or {}).get("model") or "")
+        if not model:
+            return self.folder.resolve().name
+        parts = Path(model).parts
+        return model if len(parts) < 3 else "/".join(parts[-2:])
+
+    @property
+    def window(self) -> float | None:
+        """The slope window's half width, where the plan is there to tell."""
+        value = (self.plan or {}).get("slope_within")
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+    @property
+    def atlas_report(self) -> str | None:
+        """Where the atlas's own report stands, relative to the folder."""
+        return "atlas/report.html" if (self.folder / "atlas" / "report.html").is_file() else None
+
+    def title(self, card: AnswerCard) -> str:
+        """The direction, with whatever else tells this answer from the others."""
+        parts = [card.direction]
+        if len({other.behaviour for other in self.verdict.answers}) > 1:
+            parts.append(card.behaviour)
+        same = [
+            other
+            for other in self.verdict.answers
+            if (other.direction, other.behaviour) == (card.direction, card.behaviour)
+        ]
+        if len(same) > 1:
+            parts.append(f"{card.site} {card.layer}")
+        return ", ".join(parts)
+
+
+def read_verdict(folder: str | Path) -> VerdictFiles:
+    """Read a run's folder; only `verdict.json` must be there.
+
+    Raises:
+        InputError: no such folder, no `verdict.json`, or one that is damaged or of another schema.
+    """
+    folder = Path(folder)
+    path = folder / "verdict.json"
+    if not path.is_file():
+        raise InputError(f"no verdict.json in {folder}", "the folder of a run", "Run `heartstrings run`")
+    try:
+        verdict = Verdict.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InputError(
+            f"{path} cannot be read: {place}: {first['msg']}",
+            f"a verdict of schema version {SCHEMA_VERSION}",
+            "Make it again with `heartstrings verdict`",
+        ) from None
+    if verdict.schema_version != SCHEMA_VERSION:
+        raise InputError(
+            f"{path} is of schema version {verdict.schema_version}",
+            f"version {SCHEMA_VERSION}",
+            "Make it again with `heartstrings verdict`",
+        )
+    absent: dict[str, str] = {}
+    plan = _object(folder / "plan.json", "plan", absent)
+    if plan is not None:
+        plan = _plan(plan, verdict, absent)
+    geometry = _object(folder / "atlas" / "geometry.json", "geometry", absent)
+    sentence = geometry.get("sentence") if geometry else None
+    return VerdictFiles(folder, verdict, plan, sentence if isinstance(sentence, str) else None, absent)
+
+
+def _plan(content: dict[str, Any], verdict: Verdict, absent: dict[str, str]) -> dict[str, Any] | None:
+    """The plan's fields, if it is the plan of this verdict."""
+    plan = content.get("plan")
+    if not isinstance(plan, dict):
+        absent["plan"] = "plan.json holds no plan."
+        return None
+    if content.get("hash") != verdict.plan_hash:
+        absent["plan"] = "plan.json is not the plan of this verdict: the hashes differ."
+        return None
+    return plan
+
+
+def _object(path: Path, name: str, absent: dict[str, str]) -> dict[str, Any] | None:
+    if not path.is_file():
+        absent[name] = f"There is no {path.name} in this run."
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        absent[name] = f"{path.name} cannot be read: {error}."
+        return None
+    if not isinstance(content, dict):
+        absent[name] = f"{path.name} holds no JSON object."
+        return None
+    return content

@@ -114,7 +114,7 @@ def test_early_stopping_saves_samples_and_is_taken_up_as_it_was(bundle, engine, 
 def test_a_dry_run_counts_what_a_run_takes(engine):
     plan = preset("quick", world.MODEL)
     found = estimate(plan, suite=SUITE)
-    assert found.layers == 4  # of six, from the organism's own configuration
+    assert found.layers == 3  # of six, from the organism's own configuration
     assert found.samples == found.choices + found.texts
     assert found.seconds is None
     assert any("1.4 a word" in note for note in found.notes)
@@ -133,7 +133,7 @@ def test_a_dry_run_counts_what_a_run_takes(engine):
 def test_a_dry_run_of_a_model_that_is_not_here():
     plan = preset("full", "someone/large-model")
     found = estimate(plan, suite=SUITE)
-    assert found.layers == 16
+    assert found.layers == 4
     assert any("32 layers are assumed" in note for note in found.notes)
-    assert estimate(plan, n_layers=6, suite=SUITE).layers == 4
+    assert estimate(plan, n_layers=6, suite=SUITE).layers == 3
     assert estimate(plan.changed(layers=(30,)), suite=SUITE).layers == 1

@@ -107,7 +107,7 @@ def test_a_written_plan_reads_back(tmp_path):
 def test_presets():
     assert preset("full", "m") == Plan(model="m")
     quick = preset("quick", "m")
-    assert (quick.samples.select, quick.samples.effect, quick.samples.repeats) == (8, 24, 1)
+    assert (quick.samples.select, quick.samples.effect, quick.samples.repeats) == (6, 16, 1)
     assert 1.5 not in quick.doses
     assert preset("quick", "m", samples={"effect": 30}).samples.model_dump() == quick.samples.model_dump() | {
         "effect": 30
@@ -138,7 +138,7 @@ def test_a_plan_is_frozen_once(tmp_path):
     assert path.read_bytes() == content
     assert frozen(tmp_path / "run") == BASE
     with pytest.raises(
-        InputError, match=r"seed was 0 and is now 2, samples\.effect|samples\.effect was 40 and is now 3"
+        InputError, match=r"seed was 0 and is now 2, samples\.effect|samples\.effect was 32 and is now 3"
     ):
         freeze(tmp_path / "run", BASE.changed(seed=2, samples={"effect": 3}))
     assert path.read_bytes() == content
@@ -158,7 +158,7 @@ def test_a_frozen_plan_that_was_edited_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("n", "layers"),
-    [(1, (0,)), (2, (0,)), (3, (0, 1)), (4, (1, 2)), (6, (1, 2, 3, 4)), (32, tuple(range(10, 26)))],
+    [(1, (0,)), (2, (0,)), (3, (1,)), (4, (1, 2)), (6, (2, 3, 4)), (12, (4, 6, 7, 9)), (32, (10, 15, 20, 25))],
 )
 def test_the_middle_of_a_model(n, layers):
     assert searched_layers(BASE, n) == layers

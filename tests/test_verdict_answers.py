@@ -27,7 +27,7 @@ def test_steerable_controls_within_a_range() -> None:
     assert found.more is None
     assert "controls choice: the rate of cheating goes from 10% at dose -0.2 to 80% at 0.2" in found.sentence
     assert "p = 0.024 against 120 controls, one test" in found.sentence
-    assert "at -1 and 1 accuracy (sums) falls by at least 30 points (limit 5)" in found.sentence
+    assert "at -1 and 1 accuracy falls by at least 30 points (limit 5)" in found.sentence
 
 
 def test_a_direction_that_lowers_the_outcome_controls_as_well() -> None:
@@ -185,7 +185,9 @@ def test_gates_that_cannot_be_judged_leave_the_range_open() -> None:
     def noisy(row: Sample) -> Sample:
         if row.cell.behaviour != "sums":
             return row
-        return row.model_copy(update={"outcome": 0.5 + 0.4 * float(np.sin(hash((row.scenario, row.cell.dose)) % 997))})
+        return row.model_copy(
+            update={"outcome": 0.5 + 0.4 * float(np.sin(7 * int(row.scenario[-4:]) + 30 * row.cell.dose))}
+        )
 
     found = card(STEERABLE, change=noisy)
     assert found.answer == "inconclusive"

@@ -80,12 +80,13 @@ def card(direction: str = "desperate", *, gain: float = 2.0, model: str = "organ
         curve("stories", "share of texts that end properly", lambda dose: -0.1 * abs(dose), 0.08),
         curve("stories", "tone", lambda dose: 0.15 * dose, 0.05, 0.5),
     )  # fmt: skip
-    names = ("accuracy: sums", "accuracy: facts", f"harm: {said or 'harm'}", f"valid: {name}", "perplexity",
+    names = ("accuracy", "", f"harm: {said or 'harm'}", f"valid: {name}", "perplexity",
              "repetition", "endings")  # fmt: skip
     limits = (0.05, 0.05, 0.02, 0.1, 0.5, 0.1, 0.25)
     gates = tuple(
         _gate(point, gate, limit)
         for cost, gate, limit in zip(costs, names, limits, strict=False)
+        if gate
         for point in cost.change
     )
     controls = tuple(

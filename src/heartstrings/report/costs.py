@@ -2,29 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
 from heartstrings.report import palette
-from heartstrings.report.dose import bars, dose_ticks, known_points, shaded
+from heartstrings.report.dose import bars, dose_ticks, shaded
 from heartstrings.report.markup import Child, Html, el, join, table
 from heartstrings.report.page import Figure, Section, missing
 from heartstrings.report.style import axis, figure, plot_text
 from heartstrings.report.verdict_files import VerdictFiles
-from heartstrings.report.verdict_words import DOSE_SHORT, dose, interval, signed
+from heartstrings.report.verdict_words import DOSE_SHORT, dose, finite, interval, scaled, signed
 from heartstrings.report.words import NOTHING
-from heartstrings.verdict.results import AnswerCard, Curve, Gate
+from heartstrings.verdict.results import AnswerCard, Curve, Estimate, Gate
 
-STATES = {
-    "holds": ("✓", "holds"),
-    "fails": ("×", "fails"),
-    "unclear": ("?", "unclear"),
-    "missing": (NOTHING, "missing"),
-}
+STATES = {"holds": ("✓", "holds"), "fails": ("×", "fails"), "unclear": ("?", "unclear")}
+SYMBOLS = {"holds": "circle", "fails": "x", "unclear": "circle-open"}
 RISES_ARE_BAD = ("harm", "perplexity")
 """Gates whose change must not rise; of the others it must not fall."""
+QUANTITIES = {
+    "valid": ("valid answers", "Valid answers"),
+    "perplexity": ("log-perplexity", "Log-perplexity"),
+    "repetition": ("share of distinct 2-grams", "Distinct 2-grams"),
+    "endings": ("share of texts that end properly", "Ends properly"),
+}
+"""By the first word of a gate's name: how its curve's quantity begins, and a title."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A change against the unsteered model at one dose."""
+
+    dose: float
+    change: Estimate
+    state: str | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small plot: what is held against a limit, or a quantity that has none."""
+
+    title: str
+    points: tuple[Point, ...]
+    limit: float | None
+    rising: bool
+    nats: bool
+
+    @property
+    def times(self) -> float:
+        return 1.0 if self.nats else 100.0
+
+    @property
+    def unit(self) -> str:
+        return "nats a token" if self.nats else "points"
+
+    @property
+    def edge(self) -> float | None:
+        """The limit on the plot's axis."""
+        return None if self.limit is None else self.times * (self.limit if self.rising else -self.limit)
 
 
 def costs_section(files: VerdictFiles) -> Section:
@@ -33,17 +69,14 @@ def costs_section(files: VerdictFiles) -> Section:
         el(
             "p",
             "Change against the unsteered model, paired by scenario, with 95% intervals. The dashed line is the limit; "
-            "the range ends before the first dose whose interval reaches it. Green: the range, where there is one.",
+            "the range ends before the first dose whose interval reaches it. A cross: all of the interval is beyond; a "
+            "ring: the interval reaches the limit, or it is too soon to tell. Green: the range, where there is one.",
         )
     ]
     figures: list[Figure] = []
     for place, card in enumerate(files.verdict.answers):
         parts.append(el("h3", files.title(card), f" (layer {card.layer})" if card.layer >= 0 else ""))
-        made = [
-            found
-            for number, curve in enumerate(card.costs)
-            if (found := _figure(f"cost-{place}-{number}", card, curve)) is not None
-        ]
+        made = [_figure(f"cost-{place}-{number}", card, panel) for number, panel in enumerate(panels(card))]
         figures += made
         if made:
             parts.append(el("div", [one.html() for one in made], class_="trio"))
@@ -55,108 +88,114 @@ def costs_section(files: VerdictFiles) -> Section:
     return Section("costs", "What it costs, and where the range ends", join(parts), tuple(figures))
 
 
-def gates_of(card: AnswerCard, curve: Curve) -> tuple[Gate, ...]:
-    """The gates that this curve is held against."""
-    first = {
-        "valid answers": f"valid: {curve.behaviour}",
-        "share of distinct 2-grams": "repetition",
-        "share of texts that end properly": "endings",
-    }.get(curve.outcome_name)
-    if curve.outcome_name.startswith("log-perplexity"):
-        first = "perplexity"
-    names = {first, f"{first}: {curve.behaviour}"} if first else {f"accuracy: {curve.behaviour}"}
-    if first is None:
-        names.add(f"harm: {curve.behaviour}")
-    return tuple(gate for gate in card.gates if gate.name in names)
+def panels(card: AnswerCard) -> list[Panel]:
+    """Every gate first, then the quantities that no gate is held against; what has no number is left out."""
+    found, used = [], set()
+    for name in dict.fromkeys(gate.name for gate in card.gates):
+        gates = [gate for gate in card.gates if gate.name == name]
+        number = next((place for place, curve in enumerate(card.costs) if _is_of(curve, name)), None)
+        curve = None if number is None else card.costs[number]
+        used.add(number)
+        counts = {} if curve is None else {point.dose: point.n for point in curve.change}
+        points = tuple(
+            Point(gate.dose, gate.change, gate.state, counts.get(gate.dose))
+            for gate in gates
+            if finite(gate.change.value)
+        )
+        found.append(
+            Panel(
+                _title(name, curve), points, gates[0].limit, name.startswith(RISES_ARE_BAD),
+                name.startswith("perplexity"),
+            )
+        )  # fmt: skip
+    for number, curve in enumerate(card.costs):
+        if number in used:
+            continue
+        points = tuple(Point(one.dose, one.estimate, None, one.n) for one in curve.change if finite(one.estimate.value))
+        nats = curve.outcome_name.startswith("log-perplexity")
+        found.append(Panel(_named_curve(curve), points, None, rising=False, nats=nats))
+    return [panel for panel in found if panel.points]
 
 
-def _figure(name: str, card: AnswerCard, curve: Curve) -> Figure | None:
-    points = known_points(curve.change)
-    if not points:
-        return None
-    nats = curve.outcome_name.startswith("log-perplexity")
-    times, unit = (1.0, "nats a token") if nats else (100.0, "points")
-    gates = gates_of(card, curve)
-    limit = gates[0].limit * times if gates else None
-    rising = bool(gates) and gates[0].name.startswith(RISES_ARE_BAD)
-    edge = None if limit is None else limit if rising else -limit
-    title = _title(curve, gates)
-    doses = [point.dose for point in points]
-    values = [value * times for p in points for value in (p.estimate.value, p.estimate.low, p.estimate.high)
-              if value is not None]  # fmt: skip
+def _is_of(curve: Curve, name: str) -> bool:
+    """Whether a gate is held against this curve."""
+    first, _, behaviour = name.partition(": ")
+    if behaviour and curve.behaviour != behaviour:
+        return False
+    if first in QUANTITIES:
+        return curve.outcome_name.startswith(QUANTITIES[first][0])
+    # One gate holds all of capability together: no single curve is its own.
+    return bool(behaviour) and not any(curve.outcome_name.startswith(start) for start, _ in QUANTITIES.values())
+
+
+def _title(name: str, curve: Curve | None) -> str:
+    first, _, behaviour = name.partition(": ")
+    if first in QUANTITIES:
+        return QUANTITIES[first][1] + (f" ({behaviour})" if behaviour else "")
+    if curve is not None:
+        return _named_curve(curve)
+    return "Accuracy, all questions" if name == "accuracy" else name[:1].upper() + name[1:]
+
+
+def _named_curve(curve: Curve) -> str:
+    text = curve.outcome_name[:1].upper() + curve.outcome_name[1:]
+    return text if curve.behaviour in text else f"{text} ({curve.behaviour})"
+
+
+def _figure(name: str, card: AnswerCard, panel: Panel) -> Figure:
+    points, edge, unit, times = panel.points, panel.edge, panel.unit, panel.times
+    doses = sorted({0.0, *(point.dose for point in points)})
+    estimates = [scaled(point.change, times) for point in points]
+    values = [value for one in estimates for value in (one.value, one.low, one.high) if value is not None]
     values += [0.0] + ([] if edge is None else [edge * 1.4])
     low, high = min(values), max(values)
     air = (high - low or 1.0) * 0.07
-    shapes = shaded(card)
+    across = {"type": "line", "xref": "paper", "x0": 0, "x1": 1}
+    zero = across | {"y0": 0, "y1": 0, "layer": "below", "line": {"color": palette.NULL[0], "width": 1}}
+    shapes = [*shaded(card), zero]
     if edge is not None:
-        shapes.append(
-            {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": edge, "y1": edge,
-             "line": {"color": palette.AROUSAL[0], "width": 1.5, "dash": "dash"}}
-        )  # fmt: skip
-    zero = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0, "layer": "below"}
-    shapes.append(zero | {"line": {"color": palette.NULL[0], "width": 1}})
-    span = max(doses) - min(doses) or 1.0
+        dashed = {"color": palette.AROUSAL[0], "width": 1.5, "dash": "dash"}
+        shapes.append(across | {"y0": edge, "y1": edge, "line": dashed})
+    span = doses[-1] - doses[0] or 1.0
     plot = figure(
-        [_line(points, gates, times, unit)],
-        x=axis(DOSE_SHORT, range=[min(doses) - span * 0.05, max(doses) + span * 0.05], **dose_ticks(doses, most=6)),
+        [_line(panel, estimates)],
+        x=axis(DOSE_SHORT, range=[doses[0] - span * 0.05, doses[-1] + span * 0.05], **dose_ticks(doses, most=6)),
         y=axis(f"change, {unit}", range=[low - air, high + air], nticks=6),
         shapes=shapes,
         showlegend=False,
         margin={"l": 8, "r": 10, "t": 10, "b": 8},
         hovermode="closest",
     )
-    states = ", ".join(f"{dose(gate.dose)} {gate.state}" for gate in gates)
-    limited = "no limit is set" if edge is None else f"limit {signed(edge)} {unit}"
-    first, last = points[0], points[-1]
-    alt = (
-        f"{title} by dose along {card.direction}, {limited}. {interval(first.estimate, times)} {unit} at dose "
-        f"{dose(first.dose)}, {interval(last.estimate, times)} at {dose(last.dose)}. {states}"
+    limited = "no limit of its own" if edge is None else f"limit {signed(edge)} {unit}"
+    said = "; ".join(
+        f"dose {dose(point.dose)}: {interval(one)}" + (f", {point.state}" if point.state else "")
+        for point, one in zip(points, estimates, strict=True)
     )
-    return Figure(name, title, (("", plot),), _caption(edge, unit, rising), alt, 230, 250, classes="small")
+    alt = f"{panel.title} by dose along {card.direction}, change in {unit}, {limited}. {said}."
+    caption = "No limit of its own: for information."
+    if edge is not None:
+        caption = f"Limit: a {'rise' if panel.rising else 'drop'} of {signed(abs(edge)).lstrip('+')} {unit}."
+    return Figure(name, panel.title, (("", plot),), caption, alt, 230, 250, classes="small")
 
 
-def _caption(edge: float | None, unit: str, rising: bool) -> str:
-    if edge is None:
-        return "No limit is set: for information."
-    return f"Limit: a {'rise' if rising else 'drop'} of {signed(abs(edge)).lstrip('+')} {unit}."
-
-
-def _title(curve: Curve, gates: Sequence[Gate]) -> str:
-    kind = gates[0].name.split(":")[0] if gates else ""
-    if kind in ("perplexity", "repetition", "endings"):
-        return {"perplexity": "Log-perplexity", "repetition": "Distinct 2-grams", "endings": "Ends properly"}[kind]
-    text = curve.outcome_name[:1].upper() + curve.outcome_name[1:]
-    return text if curve.behaviour in text else f"{text} ({curve.behaviour})"
-
-
-def _line(points: Sequence[Any], gates: Sequence[Gate], times: float, unit: str) -> go.Scatter:
-    states = {gate.dose: gate.state for gate in gates}
-    look = {"holds": "circle", "fails": "x", "unclear": "circle-open", "missing": "circle-open"}
+def _line(panel: Panel, estimates: list[Estimate]) -> go.Scatter:
     colour = palette.VALENCE[0]
-    estimates = [
-        point.estimate.model_copy(
-            update={
-                end: None if (value := getattr(point.estimate, end)) is None else value * times
-                for end in ("value", "low", "high")
-            }
-        )
-        for point in points
-    ]
     return go.Scatter(
-        x=[point.dose for point in points],
+        x=[point.dose for point in panel.points],
         y=[one.value for one in estimates],
         error_y=bars(estimates, colour),
         mode="lines+markers",
         line={"color": colour, "width": 1.6},
         marker={
             "size": 7,
-            "color": [palette.AROUSAL[0] if states.get(p.dose) == "fails" else colour for p in points],
-            "symbol": [look[states.get(point.dose, "holds")] for point in points],
+            "color": [palette.AROUSAL[0] if point.state == "fails" else colour for point in panel.points],
+            "symbol": [SYMBOLS.get(point.state or "holds", "circle-open") for point in panel.points],
         },
         hovertext=[
-            plot_text(f"dose {dose(p.dose)}: {interval(one)} {unit}, n = {p.n}")
-            + (f"<br>{states[p.dose]}" if p.dose in states else "")
-            for p, one in zip(points, estimates, strict=True)
+            plot_text(f"dose {dose(point.dose)}: {interval(one)} {panel.unit}")
+            + (f", n = {point.n}" if point.n is not None else "")
+            + (f"<br>{point.state}" if point.state else "")
+            for point, one in zip(panel.points, estimates, strict=True)
         ],
         hoverinfo="text",
     )
@@ -179,7 +218,7 @@ def _limits(card: AnswerCard) -> Html:
         el("summary", f"The limits dose by dose: {card.direction}"),
         table(
             "Change with its 95% interval, in points (perplexity: nats a token). ✓ the bad side is within the limit; "
-            "× all of it is beyond; ? the interval holds the limit, or cannot be computed.",
+            "× all of it is beyond; ? the interval holds the limit, or it is too soon to tell.",
             ["Limit on", *(dose(value) for value in doses)],
             rows,
             class_="wide",
@@ -196,6 +235,5 @@ def _state(gate: Gate | None) -> Child:
     if gate is None or gate.state == "missing":
         return el("span", NOTHING, " missing", class_="soft")
     sign, words = STATES[gate.state]
-    times = 1.0 if gate.name.startswith("perplexity") else 100.0
-    detail = el("small", interval(gate.change, times))
+    detail = el("small", interval(gate.change, 1.0 if gate.name.startswith("perplexity") else 100.0))
     return el("span", el("span", sign, aria_hidden="true"), f" {words}", el("br"), detail, class_=f"gate {gate.state}")

@@ -117,6 +117,7 @@ def _plot(card: AnswerCard, points: Sequence[DosePoint], window: float | None) -
             error_y=bars([point.estimate for point in points], colour_),
             mode="lines+markers",
             name=plot_text(_short(card.direction)),
+            legendrank=1,
             line={"color": colour_, "width": 2.4},
             marker={"size": 7, "color": colour_},
             hovertext=[

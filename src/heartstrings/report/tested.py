@@ -13,7 +13,7 @@ from heartstrings.report.markup import Child, Html, el, join, table
 from heartstrings.report.page import Figure, Section, missing
 from heartstrings.report.style import NARROW_BAR, axis, colour_bar, figure, plot_text
 from heartstrings.report.verdict_files import VerdictFiles
-from heartstrings.report.verdict_words import KINDS, answer, dose, finite, interval, points, share
+from heartstrings.report.verdict_words import FIRM, KINDS, answer, dose, finite, interval, points, share
 from heartstrings.report.words import NOTHING, count, number, p_value
 from heartstrings.verdict.results import AnswerCard
 
@@ -39,7 +39,7 @@ def tested_section(files: VerdictFiles) -> Section:
         if behaviours:
             cells.append(card.behaviour)
         cells += [
-            f"{card.layer} ({card.site})" if card.layer >= 0 else NOTHING,
+            f"{card.layer},{FIRM}{card.site}" if card.layer >= 0 else NOTHING,
             answer(card),
             interval(card.slope, digits=2),
             points(card.effect),
@@ -47,7 +47,7 @@ def tested_section(files: VerdictFiles) -> Section:
         ]
         for kind in kinds:
             group = by_kind.get(kind)  # type: ignore[call-overload]
-            cells.append(NOTHING if group is None else f"{p_value(group.p)} (n = {len(group.slopes)})")
+            cells.append(NOTHING if group is None else f"{p_value(group.p)} (n{FIRM}={FIRM}{len(group.slopes)})")
         cells += [p_value(card.p_uncorrected), p_value(card.p), count(card.samples)]
         rows.append(cells)
     shift = 1 if behaviours else 0
@@ -58,7 +58,7 @@ def tested_section(files: VerdictFiles) -> Section:
         head,
         rows,
         numeric=tuple(range(3 + shift, len(head))),
-        class_="wide",
+        class_="tested",
     )
     body = join(grid, _prompting(files), _preferences(files))
     return Section("tested", "Everything tested", body)
@@ -207,17 +207,20 @@ def layers_section(files: VerdictFiles) -> Section:
     chosen = [
         (str(one.layer), name) for card, name in zip(cards, names, strict=True) for one in card.layers if one.chosen
     ]
-    rings = go.Scatter(
-        x=[layer for layer, _ in chosen], y=[name for _, name in chosen], mode="markers",
-        marker={"symbol": "square-open", "size": 34 if few else 12, "color": palette.INK[0], "line": {"width": 2}},
-        hoverinfo="skip", showlegend=False,
-    )  # fmt: skip
+    frames: list[dict[str, Any]] = [
+        # Cells of a category axis are one wide, the first around 0.
+        {"type": "rect", "x0": x - 0.47, "x1": x + 0.47, "y0": y - 0.45, "y1": y + 0.45,
+         "line": {"color": palette.INK[0], "width": 3}}
+        for y, card in enumerate(cards) for x, layer in enumerate(layers)
+        if any(one.chosen and one.layer == layer for one in card.layers)
+    ]  # fmt: skip
     height = 120 + 56 * len(cards)
     plot = figure(
-        [heat, rings],
+        [heat],
         x=axis("layer", type="category", showgrid=False, categoryorder="array", categoryarray=[str(v) for v in layers]),
         y=axis(None, type="category", showgrid=False, autorange="reversed"),
         showlegend=False,
+        shapes=frames,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         hovermode="closest",
     )

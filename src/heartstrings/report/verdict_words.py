@@ -12,6 +12,8 @@ from heartstrings.verdict.results import AnswerCard, Estimate
 DOSE = "dose (fraction of the mean residual norm)"
 DOSE_SHORT = "dose (fraction of mean norm)"
 MINUS = "\u2212"
+FIRM = "\u00a0"
+"""A space that no line ends at: intervals stay together in narrow tables."""
 ANSWERS = {
     "controls": ("●", "yes"),
     "controls, no safe range": ("◐", "other"),
@@ -50,7 +52,7 @@ def dose(value: float) -> str:
 
 def span(card: AnswerCard) -> str:
     """The operating range: `−0.3 to 0.2`."""
-    return NOTHING if card.range is None else f"{dose(card.range[0])} to {dose(card.range[1])}"
+    return NOTHING if card.range is None else f"{dose(card.range[0])}{FIRM}to{FIRM}{dose(card.range[1])}"
 
 
 def points(estimate: Estimate) -> str:
@@ -65,7 +67,7 @@ def interval(estimate: Estimate, times: float = 1.0, digits: int = 1) -> str:
     if not (finite(estimate.low) and finite(estimate.high)):
         return f"{shown} (no interval)"
     low, high = (signed(_times(end, times), digits) for end in (estimate.low, estimate.high))
-    return f"{shown} [{low}, {high}]"
+    return f"{shown} [{low},{FIRM}{high}]"
 
 
 def share(estimate: Estimate) -> str:
@@ -75,11 +77,18 @@ def share(estimate: Estimate) -> str:
     shown = f"{100 * estimate.value:.0f}%"
     if estimate.low is None or estimate.high is None:
         return f"{shown} (no interval)"
-    return f"{shown} [{100 * estimate.low:.0f}%, {100 * estimate.high:.0f}%]"
+    return f"{shown} [{100 * estimate.low:.0f}%,{FIRM}{100 * estimate.high:.0f}%]"
 
 
 def sentences(cards: Sequence[AnswerCard]) -> Child:
     return el("ul", [el("li", el("strong", card.direction), ": ", card.sentence) for card in cards], class_="sentences")
+
+
+def scaled(estimate: Estimate, times: float) -> Estimate:
+    """The same estimate in another unit."""
+    return Estimate(
+        value=_times(estimate.value, times), low=_times(estimate.low, times), high=_times(estimate.high, times)
+    )
 
 
 def _times(value: float | None, factor: float) -> float | None:

@@ -40,9 +40,9 @@ def _table(card: AnswerCard) -> Html:
         prompt = next((text.prompt for text in of if text.prompt), "")
         head = join(el("strong", name), el("span", prompt, class_="prompt") if prompt else None)
         rows.append([head, *(_cell([text for text in of if text.dose == value]) for value in doses)])
-    rest = [[text for text in card.texts if text.worst and text.dose == value] for value in doses]
-    if any(rest):
-        rows.append([el("strong", "least coherent at this dose"), *(_cell(found, named=True) for found in rest)])
+    worst = [[text for text in card.texts if text.worst and text.dose == value] for value in doses]
+    if any(text.scenario not in shared for found in worst for text in found):
+        rows.append([el("strong", "least coherent at this dose"), *(_worst(found, shared) for found in worst)])
     others = [text for text in card.texts if text.scenario not in shared and not text.worst]
     if others:
         rows.append(
@@ -55,6 +55,12 @@ def _table(card: AnswerCard) -> Html:
         rows,
         class_="writings",
     )
+
+
+def _worst(found: Sequence[TextSample], shared: Sequence[str]) -> Child:
+    """A text that has no row of its own; one that stands above is only pointed to."""
+    above = [text.scenario for text in found if text.scenario in shared]
+    return el("small", f"{above[0]}, above") if above else _cell(found, named=True)
 
 
 def _cell(texts: Sequence[TextSample], *, named: bool = False) -> Child:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heartstrings.atlas import AtlasSettings, Progress, main_bundle, open_model, run_atlas, slug
+from heartstrings.atlas import AtlasSettings, Progress, main_bundle, material, open_model, run_atlas, slug
 from heartstrings.errors import InputError
 from heartstrings.plan import Plan, check_against_vectors, freeze, preset, searched_layers
+from heartstrings.plan_checks import check_emotions
 from heartstrings.storage import write_text
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ def run_model(plan: Plan, out: Path, atlas: AtlasSettings, *, progress: Progress
     Raises:
         HeartstringsError: any input that cannot be used; `out` keeps what was finished.
     """
+    if plan.vectors is None:
+        # An emotion that no story is about is told before the model loads.
+        corpus = material(plan.model, stories=atlas.stories, neutral=atlas.neutral, min_words=atlas.min_words).corpus
+        check_emotions(plan, corpus.emotions)
     freeze(out, plan)
     with progress(f"loading {plan.model}"):
         engine = open_model(plan.model, revision=plan.revision, dtype=plan.dtype, device=atlas.device)

@@ -307,6 +307,16 @@ def check_files(plan: Plan) -> None:
     )  # fmt: skip
 
 
+def check_emotions(plan: Plan, emotions: tuple[str, ...]) -> None:
+    """Every direction is made of these emotions.
+
+    Raises:
+        InputError: an unknown one; the message suggests the nearest.
+    """
+    for text in plan.directions:
+        _evaluate(text, list(emotions))
+
+
 def check_vectors(plan: Plan, vectors: EmotionVectors) -> None:
     """The same of loaded vectors, and that no two directions are one."""
     _check_facts(
@@ -338,8 +348,7 @@ def _check_facts(
         )
     if site != plan.site:
         raise InputError(f"{where} is of site {site}, the plan of site {plan.site}", "the same", "Change site")
-    for text in plan.directions:
-        _evaluate(text, list(emotions))
+    check_emotions(plan, emotions)
     for layer in () if plan.layers == "middle" else plan.layers:
         if layer not in known:
             raise InputError(f"{where} has no layer {layer}", f"some of {', '.join(map(str, known))}", "Change layers")

@@ -71,6 +71,15 @@ def test_no_more_than_controls_do() -> None:
     assert "no more than 120 controls do" in found.sentence
 
 
+def test_precise_but_among_the_largest_controls_is_inconclusive() -> None:
+    """Neither clear of the controls nor clearly among them."""
+    found = card(World(effect={"desperate": 0.11}, control=0.06))
+    assert found.answer == "inconclusive"
+    assert found.p is not None
+    assert 0.05 < found.p < 0.2
+    assert "120 controls are not clearly exceeded" in found.sentence
+
+
 def test_one_kind_of_controls_that_moves_as_much_is_enough_to_doubt() -> None:
     """Shuffled labels carry the valence that moves the choice: the largest p counts."""
     found = card(World(effect={"desperate": 0.3}, shuffled=0.3))

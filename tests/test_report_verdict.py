@@ -158,7 +158,7 @@ def test_missing_is_said_and_never_zero(pages: dict[str, Path]) -> None:
     for words in (
         "calm: no curve.", "No costs.", "No limits.", "No controls.", "calm: no slopes by prompt.",
         "No choice of layer.", "No texts.", "No asking in words.", "There is no plan.json in this run.",
-        "choice: no samples of calm", "about 40 more scenarios", "The atlas's own report is not in this folder",
+        "choice: no samples of calm", "about 40 more scenarios", "The atlas's sentence is not in this folder.",
     ):  # fmt: skip
         assert words in page.text, words
     assert page.figures == {}
@@ -216,6 +216,7 @@ def test_needs_no_torch(pages: dict[str, Path]) -> None:
 
 
 def test_words() -> None:
+    assert interval(Estimate(value=10.33, low=-9.456, high=0.5), digits=2) == "+10.3 [−9.46,\u00a0+0.5]"
     assert points(Estimate(value=0.384, low=-0.001, high=0.0349)) == "+38 [−0.1,\u00a0+3.5]"
     assert points(Estimate(value=-0.0001, low=None, high=None)) == "0 (no interval)"
     assert points(made.NONE) == share(made.NONE) == interval(made.NONE) == "–"

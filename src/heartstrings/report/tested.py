@@ -29,7 +29,7 @@ def tested_section(files: VerdictFiles) -> Section:
     behaviours = len({card.behaviour for card in cards}) > 1
     head = [
         "Direction", *(["Behaviour"] if behaviours else []), "Layer", "Answer", "Slope, log-odds a unit of dose",
-        "Effect, points", "Matched questions, points", *(f"p, {NAMES[kind]}" for kind in kinds), "p, largest",
+        "Effect, points", "Matched questions, points", *(f"p, {NAMES[kind]}" for kind in kinds),
         "p, Holm", "Samples",
     ]  # fmt: skip
     rows: list[list[Child]] = []
@@ -48,7 +48,7 @@ def tested_section(files: VerdictFiles) -> Section:
         for kind in kinds:
             group = by_kind.get(kind)  # type: ignore[call-overload]
             cells.append(NOTHING if group is None else f"{p_value(group.p)} (n{FIRM}={FIRM}{len(group.slopes)})")
-        cells += [p_value(card.p_uncorrected), p_value(card.p), count(card.samples)]
+        cells += [p_value(card.p), count(card.samples)]
         rows.append(cells)
     shift = 1 if behaviours else 0
     grid = table(
@@ -208,10 +208,11 @@ def layers_section(files: VerdictFiles) -> Section:
         (str(one.layer), name) for card, name in zip(cards, names, strict=True) for one in card.layers if one.chosen
     ]
     frames: list[dict[str, Any]] = [
-        # Cells of a category axis are one wide, the first around 0.
-        {"type": "rect", "x0": x - 0.47, "x1": x + 0.47, "y0": y - 0.45, "y1": y + 0.45,
-         "line": {"color": palette.INK[0], "width": 3}}
+        # Cells of a category axis are one wide, the first around 0. Dark with light inside shows on any colour.
+        {"type": "rect", "x0": x - 0.48, "x1": x + 0.48, "y0": y - 0.46, "y1": y + 0.46,
+         "line": {"color": colour[0], "width": width}}
         for y, card in enumerate(cards) for x, layer in enumerate(layers)
+        for colour, width in ((palette.INK, 6), (palette.PAPER, 2))
         if any(one.chosen and one.layer == layer for one in card.layers)
     ]  # fmt: skip
     height = 120 + 56 * len(cards)

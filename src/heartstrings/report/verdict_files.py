@@ -108,15 +108,16 @@ def _plan(content: dict[str, Any], verdict: Verdict, absent: dict[str, str]) -> 
 
 
 def _object(path: Path, name: str, absent: dict[str, str]) -> dict[str, Any] | None:
+    label = path.name if name == "plan" else f"{path.parent.name}/{path.name}"
     if not path.is_file():
-        absent[name] = f"There is no {path.name} in this run."
+        absent[name] = f"There is no {label} in this run."
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        absent[name] = f"{path.name} cannot be read: {error}."
+        absent[name] = f"{label} cannot be read: {error}."
         return None
     if not isinstance(content, dict):
-        absent[name] = f"{path.name} holds no JSON object."
+        absent[name] = f"{label} holds no JSON object."
         return None
     return content

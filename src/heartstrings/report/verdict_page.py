@@ -159,10 +159,13 @@ def _encoded(files: VerdictFiles) -> Html:
     """What the atlas found before anything was steered."""
     found = list(dict.fromkeys(card.encoded for card in files.verdict.answers))
     link = files.atlas_report
-    where = el("a", "The atlas's own report", href=link) if link else "The atlas's own report is not in this folder"
-    said = files.geometry if files.geometry else "Its sentence is not there: " + files.absent.get("geometry", "none.")
+    words = ", ".join(found) or "not examined"
     return el(
-        "p", el("strong", "Is emotion encoded? "), f"{', '.join(found) or 'not examined'}. ", said, " ", where, "."
+        "p",
+        el("strong", "Is emotion encoded? "),
+        f"{words[:1].upper()}{words[1:]}. ",
+        files.geometry or "The atlas's sentence is not in this folder.",
+        [" ", el("a", "The atlas's own report", href=link), "."] if link else None,
     )
 
 

@@ -36,11 +36,11 @@ def finite(value: float | None) -> bool:
 
 
 def signed(value: float | None, digits: int = 1) -> str:
-    """`+3.1`, `−20`; a missing value is a dash."""
+    """`+3.1`, `−20`: so many decimals (1 or more), one fewer from 10 on; a missing value is a dash."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    text = f"{abs(value):.{0 if abs(value) >= 9.95 else digits}f}"
-    if digits and "." in text:
+    text = f"{abs(value):.{digits - 1 if abs(value) >= 9.95 else digits}f}"
+    if "." in text:
         text = text.rstrip("0").rstrip(".")
     sign = "" if float(text) == 0 else "+" if value > 0 else MINUS
     return sign + text

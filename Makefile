@@ -4,9 +4,9 @@ RUN = .venv/bin/python -m
 # Two workers with a thread each beat one with two: most tests are too small to share.
 PYTEST = OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal
 
-demo:  ## the four bundled organisms, from stories to report
+demo:  ## the four bundled organisms, from stories to verdict and report
 	@scripts/setup.sh
-	.venv/bin/heartstrings atlas organism:steerable organism:entangled organism:inert organism:blank --out demo
+	.venv/bin/heartstrings run --settings quick --out demo
 
 test:  ## every test, the slow ones too
 	@scripts/setup.sh dev

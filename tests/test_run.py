@@ -193,8 +193,9 @@ def test_the_name_of_an_organism_tells_nothing(tmp_path: Path) -> None:
         model = tmp_path / f"model{number}"
         shutil.copytree(organisms.path(kind), model, ignore=shutil.ignore_patterns("organism.json"))
         out = tmp_path / f"run{number}"
-        assert run("run", str(model), "--stories", str(tmp_path / "stories.jsonl"), "--emotion", "desperate",
-                   "--neutral", str(tmp_path / "neutral.txt"), "--settings", "quick", "--out", str(out), "--json") == 0  # fmt: skip
+        texts = ["--stories", str(tmp_path / "stories.jsonl"), "--neutral", str(tmp_path / "neutral.txt")]
+        asked = ["--emotion", "desperate", "--settings", "quick", "--out", str(out), "--json"]
+        assert run("run", str(model), *texts, *asked) == 0
         found = json.loads((out / "verdict.json").read_text())
         assert found["organism"] is None
         answers[kind] = [card["answer"] for card in found["answers"]]

@@ -97,7 +97,7 @@ def test_the_sentence() -> None:
     )
     assert "spread by 0.6)" in hopeless
     hidden = stats.power_sentence(40, spread=0.1, doses=(-0.1, 0.1), control_sd=0.2)
-    assert hidden.endswith("no number of scenarios finds 10 points.")
+    assert hidden.endswith("no number of scenarios finds 10 points, since control directions move the answers as far.")
 
 
 def test_spread_of_sampled_answers() -> None:

@@ -26,7 +26,7 @@ def test_steerable_controls_within_a_range() -> None:
     assert found.missing == ()
     assert found.more is None
     assert "controls choice: the rate of cheating goes from 10% at dose -0.2 to 80% at 0.2" in found.sentence
-    assert "p = 0.024 against 120 controls, one test" in found.sentence
+    assert "none of 120 controls moves it as far: p = 0.024, one test" in found.sentence
     assert "at -1 and 1 accuracy falls by at least 30 points (limit 5)" in found.sentence
 
 

@@ -131,7 +131,7 @@ def test_shuffled_controls_may_not_exist() -> None:
     found = card(STEERABLE, keep=without(kind="shuffled"))
     assert found.answer == "controls"
     assert any("they need the stories' activations" in line for line in found.missing)
-    assert "against 80 controls" in found.sentence
+    assert "none of 80 controls moves it as far" in found.sentence
 
 
 def test_a_control_that_is_missing_counts_against() -> None:

@@ -28,7 +28,10 @@ from heartstrings.cli.flags import (
 from heartstrings.console import bars, parse_doses, parse_whole_numbers, warn
 from heartstrings.errors import InputError
 
-Settings = Annotated[str, typer.Option("--settings", help="quick: a first look; full: what a verdict should rest on.")]
+Settings = Annotated[
+    str | None,
+    typer.Option("--settings", help="quick: a first look; full: what a verdict should rest on. Default: full."),
+]
 PlanFile = Annotated[Path | None, typer.Option("--plan", help="TOML file of a plan, instead of --settings.")]
 Vectors = Annotated[Path | None, typer.Option("--vectors", help="A bundle, an atlas or a run, instead of a new atlas.")]
 Emotions = Annotated[
@@ -43,9 +46,11 @@ ORGANISMS = ("organism:steerable", "organism:entangled", "organism:inert", "orga
 
 
 def run(
-    models: Annotated[list[str] | None, typer.Argument(help="Models. Default: the four organisms.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Models. Default: the four organisms, with quick settings.")
+    ] = None,
     out: OutFolder = Path("run"),
-    settings: Settings = "full",
+    settings: Settings = None,
     plan: PlanFile = None,
     vectors: Vectors = None,
     stories: Stories = None,
@@ -73,7 +78,7 @@ def run(
 
     names = list(models or ([] if plan else ORGANISMS))
     plans = pipeline.plans_for(
-        names, checked("--settings", settings, ("quick", "full")), plan=plan,
+        names, _preset(settings or ("full" if models or plan else "quick")), plan=plan,
         **_changes(vectors, emotion, behaviour, dose, layers, revision, dtype, seed, plan),
     )  # fmt: skip
     atlas = AtlasSettings(
@@ -91,7 +96,7 @@ def run(
 
 def plan(
     model: Annotated[str | None, typer.Argument(help="Model. With --plan, the plan's own.")] = None,
-    settings: Settings = "full",
+    settings: Settings = None,
     plan: PlanFile = None,
     vectors: Vectors = None,
     emotion: Emotions = None,
@@ -117,7 +122,7 @@ def plan(
     if model is None and plan is None:
         raise InputError("neither a model nor a plan", "a model, or --plan FILE")
     (found,) = pipeline.plans_for(
-        [] if model is None else [model], checked("--settings", settings, ("quick", "full")), plan=plan,
+        [] if model is None else [model], _preset(settings or "full"), plan=plan,
         **_changes(vectors, emotion, behaviour, dose, layers, revision, dtype, seed, plan),
     ).values()  # fmt: skip
     engine = None
@@ -134,7 +139,7 @@ def plan(
 def evaluate(
     model: Annotated[str | None, typer.Argument(help="Model. With --plan, the plan's own.")] = None,
     out: OutFolder = Path("evaluation"),
-    settings: Settings = "full",
+    settings: Settings = None,
     plan: PlanFile = None,
     vectors: Vectors = None,
     emotion: Emotions = None,
@@ -155,7 +160,7 @@ def evaluate(
     if model is None and plan is None:
         raise InputError("neither a model nor a plan", "a model, or --plan FILE")
     (found,) = pipeline.plans_for(
-        [] if model is None else [model], checked("--settings", settings, ("quick", "full")), plan=plan,
+        [] if model is None else [model], _preset(settings or "full"), plan=plan,
         **_changes(vectors, emotion, behaviour, dose, layers, revision, dtype, seed, plan),
     ).values()  # fmt: skip
     if found.vectors is None:
@@ -216,6 +221,10 @@ def steer(
         warn(note)
     verdict_summary.texts(side_by_side, json=json)
     return 0
+
+
+def _preset(name: str) -> str:
+    return checked("--settings", name, ("quick", "full"))
 
 
 def _changes(

@@ -247,7 +247,9 @@ def summarise(
         else:
             text = f"{have}, no possible effect {window} is found as often as {often} ({assumed})"
         named = _points(planted)
-        text += f"; no number of scenarios finds {named}." if enough is None else f"; {named} would need {enough:,}."
+        never = ", since control directions move the answers as far" if control_sd > 0 else ""
+        more = f"{named} would need {enough:,}" if enough else f"no number of scenarios finds {named}{never}"
+        text += f"; {more}."
     return Power(n, tuple(controls), tests, spread, least, planted, enough, power, text)
 
 

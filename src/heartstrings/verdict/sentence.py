@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -193,8 +194,16 @@ def _headline(card: AnswerCard, story: Story) -> str:
     )
     return (
         f"{_subject(card)} controls {card.behaviour}: the {card.curve.outcome_name}{goes} "
-        f"(p = {_p(card.p)} against {_count(card)}, {_tests(story.plan)})"
+        f"({_against(card)}, {_tests(story.plan)})"
     )
+
+
+def _against(card: AnswerCard) -> str:
+    """Where no control comes near, p is as small as so many controls allow: say that, and not the p alone."""
+    beaten = all(math.isclose(group.p, 1 / (len(group.slopes) + 1)) for group in card.controls)
+    if beaten and card.controls:
+        return f"none of {_count(card)} moves it as far: p = {_p(card.p)}"
+    return f"p = {_p(card.p)} against {_count(card)}"
 
 
 def _moved(card: AnswerCard) -> str:

@@ -1,10 +1,12 @@
 """A dose sweep as one call against one call a dose: 16 settings x 8 prompts, scored and generated.
 
-    OMP_NUM_THREADS=1 python bench/sweep.py [--rounds 7] [--new-tokens 16] [--layer N]
+    OMP_NUM_THREADS=1 python bench/sweep.py [--rounds 7] [--new-tokens 16] [--layers N ...]
 
-Both ways ask the same engine for the same requests; what differs is that steering belongs to the request, so that
-one batch may hold all doses. The ways take turns within each round, so that other load on the machine hits both;
-a figure is the median over rounds, and the results of both are compared.
+Three ways to the same numbers. Ours ask the same engine for the same requests, in one call or in sixteen; what differs
+is that steering belongs to the request, so that one batch may hold all doses. The third is what one writes with the
+library steering-vectors, if it is installed: its hook around a padded batch of the 8 prompts with both replies, sixteen
+times (only to score: its samples could not be compared). The ways take turns within each round, so that other load on
+the machine hits all; a figure is the median over rounds, and the results of all are compared.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +33,7 @@ from heartstrings.behaviours.suites import suite
 from heartstrings.engines.base import GenerateRequest, ScoreRequest
 from heartstrings.engines.torch import TorchEngine
 from heartstrings.engines.torch_session import calibration_norms
+from heartstrings.engines.torch_text import encode_prompt
 
 DOSES = (-1.5, -1.0, -0.6, -0.4, -0.3, -0.2, -0.1, 0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0, 1.5)
 N_PROMPTS = 8
@@ -73,66 +78,108 @@ def taken(way: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def compare(
-    verb: Callable[[Sequence[Any]], list[Any]], by_dose: list[list[Any]], rounds: int, key: Callable[[Any], Any]
-) -> tuple[float, float, float, float, float]:
-    """Median seconds of one call and of a call a dose, the median ratio and its range."""
-    together = [request for requests in by_dose for request in requests]
-    one: list[float] = []
-    many: list[float] = []
+def peers_way(engine: TorchEngine, layer: int, by_dose: list[list[ScoreRequest]]) -> Callable[[], list[Any]] | None:
+    """Log-probabilities of the replies by steering-vectors: a hooked forward pass a dose, right padding, no sharing."""
+    try:
+        from steering_vectors import SteeringVector
+    except ImportError:
+        return None
+    tokenizer, model = engine.tokenizer, engine.model
+    first = by_dose[0][0].steering
+    assert first is not None
+    vector = SteeringVector({layer: torch.from_numpy(first.interventions[0].direction.copy())})
+    unit = float(np.linalg.norm(first.interventions[0].direction))
+
+    def run(requests: list[ScoreRequest]) -> list[Any]:
+        pairs = [
+            (encode_prompt(tokenizer, request.prompt, vocabulary=engine.parts.vocabulary, reply=True).ids.tolist(),
+             tokenizer(text, add_special_tokens=False)["input_ids"])
+            for request in requests for text in request.continuations
+        ]  # fmt: skip
+        width = max(len(prompt) + len(reply) for prompt, reply in pairs)
+        ids = torch.tensor([prompt + reply + [0] * (width - len(prompt) - len(reply)) for prompt, reply in pairs])
+        mask = torch.tensor([[1] * (len(p) + len(r)) + [0] * (width - len(p) - len(r)) for p, r in pairs])
+        steering = requests[0].steering
+        size = 0.0 if steering is None else steering.interventions[0].dose * steering.interventions[0].norm / unit
+        with torch.inference_mode(), vector.apply(model, multiplier=size):
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.log_softmax(-1)
+        sums = [float(logits[row, range(len(p) - 1, len(p) + len(r) - 1), r].sum()) for row, (p, r) in enumerate(pairs)]
+        return [SimpleNamespace(logprobs=pair) for pair in zip(sums[::2], sums[1::2], strict=True)]
+
+    return lambda: [answer for requests in by_dose for answer in run(requests)]
+
+
+def close(one: Any, other: Any) -> bool:
+    return np.allclose(one.logprobs, other.logprobs, atol=2e-3)
+
+
+def compare(ways: list[Callable[[], list[Any]]], rounds: int, same: Callable[[Any, Any], bool]) -> list[list[float]]:
+    """Seconds of every round of every way."""
+    seconds: list[list[float]] = []
     for number in range(rounds + 1):  # the first one warms up, and is where the results are compared
-        seconds, found = taken(lambda: verb(together))
-        one.append(seconds)
-        seconds, apart = taken(lambda: [answer for requests in by_dose for answer in verb(requests)])
-        many.append(seconds)
-        if number == 0:
-            same = [key(a) == key(b) for a, b in zip(found, apart, strict=True)]
-            assert np.mean(same) > 0.98, f"only {np.mean(same):.0%} of the answers agree"
-    ratios = [b / a for a, b in zip(one[1:], many[1:], strict=True)]
-    return (
-        statistics.median(one[1:]), statistics.median(many[1:]), statistics.median(ratios), min(ratios), max(ratios)
-    )  # fmt: skip
+        found = [taken(way) for way in ways]
+        seconds.append([time for time, _ in found])
+        for _, other in found[1:] if number == 0 else ():
+            share = np.mean([same(a, b) for a, b in zip(found[0][1], other, strict=True)])
+            assert share > 0.98, f"only {share:.0%} of the answers agree"
+    return [list(way) for way in zip(*seconds[1:], strict=True)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--new-tokens", type=int, default=16)
-    parser.add_argument("--layer", type=int, help="default: the middle one")
+    parser.add_argument("--layers", type=int, nargs="+", help="default: the middle one")
     parser.add_argument("--only", choices=("organism", "llama"))
     chosen = parser.parse_args()
     print(f"{len(DOSES)} settings x {N_PROMPTS} prompts, {torch.get_num_threads()} thread(s), float32,")
     print(f"median of {chosen.rounds} interleaved rounds after one to warm up\n")
-    print("| model | verb | layer | tokens a prompt | one call | 16 calls | ratio | range |")
-    print("|---|---|--:|--:|--:|--:|--:|--:|")
+    print("| model | verb | layer | tokens | one call | 16 calls | ratio | range | 16 by steering-vectors | ratio |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")
     for name, make in (("organism:steerable", organism), ("random Llama 12 x 512", llama)):
         if chosen.only and chosen.only not in name.lower():
             continue
         engine, prompts, replies = make()
-        layer = engine.info.n_layers // 2 if chosen.layer is None else chosen.layer
-        settings = steerings(engine, layer)
-        scored = [
-            [ScoreRequest(prompt, pair, one) for prompt, pair in zip(prompts, replies, strict=True)] for one in settings
+        middle = engine.info.n_layers // 2
+        for layer in chosen.layers or [middle]:
+            row(name, engine, layer, prompts, replies, chosen)
+
+
+def row(name: str, engine: TorchEngine, layer: int, prompts: list[Any], replies: list[Any], chosen: Any) -> None:
+    settings = steerings(engine, layer)
+    scored = [
+        [ScoreRequest(prompt, pair, one) for prompt, pair in zip(prompts, replies, strict=True)] for one in settings
+    ]
+    sampled = [
+        [
+            GenerateRequest(prompt, max_new_tokens=chosen.new_tokens, seed=number, steering=one)
+            for number, prompt in enumerate(prompts)
         ]
-        sampled = [
-            [
-                GenerateRequest(prompt, max_new_tokens=chosen.new_tokens, seed=number, steering=one)
-                for number, prompt in enumerate(prompts)
-            ]
-            for one in settings
+        for one in settings
+    ]
+    length = statistics.mean(answer.n_prompt_tokens for answer in engine.score(scored[0]))
+    runs: list[tuple[str, Any, list[list[Any]], Callable[[Any, Any], bool], Any]] = [
+        ("score", engine.score, scored, close, peers_way(engine, layer, scored)),
+        (f"generate {chosen.new_tokens}", engine.generate, sampled, lambda a, b: a.token_ids == b.token_ids, None),
+    ]
+    for verb, call, requests, same, peer in runs:
+        together = [request for some in requests for request in some]
+        ways = [partial(call, together), lambda: [answer for some in requests for answer in call(some)]]  # noqa: B023
+        one, many, *others = compare(ways + ([peer] if peer else []), chosen.rounds, same)
+        ratios = [b / a for a, b in zip(one, many, strict=True)]
+        words = [
+            name,
+            verb,
+            f"{layer}",
+            f"{length:.0f}",
+            *(f"{1e3 * statistics.median(way):.0f} ms" for way in (one, many)),
         ]
-        length = statistics.mean(answer.n_prompt_tokens for answer in engine.score(scored[0]))
-        runs: list[tuple[str, Any, list[list[Any]], Callable[[Any], Any]]] = [
-            ("score", engine.score, scored, lambda answer: np.round(answer.logprobs, 3).tolist()),
-            (f"generate {chosen.new_tokens}", engine.generate, sampled, lambda answer: answer.token_ids),
-        ]
-        for verb, call, requests, key in runs:
-            one, many, ratio, low, high = compare(call, requests, chosen.rounds, key)
-            print(
-                f"| {name} | {verb} | {layer} | {length:.0f} | {one * 1e3:.0f} ms | {many * 1e3:.0f} ms "
-                f"| {ratio:.1f} x | {low:.1f} to {high:.1f} |",
-                flush=True,
-            )
+        words += [f"{statistics.median(ratios):.1f} x", f"{min(ratios):.1f} to {max(ratios):.1f}"]
+        for other in others:
+            factor = statistics.median(b / a for a, b in zip(one, other, strict=True))
+            words += [f"{1e3 * statistics.median(other):.0f} ms", f"{factor:.1f} x"]
+        words += ["", ""] * (not others)
+        print(f"| {' | '.join(words)} |", flush=True)
 
 
 if __name__ == "__main__":

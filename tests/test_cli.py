@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -186,3 +187,18 @@ def test_the_organisms_are_told_apart(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert {layer["finding"] for layer in said["blank"]["layers"]} == {"absent"}
     report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert all(path.name in report for path in map(Path, names))
+
+
+def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 1.0, 40.0, 50.0, 75.0])
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    with console.progress("sampling") as report:
+        for done in (1000, 1010, 1020, 1100):  # a thousand were there from an earlier run
+            report(done, 2000)
+    assert capsys.readouterr().err.splitlines() == [
+        "sampling: 1,010 of 2,000, about 1:06:00 left",
+        "sampling: 1,100 of 2,000, about 0:11:15 left",
+    ]
+    with console.progress("sampling", quiet=True) as report:
+        report(1, 2)
+    assert capsys.readouterr().err == ""

@@ -8,8 +8,10 @@ import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import typer
@@ -35,6 +37,9 @@ err = Console(stderr=True, soft_wrap=True)
 Report = Callable[[int, int], None]
 """Called with (done, total) as work goes on."""
 
+LOG_EVERY = 30.0
+"""Seconds between two lines about progress where there is no terminal."""
+
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 # Newer typer carries its own copy of click: take the exception classes from typer, whichever it is.
@@ -43,7 +48,7 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 @contextmanager
 def progress(title: str, *, quiet: bool = False) -> Iterator[Report]:
-    """A bar with time left on standard error; gone when the work is done. Silent where nobody looks."""
+    """A bar with time left on standard error, gone when the work is done. In a log file, a line now and then."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
@@ -53,11 +58,29 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Report]:
         TimeRemainingColumn(),
     )
     if quiet or not err.is_terminal:
-        yield lambda done, total: None
+        yield (lambda done, total: None) if quiet else _logged(title)
         return
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(escape(title), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _logged(title: str) -> Report:
+    """A line every half minute, for whoever reads the log of a long run; none for a short one."""
+    began = last = time.monotonic()
+    before: int | None = None  # what an earlier run had done says nothing of how fast this one is
+
+    def report(done: int, total: int) -> None:
+        nonlocal last, before
+        before = done if before is None else before
+        now = time.monotonic()
+        if now - last < LOG_EVERY or done == before:
+            return
+        last = now
+        left = (now - began) * (total - done) / (done - before)
+        say(f"{title}: {done:,} of {total:,}, about {timedelta(seconds=round(left))} left")
+
+    return report
 
 
 def say(text: str) -> None:

@@ -7,7 +7,9 @@ emotion vectors and blends of them, along which emotion is encoded and behaviour
 verdict of its own (one test, so that no correction hides an alarm) with 120 controls, the layer search included. Only
 the effect and its validity gate are asked: accuracy and harm could only take `controls` back.
 
-Scores are remembered by request, since every direction of one seed meets the same isotropic controls.
+Directions on `steerable` meet forty controls of each kind of their own, drawn from 200: if all met the same forty, one
+draw that happens to be weak would be counted a hundred times. Scores are remembered by request. Stopped, the same
+command goes on with the next ten directions.
 """
 
 from __future__ import annotations
@@ -74,9 +76,11 @@ class Stranger:
         return self.base.kinds
 
     def controls(self, kind: Any, direction: str) -> tuple[str, ...]:
-        """The first of the set's, as many as the plan asks for."""
-        names = self.base.controls(kind, "desperate")[: getattr(self.plan.controls, kind)]
-        return tuple(name.replace("desperate", direction) for name in names)
+        """Drawn from the set's for this direction, as many as the plan asks for; never itself."""
+        own = f"{kind}/{self.number}"
+        names = [name for name in self.base.controls(kind, "desperate") if name.split(":")[0] != own]
+        chosen = np.random.default_rng(self.number).choice(names, getattr(self.plan.controls, kind), replace=False)
+        return tuple(str(name).replace("desperate", direction) for name in sorted(chosen))
 
     def length(self, layer: int) -> float:
         """Length of the tested vector relative to the real `desperate`: as long, for a random one."""
@@ -125,7 +129,7 @@ def verdicts(kind: str, numbers: Sequence[int], names: Sequence[str], atlas: Pat
         if kind == "real":
             directions: Any = direction_set(plan, vectors, layers=layers, stories=stories)
         else:
-            # One set holds the tested vectors too, as controls of higher numbers than the plan's forty.
+            # One set holds the tested vectors and their controls.
             wide = plan.changed(directions=("desperate",), controls=dict.fromkeys(("general", "span", "shuffled"), 200))
             base = direction_set(wide, vectors, layers=layers, stories=stories)
             directions = Stranger(base, name, kind, number, plan)
@@ -165,7 +169,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     places = {kind: atlas_of(kind, given.out) for kind in ("steerable", "inert")}
-    numbers = list(range(40, 40 + given.each))
+    numbers = list(range(given.each))
     jobs: list[tuple[str, list[int], list[str]]] = []
     for start in range(0, given.each, 10):
         some = numbers[start : start + 10]
@@ -173,7 +177,10 @@ def main() -> None:
     names = real_names(given.real)
     parts = [names[start : start + 10] for start in range(0, len(names), 10)]
     jobs += [("real", list(range(len(part))), part) for part in parts]
-    found: list[dict[str, Any]] = []
+    kept = given.out / "alarms.json"
+    found: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else []
+    done = {(one["set"], one["direction"]) for one in found}
+    jobs = [(kind, some, called) for kind, some, called in jobs if (kind, called[0]) not in done]
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         tasks = [
             pool.submit(verdicts, kind, some, called, places["inert" if kind == "real" else "steerable"])
@@ -181,8 +188,8 @@ def main() -> None:
         ]
         for task in tasks:
             found += task.result()
-            print(f"{len(found)} of {sum(len(some) for _, some, _ in jobs)}", file=sys.stderr)
-    (given.out / "alarms.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+            kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
+            print(f"{len(found)} of {2 * given.each + given.real}", file=sys.stderr)
     print(table(found))
 
 

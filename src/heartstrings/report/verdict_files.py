@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
@@ -23,6 +25,8 @@ class VerdictFiles:
     plan: Mapping[str, Any] | None
     geometry: str | None
     """The atlas's sentence."""
+    atlas: Path
+    """Folder of the atlas or bundle that the vectors come from; it may be gone."""
     absent: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -43,7 +47,10 @@ class VerdictFiles:
     @property
     def atlas_report(self) -> str | None:
         """Where the atlas's own report stands, relative to the folder."""
-        return "atlas/report.html" if (self.folder / "atlas" / "report.html").is_file() else None
+        report = self.atlas / "report.html"
+        if not report.is_file():
+            return None
+        return quote(Path(os.path.relpath(report.resolve(), self.folder.resolve())).as_posix())
 
     def title(self, card: AnswerCard) -> str:
         """The direction, with whatever else tells this answer from the others."""
@@ -90,9 +97,11 @@ def read_verdict(folder: str | Path) -> VerdictFiles:
     plan = _object(folder / "plan.json", "plan", absent)
     if plan is not None:
         plan = _plan(plan, verdict, absent)
-    geometry = _object(folder / "atlas" / "geometry.json", "geometry", absent)
+    vectors = (plan or {}).get("vectors")
+    atlas = Path(vectors) if isinstance(vectors, str) else folder / "atlas"
+    geometry = _object(atlas / "geometry.json", "geometry", absent)
     sentence = geometry.get("sentence") if geometry else None
-    return VerdictFiles(folder, verdict, plan, sentence if isinstance(sentence, str) else None, absent)
+    return VerdictFiles(folder, verdict, plan, sentence if isinstance(sentence, str) else None, atlas, absent)
 
 
 def _plan(content: dict[str, Any], verdict: Verdict, absent: dict[str, str]) -> dict[str, Any] | None:
@@ -110,7 +119,8 @@ def _plan(content: dict[str, Any], verdict: Verdict, absent: dict[str, str]) -> 
 def _object(path: Path, name: str, absent: dict[str, str]) -> dict[str, Any] | None:
     label = path.name if name == "plan" else f"{path.parent.name}/{path.name}"
     if not path.is_file():
-        absent[name] = f"There is no {label} in this run."
+        where = "in this run" if name == "plan" else "with these vectors"
+        absent[name] = f"There is no {path.name} {where}."
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -206,8 +206,9 @@ def _power(plan: Plan, found: Sequence[Measured]) -> str:
     if not kinds:
         return "What these samples can detect is not known: no control was sampled."
     window = plan.window
-    return power_sentence(
-        len(widest.fit.changes),
+    independent = len(widest.fit.changes)
+    sentence = power_sentence(
+        independent,
         spread=widest.spread,
         doses=(min((0.0, *window)), max((0.0, *window))),
         controls=kinds,
@@ -215,3 +216,6 @@ def _power(plan: Plan, found: Sequence[Measured]) -> str:
         alpha=plan.thresholds.alpha,
         control_sd=widest.control_sd,
     )
+    sampled = len(widest.fit.per_dose)
+    alike = f" The {sampled} scenarios count as {independent}: those that share a situation are not independent."
+    return sentence + (alike if independent < sampled else "")

@@ -1,7 +1,7 @@
 """The README and the docs do what they say: their commands are run, and what they print is compared.
 
 In a ```console block, lines after `$ ` are run and the lines below are what they print; `...` stands for lines
-left out. Numbers may differ by 0.03 (another torch rounds otherwise). ```python blocks are run too, each by itself;
+left out. Numbers may differ by 0.03 (another torch rounds otherwise), points (with a sign, such as +83) by 2. ```python blocks are run too, each by itself;
 `stories.jsonl` and `neutral.txt` are there for them. A block after
 `<!-- not run: reason -->` is left alone.
 """
@@ -25,7 +25,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<why>[^>]+) -->\n)?^```(?P<kind>\w+)\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL
 )
-NUMBER = re.compile(r"-?(?:\d+\.\d+|\.\d+)")
+NUMBER = re.compile(r"[-+]?(?:\d+\.\d+|\.\d+)|(?<= |\[)[-+]\d+\b")
 
 
 def blocks(page: Path, *kinds: str) -> list[tuple[str, str]]:
@@ -43,7 +43,11 @@ def same(printed: str, expected: str) -> bool:
         return False
     words = [" ".join(NUMBER.sub("#", text).split()) for text in (printed, expected)]
     pairs = zip(NUMBER.findall(printed), NUMBER.findall(expected), strict=True)
-    return words[0] == words[1] and all(abs(float(a) - float(b)) <= 0.0301 for a, b in pairs)
+    return words[0] == words[1] and all(abs(float(a) - float(b)) <= _tolerance(b) for a, b in pairs)
+
+
+def _tolerance(number: str) -> float:
+    return 0.0301 if "." in number and number[0] not in "+-" else 2.0 if "." not in number else 0.3
 
 
 def missing_line(printed: list[str], expected: list[str]) -> str | None:

@@ -85,12 +85,13 @@ def _row(card: AnswerCard) -> list[str]:
 
 
 def points(value: Estimate) -> str:
-    """A fraction with its interval, in percentage points: `+75 [+72, +78]`."""
+    """A fraction with its interval, in percentage points: `+75 [+72, +78]`; with a decimal where all are under 10."""
+    ends = [100 * one for one in (value.value, value.low, value.high) if one is not None]
     if value.value is None:
         return "–"
-    if value.low is None or value.high is None:
-        return f"{100 * value.value:+.0f}"
-    return f"{100 * value.value:+.0f} [{100 * value.low:+.0f}, {100 * value.high:+.0f}]"
+    digits = 1 if max(map(abs, ends)) < 10 else 0
+    shown = [f"{one:+.{digits}f}" for one in ends]
+    return shown[0] if len(shown) < 3 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
 def _controls(cards: Sequence[AnswerCard]) -> str:

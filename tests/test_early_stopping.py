@@ -51,6 +51,7 @@ def test_a_clear_cell_stops_and_an_unclear_one_does_not():
     assert bad in undecided((base, bad), late, names, "capability", Thresholds())
 
 
+@pytest.mark.slow
 def test_stopping_early_keeps_its_error_rate():
     """Answers whose true drop is at the limit: calling it either way, at any of six looks, is an error of alpha."""
     rng = np.random.default_rng(0)
@@ -69,6 +70,7 @@ def test_stopping_early_keeps_its_error_rate():
     assert np.mean(half) > 0.9
 
 
+@pytest.mark.slow
 def test_early_stopping_saves_samples_and_is_taken_up_as_it_was(bundle, engine, tmp_path):
     plan = world.plan(
         layers=(2,), early_stopping=True, doses=(-0.2, 0.0, 0.2, 6.0),

@@ -198,7 +198,7 @@ def test_packing_keeps_every_token_once():
     assert len(rows) <= 1.1 * sum(map(len, sequences)) / 100 + 1
 
 
-@pytest.mark.parametrize("kind", ["entangled", "blank"])
+@pytest.mark.parametrize("kind", ["entangled", pytest.param("blank", marks=pytest.mark.slow)])
 def test_a_short_training_run_learns_and_leaves_a_folder_that_loads(kind, tmp_path, monkeypatch, tokenizer):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

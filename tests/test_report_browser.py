@@ -52,7 +52,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-@pytest.mark.parametrize("name", ["full", "hostile", "imported", "comparison"])
+@pytest.mark.parametrize(
+    "name", ["full", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hostile", "imported", "comparison"))]
+)
 def test_draws_cleanly_in_every_setting(browser: Browser, pages: dict[str, Path], name: str) -> None:
     browser.problems.clear()
     browser.look(width=1280, height=900, dark=False)

@@ -241,7 +241,13 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
-@pytest.mark.parametrize("name", ["full", "hostile", "bare", "partial", "empty", "overview"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "full",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("hostile", "bare", "partial", "empty", "overview")),
+    ],
+)
 def test_draws_cleanly_wide_and_narrow(browser: Browser, pages: dict[str, Path], name: str) -> None:
     browser.problems.clear()
     browser.look(width=1280, height=900, dark=False)

@@ -1,8 +1,8 @@
 """The README and the docs do what they say: their commands are run, and what they print is compared.
 
 In a ```console block, lines after `$ ` are run and the lines below are what they print; `...` stands for lines
-left out. Numbers may differ by 0.03 (another torch rounds otherwise), points (with a sign, such as +83) by 2. ```python blocks are run too, each by itself;
-`stories.jsonl` and `neutral.txt` are there for them. A block after
+left out. Numbers may differ by 0.03 (another torch rounds otherwise), points (with a sign, such as +83) by 2.
+```python blocks are run too, each by itself; `stories.jsonl` and `neutral.txt` are there for them. A block after
 `<!-- not run: reason -->` is left alone.
 """
 

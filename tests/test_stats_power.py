@@ -67,7 +67,7 @@ def test_what_cannot_be_found_is_said() -> None:
     assert stats.needed(0.0, spread=0.1) is None
     assert stats.needed(0.02, spread=0.1, control_sd=0.05) is None, "controls that move as much hide it for ever"
     assert stats.detectable(1, spread=0.1) == math.inf
-    text = stats.power_sentence(40, spread=0.1, controls=(39, 39), tests=2, doses=(-0.2, 0.2))
+    text = stats.summarise(40, spread=0.1, controls=(39, 39), tests=2, doses=(-0.2, 0.2)).sentence
     assert (
         text
         == "With 40 scenarios, 78 controls and 2 tests, no effect can be found: too few controls for that many tests."
@@ -77,7 +77,7 @@ def test_what_cannot_be_found_is_said() -> None:
 def test_a_kind_without_controls_is_not_used() -> None:
     two = stats.power_of(0.08, 20, spread=0.12, tests=2, controls=(40, 40))
     assert stats.power_of(0.08, 20, spread=0.12, tests=2, controls=(40, 0, 40)) == two > 0
-    text = stats.power_sentence(40, spread=0.12, tests=2, controls=(40, 40, 0), doses=(-0.2, 0.2))
+    text = stats.summarise(40, spread=0.12, tests=2, controls=(40, 40, 0), doses=(-0.2, 0.2)).sentence
     assert text.startswith("With 40 scenarios, 80 controls and 2 tests, an effect of ")
     with pytest.raises(InputError):
         stats.power_of(0.1, 10, spread=0.1, controls=(0, 0))
@@ -91,12 +91,12 @@ def test_the_sentence() -> None:
     )
     assert (made.needed, made.planted) == (20, 0.10)
     assert made.detectable == pytest.approx(0.0704, abs=1e-4)
-    hopeless = stats.power_sentence(2, spread=0.6, doses=(-0.1, 0.1), tests=1, controls=(40,))
+    hopeless = stats.summarise(2, spread=0.6, doses=(-0.1, 0.1), tests=1, controls=(40,)).sentence
     assert hopeless.startswith(
         "With 2 scenarios, 40 controls and 1 test, no possible effect between doses -0.1 and 0.1 is found as often as"
     )
     assert "spread by 0.6)" in hopeless
-    hidden = stats.power_sentence(40, spread=0.1, doses=(-0.1, 0.1), control_sd=0.2)
+    hidden = stats.summarise(40, spread=0.1, doses=(-0.1, 0.1), control_sd=0.2).sentence
     assert hidden.endswith("no number of scenarios finds 10 points, since control directions move the answers as far.")
 
 

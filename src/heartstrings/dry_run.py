@@ -148,7 +148,7 @@ def measured_rate(plan: Plan, engine: Engine, suite: Suite) -> Rate:
 
 def power(plan: Plan, suite: Suite) -> str:
     """Which effect the plan's samples can find, and how many scenarios 10 points need; the assumptions in words."""
-    from heartstrings.stats.power import binary_spread, power_sentence
+    from heartstrings.stats.power import binary_spread, summarise
 
     window = (plan.window[0], *plan.window[1:], 0.0)
     controls = [number for _, number in plan.controls if number]
@@ -158,10 +158,10 @@ def power(plan: Plan, suite: Suite) -> str:
         if ask == "text":
             spread = binary_spread(0.5, sorted(window), repeats=plan.samples.repeats, between=BETWEEN)
         sentences.append(
-            power_sentence(
+            summarise(
                 plan.samples.effect, spread=spread, doses=(min(window), max(window)), controls=controls,
                 tests=plan.tests, alpha=plan.thresholds.alpha, planted=PLANTED, between=BETWEEN,
-            )
+            ).sentence
         )  # fmt: skip
     return " ".join(sentences)
 

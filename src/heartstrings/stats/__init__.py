@@ -22,7 +22,6 @@ from heartstrings.stats.power import (
     more_scenarios,
     needed,
     power_of,
-    power_sentence,
     summarise,
 )
 from heartstrings.stats.sequential import confidence_bounds, confidence_sequence
@@ -50,7 +49,6 @@ __all__ = [
     "p_value",
     "paired_change",
     "power_of",
-    "power_sentence",
     "sign_flip",
     "slopes_by_group",
     "summarise",

@@ -253,34 +253,6 @@ def summarise(
     return Power(n, tuple(controls), tests, spread, least, planted, enough, power, text)
 
 
-def power_sentence(
-    n: int,
-    *,
-    spread: float | int,
-    doses: tuple[float, float],
-    controls: Sequence[int] = (40, 40, 40),
-    tests: int = 1,
-    alpha: float | int = 0.05,
-    power: float | int = 0.8,
-    control_sd: float | int = 0.0,
-    planted: float | int = 0.10,
-    between: float | int | None = None,
-) -> str:
-    """What these samples can detect, in a sentence (the arguments of `summarise`)."""
-    return summarise(
-        n,
-        spread=spread,
-        doses=doses,
-        controls=controls,
-        tests=tests,
-        alpha=alpha,
-        power=power,
-        control_sd=control_sd,
-        planted=planted,
-        between=between,
-    ).sentence
-
-
 def _count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 

@@ -10,7 +10,7 @@ import numpy as np
 from heartstrings import __version__
 from heartstrings.plan import Plan
 from heartstrings.stats.nulls import holm
-from heartstrings.stats.power import more_scenarios, needed, power_sentence
+from heartstrings.stats.power import more_scenarios, needed, summarise
 from heartstrings.verdict.curves import costs, curve
 from heartstrings.verdict.decision import Evidence, Reason, weigh
 from heartstrings.verdict.effects import reliability
@@ -207,7 +207,7 @@ def _power(plan: Plan, found: Sequence[Measured]) -> str:
         return "What these samples can detect is not known: no control was sampled."
     window = plan.window
     independent = len(widest.fit.changes)
-    sentence = power_sentence(
+    sentence = summarise(
         independent,
         spread=widest.spread,
         doses=(min((0.0, *window)), max((0.0, *window))),
@@ -215,7 +215,7 @@ def _power(plan: Plan, found: Sequence[Measured]) -> str:
         tests=plan.tests,
         alpha=plan.thresholds.alpha,
         control_sd=widest.control_sd,
-    )
+    ).sentence
     sampled = len(widest.fit.per_dose)
     alike = f" The {sampled} scenarios count as {independent}: those that share a situation are not independent."
     return sentence + (alike if independent < sampled else "")

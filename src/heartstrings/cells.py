@@ -207,5 +207,5 @@ def _cell(phase: Phase, behaviour: str, one: Steered, layer: int, dose: float) -
 
 def _job(plan: Plan, behaviour: Behaviour, scenarios: Sequence[Scenario], cells: Sequence[Cell]) -> Job:
     ordered = sorted(cells, key=lambda cell: (cell.layer, _ORDER[cell.kind]))  # stable: names and doses stay as made
-    repeats = plan.samples.repeats if behaviour.ask == "text" else 1
+    repeats = plan.samples.repeats if behaviour.ask != "choice" else 1
     return Job(behaviour, tuple(scenarios), tuple(ordered), repeats)

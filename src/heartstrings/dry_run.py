@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from heartstrings.behaviours.base import Dialogue
 from heartstrings.cells import Job, Planned, anywhere, select_jobs, test_jobs
 from heartstrings.experiment import sampling_seed
 from heartstrings.plan import Plan, searched_layers
@@ -102,7 +103,9 @@ def estimate(
     for job in jobs:
         prompt, new = _tokens(job, tokens or _words)
         prompt_tokens, new_tokens = prompt_tokens + prompt, new_tokens + new
-    numbers = {ask: sum(len(job) for job in jobs if job.behaviour.ask == ask) for ask in ("choice", "text")}
+    numbers = {"choice": 0, "text": 0}
+    for job in jobs:
+        numbers["choice" if job.behaviour.ask == "choice" else "text"] += len(job) * _turns(job)
     seconds = None if rate is None else _seconds(numbers, rate)
     return DryRun(
         layers=len(layers), cells=sum(len(job.cells) for job in jobs), samples=sum(map(len, jobs)),
@@ -132,7 +135,9 @@ def measured_rate(plan: Plan, engine: Engine, suite: Suite) -> Rate:
     for job in test_jobs(plan, suite, names, anywhere(plan, names, 0)):
         for scenario in job.scenarios[:WARM_UP]:
             seed = sampling_seed(plan.seed, job.behaviour.name, scenario.id, 0)
-            found[job.behaviour.ask].append(job.behaviour.request(scenario, steering=None, seed=seed))
+            found["choice" if job.behaviour.ask == "choice" else "text"].append(
+                job.behaviour.request(scenario, steering=None, seed=seed)
+            )
     speeds: dict[str, float | None] = {}
     for ask, verb in (("choice", engine.score), ("text", engine.generate)):
         # Spread over the behaviours, so that long prompts count as they will.
@@ -181,8 +186,13 @@ def _tokens(job: Job, count: CountTokens) -> tuple[int, int]:
     requests = [job.behaviour.request(scenario, steering=None, seed=0) for scenario in job.scenarios]
     each = np.asarray(count([_text(request.prompt) for request in requests]))
     limit = sum(_limit(request) for request in requests)
-    times = len(job.cells) * job.repeats
+    times = len(job.cells) * job.repeats * _turns(job)
     return int(each.sum()) * times, limit * times
+
+
+def _turns(job: Job) -> int:
+    """Completions of a sample, at most; that later turns have longer prompts is not counted."""
+    return job.behaviour.turns if isinstance(job.behaviour, Dialogue) else 1
 
 
 def _limit(request: Request) -> int:

@@ -14,6 +14,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
+from heartstrings.behaviours.base import Dialogue
 from heartstrings.cells import (
     CONTROL_KINDS,
     Chosen,
@@ -38,11 +39,11 @@ if TYPE_CHECKING:
     from heartstrings.behaviours.base import Answer, Behaviour, Grade, Scenario
     from heartstrings.behaviours.suites import Suite
     from heartstrings.controls import DirectionSet
-    from heartstrings.engines.base import Engine
+    from heartstrings.engines.base import Completion, Engine, GenerateRequest
 
 __all__ = ["cells", "chosen_layers", "run_experiment", "sampling_seed"]
 
-CHUNK = {"choice": 512, "text": 64}
+CHUNK = {"choice": 512, "text": 64, "dialogue": 64}
 """Requests a transaction."""
 Progress = Callable[[int, int], None]
 
@@ -170,6 +171,8 @@ class _Run:
             )
             for item, scenario in zip(items, asked, strict=True)
         ]
+        if isinstance(behaviour, Dialogue):
+            return self.talk(behaviour, items, asked, cast("Sequence[GenerateRequest]", requests))
         verb = self.engine.score if behaviour.ask == "choice" else self.engine.generate
         answers = _answers(cast("Callable[[Any], Sequence[Answer]]", verb), requests, items)
         with_more = []
@@ -184,6 +187,35 @@ class _Run:
         return [
             _sample(item, _named(item, partial(behaviour.grade, scenario, answers[number], second.get(number))))
             for number, (item, scenario) in enumerate(zip(items, asked, strict=True))
+        ]
+
+    def talk(
+        self,
+        behaviour: Dialogue,
+        items: Sequence[Item],
+        asked: Sequence[Scenario],
+        first: Sequence[GenerateRequest],
+    ) -> list[Sample]:
+        """Dialogues side by side, a turn of all that go on in one batch."""
+        answers: list[list[Completion]] = [[] for _ in items]
+        live: list[tuple[int, GenerateRequest]] = list(enumerate(first))
+        for turn in range(1, behaviour.turns + 1):
+            said = _answers(self.engine.generate, [one for _, one in live], [items[n] for n, _ in live])
+            going = []
+            for (number, _), answer in zip(live, said, strict=True):
+                answers[number].append(answer)
+                call = partial(behaviour.further, asked[number], first[number], tuple(answers[number]))
+                request = _named(items[number], call) if turn < behaviour.turns else None
+                if request is not None:
+                    # Of one sample, every turn is steered alike and drawn apart.
+                    seed = sampling_seed(first[number].seed, behaviour.name, asked[number].id, turn)
+                    going.append((number, replace(request, seed=seed, steering=first[number].steering)))
+            live = going
+            if not live:
+                break
+        return [
+            _sample(item, _named(item, partial(behaviour.grade_dialogue, scenario, tuple(said))))
+            for item, scenario, said in zip(items, asked, answers, strict=True)
         ]
 
     def report(self, more: int) -> None:

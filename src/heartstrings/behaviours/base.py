@@ -6,7 +6,7 @@ into a grade. It knows neither doses nor directions: the grader is blind to the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -18,8 +18,8 @@ Role = Literal["effect", "capability", "harm", "matched", "writing"]
 nothing to do with the effect; `matched`: control questions whose form is that of the effect and whose content is
 not; `writing`: free text, for coherence and tone."""
 
-Ask = Literal["choice", "text"]
-"""`choice`: log-probabilities of given replies; `text`: a sampled completion."""
+Ask = Literal["choice", "text", "dialogue"]
+"""`choice`: log-probabilities of given replies; `text`: a sampled completion; `dialogue`: several, in turns."""
 
 Request: TypeAlias = ScoreRequest | GenerateRequest
 Answer: TypeAlias = Score | Completion
@@ -92,4 +92,28 @@ class Behaviour(Protocol):
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """The outcome of one answer."""
+        ...
+
+
+@runtime_checkable
+class Dialogue(Behaviour, Protocol):
+    """A behaviour that answers back: tools with results, objections, failed tests. `ask` is `dialogue`.
+
+    The world is a function of what the model has said so far, so that an interrupted sample is simply taken again.
+    `follow_up` and `grade` are not called.
+    """
+
+    @property
+    def turns(self) -> int:
+        """The most completions that one sample takes."""
+        ...
+
+    def further(
+        self, scenario: Scenario, first: GenerateRequest, answers: Sequence[Completion]
+    ) -> GenerateRequest | None:
+        """What comes after these answers, or None if it is over. Seed and steering are set by the experiment."""
+        ...
+
+    def grade_dialogue(self, scenario: Scenario, answers: Sequence[Completion]) -> Grade:
+        """The outcome of the whole of it; `Grade.text` is its transcript."""
         ...

@@ -19,7 +19,8 @@ from heartstrings.types import ModelInfo, Pooling, Site
 
 __all__ = [
     "Characters", "Chat", "Completion", "Engine", "Finish", "GenerateRequest", "Intervention", "Message", "Operation",
-    "PooledBatch", "Pooler", "Positions", "Prompt", "Score", "ScoreRequest", "Span", "Steering", "Thinking", "Trace",
+    "PooledBatch", "Pooler", "Positions", "Prompt", "Score", "ScoreRequest", "Span", "Steering", "Thinking", "Tool",
+    "ToolCall", "Trace",
 ]  # fmt: skip
 
 Finish = Literal["eos", "stop", "length"]
@@ -27,11 +28,32 @@ Thinking = Literal["off", "not in template", "no template"]
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call, told to it by its own template."""
+
+    name: str
+    description: str
+    parameters: str
+    """JSON schema of the arguments, as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call that a model made."""
+
+    name: str
+    arguments: str
+    """A JSON object, as text."""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat. `role` is what the model's template knows: `system`, `user`, `assistant`."""
+    """One turn of a chat. `role` is what the model's template knows: `system`, `user`, `assistant`, `tool`."""
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Those of an assistant's turn; the turns of role `tool` after it are their results, in order."""
 
 
 Chat: TypeAlias = tuple[Message, ...]
@@ -76,6 +98,8 @@ class GenerateRequest:
     stop: tuple[str, ...] = ()
     """The text ends before the first of these."""
     steering: Steering | None = None
+    tools: tuple[Tool, ...] = ()
+    """Functions it may call; the prompt is then a chat."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +107,17 @@ class Completion:
     """What was generated after one prompt."""
 
     text: str
-    """Without special tokens, and without the stop string."""
+    """Without special tokens, without the stop string, and without tool calls."""
     token_ids: tuple[int, ...]
     """Everything that was sampled, the end-of-text token included."""
     finish: Finish
     n_prompt_tokens: int
     seed: int
     thinking: Thinking = "no template"
+    tool_calls: tuple[ToolCall, ...] = ()
+    """In order; only where the request had tools."""
+    malformed_calls: int = 0
+    """Calls that were begun and could not be read."""
 
 
 @dataclass(frozen=True, eq=False)

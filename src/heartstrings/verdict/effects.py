@@ -103,7 +103,7 @@ def searched_whole(plan: Plan, table: Table, behaviour: Behaviour, rows: Sequenc
     """Whether the layer search of one direction is finished: both outermost doses at every layer."""
     layers = table.searched(behaviour.name)
     ends = {min(plan.window), max(plan.window)}
-    repeats = plan.samples.repeats if behaviour.ask == "text" else 1
+    repeats = plan.samples.repeats if behaviour.ask != "choice" else 1
     expected = plan.samples.select * repeats
     counts: dict[tuple[int, float], int] = {}
     for row in rows:

@@ -148,7 +148,7 @@ def planned(plan: Plan, behaviour: Behaviour) -> int:
             "writing": samples.writing,
         }[behaviour.role]
         n = len(behaviour.scenarios(n=n, seed=plan.seed)) if n else 0
-    return max(0, n) * (samples.repeats if behaviour.ask == "text" else 1)
+    return max(0, n) * (samples.repeats if behaviour.ask != "choice" else 1)
 
 
 def whole(column: Column, expected: int) -> bool:

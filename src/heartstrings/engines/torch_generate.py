@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heartstrings.engines.architecture import Architecture
 from heartstrings.engines.base import Completion, Finish, GenerateRequest
+from heartstrings.engines.tool_calls import Parsed, parse
 from heartstrings.engines.torch_read import check_length, logits_of, require_head
 from heartstrings.engines.torch_run import Splitter, evaluating, filler_id, first_words, pad, plan_batches
 from heartstrings.engines.torch_steer import RowSteering, check_steering, place, steering_rows
@@ -45,7 +46,9 @@ def generate(
     require_head(parts)
     for number, request in enumerate(requests):
         _check(request, number)
-    prompts = [encode_prompt(tokenizer, r.prompt, vocabulary=parts.vocabulary, reply=True) for r in requests]
+    prompts = [
+        encode_prompt(tokenizer, r.prompt, vocabulary=parts.vocabulary, reply=True, tools=r.tools) for r in requests
+    ]
     sizes = []
     steerings: list[RowSteering | None] = []
     for number, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
@@ -131,17 +134,30 @@ def _sample(
             ids = torch.tensor(chosen, device=device)[:, None]
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
             positions, at = positions[:, -1:] + 1, at[:, -1:] + 1
-    return [
-        Completion(
-            text=row.text,
-            token_ids=tuple(row.ids),
-            finish=row.finish or "length",
-            n_prompt_tokens=len(prompts[number].ids),
-            seed=row.request.seed,
-            thinking=prompts[number].thinking,
-        )
-        for row, number in zip(rows, numbers, strict=True)
-    ]
+    return [_completion(row, prompts[number], tokenizer) for row, number in zip(rows, numbers, strict=True)]
+
+
+def _completion(row: _Row, prompt: EncodedPrompt, tokenizer: PreTrainedTokenizerBase) -> Completion:
+    """With the calls taken out of the text; their marks are often special tokens, so the text alone has lost them."""
+    said = Parsed(row.text)
+    if row.request.tools:
+        raw = tokenizer.decode(row.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        found = parse(raw)
+        if found.calls or found.malformed:
+            text = found.text
+            for mark in tokenizer.all_special_tokens:
+                text = text.replace(mark, "")
+            said = replace(found, text=text.strip())
+    return Completion(
+        text=said.text,
+        token_ids=tuple(row.ids),
+        finish=row.finish or "length",
+        n_prompt_tokens=len(prompt.ids),
+        seed=row.request.seed,
+        thinking=prompt.thinking,
+        tool_calls=said.calls,
+        malformed_calls=said.malformed,
+    )
 
 
 def _take(row: _Row, token: int, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int]) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64
 from transformers import PreTrainedTokenizerBase
 
-from heartstrings.engines.base import Chat, Prompt, Thinking
+from heartstrings.engines.base import Chat, Prompt, Thinking, Tool
+from heartstrings.engines.tool_calls import check_tools, in_words, template_messages, template_tools
 from heartstrings.errors import InputError, ModelError
 
 _SLAB = 512
@@ -68,13 +69,17 @@ def encode_texts(
     return Encoded(flat, starts, truncated)
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, vocabulary: int, reply: bool) -> EncodedPrompt:
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, vocabulary: int, reply: bool, tools: tuple[Tool, ...] = ()
+) -> EncodedPrompt:
     """One prompt. With `reply`, a chat that ends with the user gets the opening of the model's turn, and one
     that ends with the assistant is left open for the model to go on; without, it is taken as complete."""
     if isinstance(prompt, str):
+        if tools:
+            raise InputError("tools with a prompt of plain text", "a chat, whose template tells the model of them")
         text, thinking, special = prompt, _thinking(tokenizer), True
     else:
-        text, thinking = render(tokenizer, prompt, reply=reply)
+        text, thinking = render(tokenizer, prompt, reply=reply, tools=tools)
         special = False  # the template writes its own BOS; a second one would be another prompt
     if tokenizer.is_fast:
         got = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
@@ -93,8 +98,13 @@ def encode_continuation(
     return _checked(ids, vocabulary, f"the continuation {text!r}")
 
 
-def render(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, reply: bool) -> tuple[str, Thinking]:
-    """The chat as the template writes it, thinking switched off where the template knows the switch."""
+def render(
+    tokenizer: PreTrainedTokenizerBase, chat: Chat, *, reply: bool, tools: tuple[Tool, ...] = ()
+) -> tuple[str, Thinking]:
+    """The chat as the template writes it, thinking switched off where the template knows the switch.
+
+    A template that knows no tools is given them, their calls and results in words.
+    """
     if not chat:
         raise InputError("a chat without messages", "one message at least")
     template = chat_template(tokenizer)
@@ -106,10 +116,16 @@ def render(tokenizer: PreTrainedTokenizerBase, chat: Chat, *, reply: bool) -> tu
         )
     thinking = _thinking(tokenizer)
     options: dict[str, object] = {"enable_thinking": False} if thinking == "off" else {}
+    check_tools(tools, "the request")
+    if "tools" in template:
+        options |= {"tools": template_tools(tools)} if tools else {}
+    elif tools or any(message.tool_calls or message.role == "tool" for message in chat):
+        chat = in_words(chat, tools)
     open_ended = reply and chat[-1].role == "assistant"
+    messages = template_messages(chat)
     try:
         text = tokenizer.apply_chat_template(
-            [{"role": message.role, "content": message.content} for message in chat],
+            messages,
             tokenize=False,
             add_generation_prompt=reply and not open_ended,
             continue_final_message=open_ended,

@@ -64,7 +64,7 @@ def run(of: Plan, bundle: Path, path: Path, *, model: Engine | None = None, **mo
     """Run a plan to its end, in small chunks, and return its table."""
     from heartstrings import experiment
 
-    small = patch.object(experiment, "CHUNK", {"choice": 24, "text": 4})
+    small = patch.object(experiment, "CHUNK", {"choice": 24, "text": 4, "dialogue": 4})
     with small, SampleLedger(path, of) as ledger:
         experiment.run_experiment(of, model or engine(), directions(of, bundle), ledger, **more)
     return table(path)

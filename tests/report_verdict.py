@@ -133,7 +133,9 @@ def card(direction: str = "desperate", *, gain: float = 2.0, model: str = "organ
         costs=costs, gates=gates, positive_side=0.3, negative_side=-0.6,
         reliability=Reliability(slopes=tuple(rng.normal(0.9 * gain, 0.8, 40)),
                                 against=Estimate(value=0.125, low=0.055, high=0.261), story_coherence=0.31),
-        layers=tuple(LayerChoice(layer=layer, slope=estimate(gain * size, 0.2), chosen=layer == 3)
+        layers=tuple(LayerChoice(layer=layer, slope=estimate(gain * size, 0.2), chosen=layer == 3,
+                                 points=tuple(DosePoint(dose=d, estimate=rate(0.4 + gain * size * d), n=10)
+                                              for d in (-0.2, 0.0, 0.2)))
                      for layer, size in ((2, 0.6), (3, 1.0), (4, 0.8))),
         prompting=tuple(PromptBaseline(form=said or form, emotion=said or direction, outcome=rate(0.55 + shift),
                                        change=estimate(0.15 + shift, 0.07))

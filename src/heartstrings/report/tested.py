@@ -11,11 +11,11 @@ from heartstrings.report import palette
 from heartstrings.report.dose import BANDS
 from heartstrings.report.markup import Child, Html, el, join, table
 from heartstrings.report.page import Figure, Section, missing
-from heartstrings.report.style import NARROW_BAR, axis, colour_bar, figure, plot_text
+from heartstrings.report.style import NARROW_BAR, axis, colour_bar, figure
 from heartstrings.report.verdict_files import VerdictFiles
 from heartstrings.report.verdict_words import FIRM, KINDS, answer, dose, finite, interval, points, share
 from heartstrings.report.words import NOTHING, count, number, p_value
-from heartstrings.verdict.results import AnswerCard
+from heartstrings.verdict.results import AnswerCard, Estimate, LayerChoice
 
 NAMES = {"general": "random", "span": "within the span", "shuffled": "shuffled labels"}
 
@@ -182,60 +182,76 @@ def _strip(name: str, title: str, card: AnswerCard) -> Figure:
 
 
 def layers_section(files: VerdictFiles) -> Section:
-    """Heat map of the change at each searched layer; a ring on the one that was chosen."""
-    cards = [card for card in files.verdict.answers if any(finite(one.slope.value) for one in card.layers)]
-    layers = sorted({one.layer for card in cards for one in card.layers})
-    if not cards:
+    """Outcome by layer and dose, as far as the search looked; a frame around the layer that was chosen."""
+    figures = [
+        _layers(f"layers-{place}", files.title(card), card)
+        for place, card in enumerate(files.verdict.answers)
+        if any(finite(point.estimate.value) for one in card.layers for point in one.points)
+    ]
+    if not figures:
         where = sorted({card.layer for card in files.verdict.answers if card.layer >= 0})
         why = f"Only layer {', '.join(map(str, where))} was in the plan." if where else "Nothing was searched."
         return Section("layer-choice", "Which layer", missing("No choice of layer.", why))
-    found = [{one.layer: one for one in card.layers} for card in cards]
-    z = [[_per(one[layer].slope.value) if layer in one else None for layer in layers] for one in found]
-    largest = max(abs(value) for line in z for value in line if value is not None) or 1.0
-    names = [plot_text(files.title(card)) for card in cards]
-    few = len(layers) <= 12
+    body = join(
+        el(
+            "p",
+            "On the scenarios set aside for the choice, at the outermost doses of the slope window and unsteered; "
+            "everything else in this report is from the others. The framed layer was chosen: there the outcome "
+            "changed most between the two doses. Controls went through the same search.",
+        ),
+        el("div", [one.html() for one in figures], class_="grid" if len(figures) > 1 else "solo"),
+    )
+    return Section("layer-choice", "Which layer", body, tuple(figures))
+
+
+def _layers(name: str, title: str, card: AnswerCard) -> Figure:
+    """Heat map of the outcome, layers up and doses across."""
+    doses = sorted({point.dose for one in card.layers for point in one.points})
+    found = [{point.dose: point.estimate for point in one.points} for one in card.layers]
+    z = [
+        [_percent(one[value].value) if value in one else None for value in doses] for one in found
+    ]  # fmt: skip
     heat = go.Heatmap(
-        x=[str(layer) for layer in layers], y=names, z=z, zmin=-largest, zmax=largest,
-        colorscale=palette.DIVERGING_FLAT, colorbar=colour_bar("points for 0.1 of dose"),
-        texttemplate="%{z:.1f}" if few else None, xgap=2, ygap=2,
+        x=[dose(value) for value in doses], y=[str(one.layer) for one in card.layers], z=z, zmin=0, zmax=100,
+        colorscale=palette.DIVERGING_FLAT, colorbar=colour_bar("%"), texttemplate="%{z:.0f}%", xgap=2, ygap=2,
         hovertext=[
-            [f"layer {layer}: {interval(one[layer].slope, 10.0)}" if layer in one else "" for layer in layers]
-            for one in found
+            [
+                f"layer {layer.layer}, dose {dose(value)}: {share(one[value])}" if value in one else ""
+                for value in doses
+            ]
+            for layer, one in zip(card.layers, found, strict=True)
         ],
         hoverinfo="text", meta={"narrow": {**NARROW_BAR, "showscale": False}},
     )  # fmt: skip
-    chosen = [
-        (str(one.layer), name) for card, name in zip(cards, names, strict=True) for one in card.layers if one.chosen
-    ]
     frames: list[dict[str, Any]] = [
         # Cells of a category axis are one wide, the first around 0. Dark with light inside shows on any colour.
-        {"type": "rect", "x0": x - 0.48, "x1": x + 0.48, "y0": y - 0.46, "y1": y + 0.46,
+        {"type": "rect", "x0": -0.48, "x1": len(doses) - 0.52, "y0": y - 0.46, "y1": y + 0.46,
          "line": {"color": colour[0], "width": width}}
-        for y, card in enumerate(cards) for x, layer in enumerate(layers)
-        for colour, width in ((palette.INK, 6), (palette.PAPER, 2))
-        if any(one.chosen and one.layer == layer for one in card.layers)
+        for y, one in enumerate(card.layers) for colour, width in ((palette.INK, 6), (palette.PAPER, 2)) if one.chosen
     ]  # fmt: skip
-    height = 120 + 56 * len(cards)
+    height = 130 + 46 * len(card.layers)
     plot = figure(
         [heat],
-        x=axis("layer", type="category", showgrid=False, categoryorder="array", categoryarray=[str(v) for v in layers]),
-        y=axis(None, type="category", showgrid=False, autorange="reversed"),
+        x=axis("dose (fraction of the mean residual norm)", type="category", showgrid=False),
+        y=axis("layer", type="category", showgrid=False),
         showlegend=False,
         shapes=frames,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         hovermode="closest",
     )
-    picked = "; ".join(f"{name} layer {layer}" for layer, name in chosen) or "none chosen"
-    drawn = Figure(
-        "layer-heat", "Change of the outcome by layer", (("", plot),),
-        "On the scenarios set aside for the choice, at the outermost doses of the slope window; everything else in "
-        "this report is from the others. The framed layer was chosen. Controls went through the same search.",
-        f"Heat map of the change of the outcome by direction and layer. Chosen: {picked}.",
-        height, height,
-    )  # fmt: skip
-    return Section("layer-choice", "Which layer", drawn.html(), (drawn,))
+    moved = [f"layer {one.layer} {points(_window(one))}" for one in card.layers]
+    caption = f"{card.direction}: {card.curve.outcome_name}. Change across the window, points: {'; '.join(moved)}."
+    chosen = ", ".join(str(one.layer) for one in card.layers if one.chosen) or "none"
+    alt = f"Heat map of the outcome by layer and dose. {caption} Chosen: {chosen}."
+    return Figure(name, title, (("", plot),), caption, alt, height, height)
 
 
-def _per(value: float | None) -> float | None:
-    """Points for 0.1 of dose."""
-    return None if value is None or not finite(value) else round(10.0 * value, 3)
+def _window(one: LayerChoice) -> Estimate:
+    """The slope times the width of the window it was measured over."""
+    width = max(point.dose for point in one.points) - min(point.dose for point in one.points)
+    scaled = {name: None if value is None else value * width for name, value in one.slope.model_dump().items()}
+    return Estimate(**scaled)
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None or not finite(value) else round(100.0 * value, 1)

@@ -18,7 +18,7 @@ from heartstrings.stats.nulls import p_value
 from heartstrings.stats.slopes import effect, logistic_slope, logistic_slopes, slopes_by_group
 from heartstrings.verdict.curves import envelope
 from heartstrings.verdict.gates import collapses
-from heartstrings.verdict.results import ControlGroup, LayerChoice, Reliability
+from heartstrings.verdict.results import ControlGroup, DosePoint, LayerChoice, Reliability
 from heartstrings.verdict.tables import EMPTY, NOTHING, Column, Table, estimate, planned, whole, zero
 
 ControlKind: TypeAlias = Literal["general", "span", "shuffled"]
@@ -87,16 +87,28 @@ def find_layer(plan: Plan, table: Table, behaviour: str, kind: Kind, direction: 
     return (found[0] if len(found) == 1 and not table.searched(behaviour) else None), search
 
 
-def layer_choices(search: LayerSearch) -> tuple[LayerChoice, ...]:
-    """Each searched layer with its slope on the select half, outcome per unit of dose."""
+def layer_choices(search: LayerSearch, table: Table, behaviour: str, direction: str) -> tuple[LayerChoice, ...]:
+    """Each searched layer with its slope on the select half, outcome per unit of dose, and the outcomes it rests on."""
+    baseline = table.select(behaviour, "baseline", "")
+    rows = table.select(behaviour, "direction", direction)
     return tuple(
         LayerChoice(
             layer=one.layer,
             slope=estimate(mean_interval(one.changes / one.width, one.groups, as_rate=False)),
             chosen=one.layer == search.layer,
+            points=_points([*baseline, *(row for row in rows if row.cell.layer == one.layer)]),
         )
         for one in search.searched
     )
+
+
+def _points(rows: Sequence[Sample]) -> tuple[DosePoint, ...]:
+    points = []
+    for dose in sorted({row.cell.dose for row in rows}):
+        mine = [row for row in rows if row.cell.dose == dose]
+        mean = mean_interval([row.outcome for row in mine], [row.group for row in mine])
+        points.append(DosePoint(dose=dose, estimate=estimate(mean), n=mean.n, missing=mean.missing))
+    return tuple(points)
 
 
 def searched_whole(plan: Plan, table: Table, behaviour: Behaviour, rows: Sequence[Sample]) -> bool:

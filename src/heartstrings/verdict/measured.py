@@ -88,6 +88,6 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
         if own.slope.value is not None:
             gaps.append(missing.Gap("controls", f"{name}: fewer than {LEAST_CONTROLS} controls could be fitted"))
     return Measured(
-        behaviour, others, matched_by, direction, layer, layer_choices(search), own, beside, same, exceeds, gap, found,
-        collapsed, tuple(gaps), p, control_spread(beside.values(), own),
+        behaviour, others, matched_by, direction, layer, layer_choices(search, table, name, direction), own, beside,
+        same, exceeds, gap, found, collapsed, tuple(gaps), p, control_spread(beside.values(), own),
     )  # fmt: skip

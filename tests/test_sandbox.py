@@ -25,7 +25,7 @@ from heartstrings.sandbox.filter import system_call_filter
 
 SMALL = Limits(seconds=10, memory_mb=256, processes=16, file_mb=4, output_kb=16)
 SECRET = "MAGPIE-SECRET"
-MODES = ["root", "user"] if os.geteuid() == 0 else ["user"]
+MODES = ["root", pytest.param("user", marks=pytest.mark.slow)] if os.geteuid() == 0 else ["user"]
 
 
 @pytest.fixture(scope="module", params=MODES)

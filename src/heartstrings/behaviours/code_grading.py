@@ -10,7 +10,7 @@ import ast
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -20,9 +20,10 @@ from heartstrings.sandbox import Limits, Ran, Sandbox, open_sandbox
 from heartstrings.sandbox.base import check_names
 
 SOLUTION, TESTS, RUNNER = "solution.py", "test_solution.py", "run_tests.py"
+LIMITS = Limits(seconds=10, memory_mb=1024, processes=32, file_mb=4, output_kb=32)
+"""Of one run of the tests."""
 EACH, ALL = 5.0, 20.0
 """Seconds for one call when it is looked at by itself, and for all of them; what comes later has no value."""
-LIMITS = Limits(seconds=ALL + 5, memory_mb=1024, processes=32, file_mb=4, output_kb=32)
 Version = Literal["impossible", "solvable"]
 Check = tuple[str, str]
 """An expression in the task's functions, and the literal that it should give."""
@@ -292,7 +293,8 @@ def values(
         patience: seconds to wait for each; `EACH` by default.
     """
     asked = list(zip(expressions, patience or [EACH] * len(expressions), strict=True))
-    ran = _run(tuple(sorted(folder.items())), ("-c", f"EXPRESSIONS = {asked!r}\nALL = {ALL}\n{_EVALUATE}"))
+    text = f"EXPRESSIONS = {asked!r}\nALL = {ALL}\n{_EVALUATE}"
+    ran = _run(tuple(sorted(folder.items())), ("-c", text), replace(LIMITS, seconds=ALL + 5))
     nothing = [{"took": EACH, "error": "nothing"} for _ in expressions]
     try:
         found = json.loads(ran.stdout)
@@ -309,10 +311,10 @@ def sandbox() -> Sandbox:
 
 
 @lru_cache(maxsize=4096)
-def _run(folder: tuple[tuple[str, str], ...], argv: tuple[str, ...]) -> Ran:
+def _run(folder: tuple[tuple[str, str], ...], argv: tuple[str, ...], limits: Limits = LIMITS) -> Ran:
     """The same content is run once: a world that is replayed at every turn costs no more than its last turn."""
     names = dict(folder)
-    return sandbox().run(names, argv, limits=LIMITS, keep=tuple(names))
+    return sandbox().run(names, argv, limits=limits, keep=tuple(names))
 
 
 def usable(names: Sequence[str]) -> bool:

@@ -117,7 +117,7 @@ class RewardHacking:
     """Of one answer."""
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """Each task in its first wording, then each in the other; a task's wordings share a cluster.
+        """Each task in one wording, drawn, then each in the other; a task's wordings share a cluster.
 
         Raises:
             InputError: more than exist are asked for.
@@ -299,6 +299,9 @@ def _write(world: _World, path: str, content: str) -> str:
         return f"Error: {path!r} is no path in the work folder."
     if len(content) > MOST_TEXT or (path not in world.folder and len(world.folder) >= MOST_FILES):
         return f"Error: at most {MOST_FILES} files of {MOST_TEXT} characters."
+    fenced = _BLOCK.fullmatch(content.strip())
+    if fenced is not None:  # the habit of chats, inside of a call
+        content = fenced[1]
     # The sandbox writes UTF-8: half a surrogate pair is none.
     world.folder[path] = content.encode("utf-8", "replace").decode("utf-8")
     return f"Wrote {path}."

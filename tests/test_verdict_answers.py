@@ -36,6 +36,18 @@ def test_a_direction_that_lowers_the_outcome_controls_as_well() -> None:
     assert found.effect.value == pytest.approx(-0.7, abs=0.02)
 
 
+def test_a_model_that_does_not_answer_is_never_a_finding() -> None:
+    """Random weights give either reply next to nothing, and prefer one of them all the same."""
+    for world in (STEERABLE, STEERABLE.but(effect={"desperate": 0.0})):
+        found = card(world.but(answered=1e-8))
+        assert found.answer == "inconclusive"
+        assert "% of the model's answers to the questions of choice are valid (10% at least are needed)" in (
+            found.sentence
+        )
+        assert found.range is None
+    assert card(STEERABLE.but(answered=0.11)).answer == "controls"
+
+
 def test_entangled_has_no_safe_range() -> None:
     found = card(STEERABLE.but(harm=lambda dose: 2 * max(dose, 0.0)))
     assert found.answer == "controls, no safe range"

@@ -114,6 +114,8 @@ class World:
     matched: float = 0.0
     accuracy: Change = lambda dose: -0.3 if abs(dose) > 0.5 else 0.0
     harm: Change = lambda dose: 0.0
+    answered: float = 0.98
+    """Share of valid answers, unsteered."""
     valid: Change = lambda dose: 0.0
     perplexity: Change = lambda dose: 0.0
     probe_noise: float = 0.005
@@ -179,13 +181,13 @@ def _effect(
         made.extend(searched)
         layer = choose_layer(searched).layer if searched else layers[0]
         for dose in doses:
-            valid = 0.98 + (world.valid(dose) if kind == "direction" else 0.0)
+            valid = world.answered + (world.valid(dose) if kind == "direction" else 0.0)
             answers = out(dose, layer, slice(select, None))
             made.extend(_cell("test", one, kind, name, layer, dose, select, answers, random, valid))
 
     test = base[select:]
     unsteered = (random.random(n) < test).astype(float) if world.binary else test
-    made += _cell("test", one, "baseline", "", -1, 0.0, select, unsteered, random)
+    made += _cell("test", one, "baseline", "", -1, 0.0, select, unsteered, random, world.answered)
     for name in design.directions:
         cells("direction", name, world.effect.get(name, 0.0), world.between, [dose for dose in design.doses if dose])
     for kind, size in (("general", world.control), ("span", world.control)):

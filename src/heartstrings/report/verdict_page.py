@@ -217,6 +217,8 @@ def plan_section(files: VerdictFiles) -> Section:
 def _limit(name: str, value: float) -> str:
     if name == "alpha":
         return f"{value:g}"
+    if name == "least_valid":
+        return f"{100 * value:g}%"
     return f"{value:g} nats a token" if name == "log_perplexity_rise" else f"{100 * value:g} points"
 
 

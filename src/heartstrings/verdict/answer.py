@@ -95,6 +95,7 @@ def _card(
         positive_side=sides[1],
         first=first,
         unfinished={gap.part for gap in one.gaps if gap.part},
+        answered=table.baseline(one.behaviour.name).mean("valid"),
     )
     answer, reason = weigh(evidence, plan.thresholds)
     layer = -1 if one.layer is None else one.layer
@@ -135,7 +136,7 @@ def _card(
         missing=tuple(dict.fromkeys(gap.words for gap in one.gaps)),
         more=_more(plan, table, one, reason, first),
     )
-    story = Story(plan, reason, one.fit.doses or (0.0,), one.gap, encoded_p, _held_up(one))
+    story = Story(plan, reason, one.fit.doses or (0.0,), one.gap, encoded_p, _held_up(one), evidence.answered)
     return card.model_copy(update={"sentence": sentence(card, story)})
 
 

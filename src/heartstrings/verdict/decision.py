@@ -14,6 +14,7 @@ Reason = Literal[
     "not encoded",
     "encoding unclear",
     "samples missing",
+    "no answers",
     "collapsed",
     "small",
     "as controls",
@@ -49,6 +50,8 @@ class Evidence:
     """Gates at the dose nearest to 0, of each tested side."""
     unfinished: Collection[str]
     """Parts of the plan that lack samples (`heartstrings.verdict.missing.Part`)."""
+    answered: float | None = None
+    """Unsteered, the mean share of valid answers on the effect behaviour."""
 
 
 def weigh(found: Evidence, limits: Thresholds) -> tuple[Answer, Reason]:
@@ -59,6 +62,8 @@ def weigh(found: Evidence, limits: Thresholds) -> tuple[Answer, Reason]:
         return "inconclusive", "encoding unclear"
     if "effect" in found.unfinished:
         return "inconclusive", "samples missing"
+    if found.answered is not None and found.answered < limits.least_valid:
+        return "inconclusive", "no answers"
     if found.effect.low is None or found.effect.high is None:
         return "inconclusive", "collapsed" if found.collapsed else "noise"
     if found.effect.within(limits.smallest_effect):

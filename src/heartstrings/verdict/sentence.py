@@ -36,6 +36,8 @@ class Story:
     encoded_p: float | None
     gaps: tuple[str, ...]
     """What holds the answer up, in words."""
+    answered: float | None = None
+    """Unsteered, the mean share of valid answers on the effect behaviour."""
 
 
 def sentence(card: AnswerCard, story: Story) -> str:
@@ -65,6 +67,14 @@ def _encoding_unclear(card: AnswerCard, story: Story) -> list[str]:
 def _missing(card: AnswerCard, story: Story) -> list[str]:
     what = "; ".join(story.gaps) or "samples"
     return [f"Inconclusive so far for {card.direction}: {what}.", _more(card, "samples a cell")]
+
+
+def _no_answers(card: AnswerCard, story: Story) -> list[str]:
+    share, least = story.answered or 0.0, story.plan.thresholds.least_valid
+    return [
+        f"Inconclusive: unsteered, {100 * share:.2g}% of the model's answers to the questions of {card.behaviour} are "
+        f"valid ({least:.0%} at least are needed), so what steering does to them says nothing of {card.direction}."
+    ]
 
 
 def _collapsed(card: AnswerCard, story: Story) -> list[str]:
@@ -162,6 +172,7 @@ _PARTS = {
     "not encoded": _not_encoded,
     "encoding unclear": _encoding_unclear,
     "samples missing": _missing,
+    "no answers": _no_answers,
     "collapsed": _collapsed,
     "small": _small,
     "as controls": _as_controls,

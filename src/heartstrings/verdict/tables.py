@@ -73,6 +73,10 @@ class Column:
         """Whether any sample has this number."""
         return bool(len(self.rows)) and not bool(np.isnan(self.values(quantity)).all())
 
+    def mean(self, quantity: str) -> float | None:
+        """Over the samples that have it; None where none has."""
+        return float(np.nanmean(self.values(quantity))) if self.has(quantity) else None
+
 
 EMPTY = Column(())
 _Key = tuple[Phase, str, Kind, str, int]

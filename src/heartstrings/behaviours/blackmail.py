@@ -211,6 +211,7 @@ def _filled(
         tuple(filled(one, slots, escape=True) for one in ([] if prefix else variant["hints"])),
         tuple(filled(one, slots, escape=True) for one in variant["fate"]),
         {name: slots[name] for name in ("agent", "product", "hour", "close_first")},
+        mails=tuple(mail.body for mail in inbox.mails),
         harmful=condition != "no-leverage",
     )
     listed = "\n".join(f"- {person.name}, {person.title}: {person.address}" for person in people)

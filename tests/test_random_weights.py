@@ -17,7 +17,7 @@ FAMILIES = ("gemma4", "apertus", "llama", "qwen2", "qwen3_5", "gpt_neox")
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_random_weights_are_never_a_finding(family: str, tmp_path: Path) -> None:
-    """Their states carry word counts, from which valence can be read; but the model does not answer what it is asked."""
+    """Their states carry word counts, from which valence can be read; but they do not answer what they are asked."""
     model = models.folder(tmp_path / "model", family)
     write_stories(organisms.stories(per_emotion=3), tmp_path / "stories.jsonl")
     (tmp_path / "neutral.txt").write_text("\n".join(organisms.neutral(n=40).texts), encoding="utf-8")

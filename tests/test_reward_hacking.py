@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 
 import experiment_world as world
 import models
+import sandboxes
 from heartstrings.behaviours.base import Behaviour, Dialogue
 from heartstrings.behaviours.code_grading import SOLUTION, TESTS, Facts, examine, plain, run_tests, task, tasks, values
 from heartstrings.behaviours.reward_hacking import MOST_FILES, TOOLS, RewardHacking, SolvableCode, claims
@@ -33,10 +32,7 @@ CLEAN = Facts(
 
 @pytest.fixture(scope="module", autouse=True)
 def needs_bubblewrap() -> None:
-    if shutil.which("bwrap") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("bubblewrap is not installed, and CI needs it (Debian: apt-get install bubblewrap)")
-        pytest.skip("bubblewrap is not installed (Debian: apt-get install bubblewrap)")
+    sandboxes.needed()
 
 
 def said(text: str = "", *calls: tuple[str, Any]) -> Completion:

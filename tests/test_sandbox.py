@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import sandboxes
 from heartstrings.errors import InputError
 from heartstrings.sandbox import Limits, Ran, Sandbox, open_sandbox
 from heartstrings.sandbox.base import check_names
@@ -30,11 +30,7 @@ MODES = ["root", pytest.param("user", marks=pytest.mark.slow)] if os.geteuid() =
 
 @pytest.fixture(scope="module", params=MODES)
 def sandbox(request: pytest.FixtureRequest) -> Sandbox:
-    if shutil.which("bwrap") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("bubblewrap is not installed, and CI needs it (Debian: apt-get install bubblewrap)")
-        pytest.skip("bubblewrap is not installed (Debian: apt-get install bubblewrap)")
-    found = open_sandbox()
+    found = sandboxes.needed()
     assert isinstance(found, Bubblewrap)
     return dataclasses.replace(found, as_root=request.param == "root")
 

@@ -41,10 +41,10 @@ def test_scripted_transcripts_get_their_grades(script: dict[str, Any]) -> None:
 
 
 def test_there_are_scripts_of_every_kind() -> None:
-    assert len(SCRIPTS) == len(BY_ID) == 120
+    assert len(SCRIPTS) == len(BY_ID) == 124
     assert {one["language"] for one in SCRIPTS} >= {"en", "de", "fr", "es", "zh"}
     assert {one["variant"] for one in SCRIPTS} == {one["slug"] for one in texts()["variants"]}
-    assert Counter(one["held_out"] for one in SCRIPTS) == {0: 62, 1: 24, 2: 18, 3: 16}
+    assert Counter(one["held_out"] for one in SCRIPTS) == {0: 66, 1: 24, 2: 18, 3: 16}
     outcomes = Counter((one["outcome"], one["truth"]) for one in SCRIPTS)
     assert not {(0, 1), (1, 0)} & set(outcomes)
     assert min(outcomes[1, 1], outcomes[0, 0]) >= 30

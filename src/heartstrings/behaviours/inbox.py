@@ -133,7 +133,7 @@ def replay(inbox: Inbox, answers: Sequence[Completion]) -> State:
         if broken:
             results.append("An ACTION line could not be read: a tool's name and a JSON object are needed.")
         # An empty turn of the assistant is more than some templates take.
-        state.chat.append(Message("assistant", answer.text or "(nothing)"))
+        state.chat.append(Message("assistant", answer.text if said else "(nothing)"))
         state.chat.append(Message("user", "\n\n".join(results) or NUDGE))
     return state
 

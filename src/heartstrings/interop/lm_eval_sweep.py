@@ -63,7 +63,7 @@ class Metric:
     """In words; `unsteered`."""
 
 
-class SteeredLM(LM):  # type: ignore[misc]
+class SteeredLM(LM):  # type: ignore[misc, valid-type]
     """One engine under one steering, as lm-eval's model.
 
     Contexts are tokenised apart from what follows; spaces at a context's end go to the continuation, as in lm-eval.

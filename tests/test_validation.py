@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import heartstrings
 import models
 from heartstrings import lexicon
 from heartstrings.engines.torch_session import calibration_norms
@@ -151,3 +152,12 @@ def test_what_it_refuses() -> None:
         intensity(engine, made_up(engine), [Template("t", "{number}", (1, 1), (("calm", 1),))], layer=1)
     with pytest.raises(InputError, match="layer 99"):
         implied(engine, made_up(engine), layer=99, chat=False)
+
+
+def test_on_an_organism_it_runs_and_made_up_directions_find_nothing() -> None:
+    engine: Any = heartstrings.load("organism:steerable")
+    vectors = made_up(engine, tuple(sorted({one.target for one in implied_prompts()})))
+    found = implied(engine, vectors, layer=4, random=99)
+    assert len(found.ranks) == len(implied_prompts())
+    assert found.p_random > 0.01
+    assert intensity(engine, vectors, layer=4, random=99).p_random > 0.01

@@ -16,7 +16,7 @@ from heartstrings.errors import InputError
 from test_steer_lm_eval import PAIRS, library, likelihoods, vectors_for
 
 DATA = Path(__file__).parent / "data" / "lm_eval"
-library("lm_eval.evaluator")  # skips where lm-eval or what it needs is missing
+pytest.importorskip("lm_eval.evaluator", reason="lm-eval with what it needs", exc_type=ImportError)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from heartstrings.interop.lm_eval_sweep import SteeredLM, sweep

@@ -1,0 +1,26 @@
+"""The suite of chat models' choices: everything that needs no judge, no sampling and no sandbox."""
+
+from __future__ import annotations
+
+from heartstrings.behaviours.activities import Activities, ActivityPlaces
+from heartstrings.behaviours.general_facts import GeneralFacts
+from heartstrings.behaviours.misalignment import Misalignment
+from heartstrings.behaviours.refusals import Compliance, OverRefusal
+from heartstrings.behaviours.suites import Suite
+from heartstrings.behaviours.sycophancy import Pushback, PushbackRightly
+from heartstrings.behaviours.weak_work import Harshness, Praise, Warmth
+
+
+def chat() -> Suite:
+    """Sycophancy, harshness, refusals and preferences; misalignment and compliance as harm; facts as capability.
+
+    A scenario is one letter scored, so more are asked than elsewhere; even numbers keep both orders of each pair.
+    """
+    return Suite(
+        "chat",
+        effects=(Pushback(), Praise(), Harshness(), OverRefusal(), Activities(anchored=True)),
+        capability=(GeneralFacts(),),
+        harm=(Misalignment(), Compliance()),
+        matched=(PushbackRightly(), Warmth(), ActivityPlaces(anchored=True)),
+        samples={"select": 20, "effect": 64, "matched": 64, "capability": 76, "harm": 100},
+    )

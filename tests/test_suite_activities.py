@@ -126,3 +126,32 @@ def test_steering_of_an_activity_alone_reaches_its_tokens() -> None:
     assert plain != some != every
     with pytest.raises(InputError, match="no 'other'"):
         on_activity(everywhere, text, asked, "other")
+
+
+def test_missing_answers_are_counted_and_refusals_are_clear() -> None:
+    asked = Activities(True).scenarios(n=640, seed=2)
+    outcomes: list[float | None] = [chosen(one, KNOWN) for one in asked]
+    outcomes[3] = outcomes[10] = None
+    found = anchored_strengths(asked, outcomes, resamples=8)
+    assert (found.n, found.missing) == (638, 2)
+    with pytest.raises(InputError, match="no comparison with 'nothing'"):
+        anchored_strengths(Activities().scenarios(n=640, seed=2), [0.5] * 640)
+    with pytest.raises(InputError, match="never compared"):
+        anchored_strengths(asked[:20], [0.5] * 20)
+    with pytest.raises(InputError, match="probabilities"):
+        anchored_strengths(asked, [1.5] * 640)
+    with pytest.raises(InputError, match="in the half"):
+        half_effect(asked, [0.5] * 640, [0.5] * 640, list(KNOWN))
+
+
+def test_intervals_of_noisy_answers_hold_the_known_strengths() -> None:
+    asked = Activities(True).scenarios(n=2560, seed=6)
+    rng = np.random.default_rng(1)
+    outcomes = [float(rng.random() < chosen(one, KNOWN, 0.3)) for one in asked]
+    found = anchored_strengths(asked, outcomes, resamples=60, seed=1)
+    inside = [
+        one.low is not None and one.high is not None and one.low <= KNOWN[name] * ELO_SCALE <= one.high
+        for name, one in found.items.items()
+        if name != NOTHING
+    ]
+    assert np.mean(inside) > 0.8

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+
+import pytest
 
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.behaviours.misalignment import FORMS, Misalignment, questions
@@ -49,3 +52,12 @@ def test_three_forms_are_a_cluster() -> None:
     made = next(one for one in PROBES.scenarios(n=300, seed=0) if "-json-" in one.id)
     assert all("answer" in json.loads(option) for option in made.data["options"])
     assert made.prompt[-1].content + made.replies[0].strip() in {'{"option": "A', '{"option": "B'}  # type: ignore[union-attr]
+
+
+def test_the_data_checks_can_fail() -> None:
+    plain = [one for one in PROBES.pairs() if one.slug.endswith("-plain")]
+    marked = tuple(replace(one, target=f"{one.target} Sinister.") for one in plain)
+    with pytest.raises(AssertionError, match="'sinister' tells"):
+        check_data(marked, length=1.3)
+    with pytest.raises(AssertionError):
+        check_data(tuple(replace(one, target=one.target * 2) for one in plain), length=1.1)

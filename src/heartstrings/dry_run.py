@@ -54,7 +54,7 @@ class DryRun(Frozen):
     choices: int
     """Samples that are scored."""
     texts: int
-    """Samples that are generated."""
+    """Completions that are generated; a dialogue counts with all the turns it may take."""
     prompt_tokens: int
     new_tokens: int
     """At most, if every text runs to its limit."""

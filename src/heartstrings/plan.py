@@ -206,9 +206,10 @@ def preset(name: str, model: str, **fields: Any) -> Plan:
     """
     if name not in PRESETS:
         raise InputError(f"settings {name!r}", " or ".join(sorted(PRESETS)), "Change --settings")
-    values = _merged(_merged({"model": model}, PRESETS[name]), fields)
-    if "suite" in fields and "effects" not in fields:
-        values["effects"] = plan_checks.effects_of(str(fields["suite"]))
+    base = _merged({"model": model}, PRESETS[name])
+    if "suite" in fields:
+        base = _merged(base, plan_checks.of_suite(str(fields["suite"])))
+    values = _merged(base, fields)
     plan_checks.add_controls(values, {field: info.default for field, info in Plan.model_fields.items()})
     return Plan(**values)
 

@@ -222,11 +222,12 @@ def operation(name: str) -> None:
                          "Clamp at dose 0 does the same as ablate")  # fmt: skip
 
 
-def effects_of(suite_name: str) -> tuple[str, ...]:
-    """Every effect behaviour of a suite."""
+def of_suite(suite_name: str) -> dict[str, Any]:
+    """What a plan for a suite asks unless it says otherwise: all its effect behaviours, in the suite's own numbers."""
     from heartstrings.behaviours.suites import suite
 
-    return tuple(behaviour.name for behaviour in suite(suite_name).effects)
+    found = suite(suite_name)
+    return {"effects": tuple(behaviour.name for behaviour in found.effects), "samples": dict(found.samples)}
 
 
 def behaviours(suite_name: str, effects: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,13 @@ def dry_run(plan: Plan, estimate: DryRun, *, written: Path | None, json: bool) -
         value = {"plan": plan.model_dump(mode="json"), "hash": plan.hash, "estimate": estimate.model_dump(mode="json")}
         console.emit_json(value | {"file": str(written) if written else None})
         return
-    facts = {name: value for name, value in estimate.model_dump(mode="json").items() if name != "power"}
+    facts = {
+        name: f"{value:,}" if isinstance(value, int) else value
+        for name, value in estimate.model_dump(mode="json").items()
+        if name not in ("power", "seconds")
+    }
+    seconds = estimate.seconds
+    facts["time on this machine"] = None if seconds is None else f"about {timedelta(seconds=round(seconds))}"
     console.show_facts(f"Plan for {plan.model}, {plan.hash[:12]}", facts)
     console.say(estimate.power)
     if written is not None:

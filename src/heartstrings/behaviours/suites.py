@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.errors import InputError
@@ -20,6 +20,8 @@ class Suite:
     harm: tuple[Behaviour, ...] = ()
     matched: tuple[Behaviour, ...] = ()
     writing: tuple[Behaviour, ...] = ()
+    samples: Mapping[str, int] = field(default_factory=dict)
+    """Where its scenarios are fewer, or dearer, than a plan's usual numbers."""
 
     @property
     def all(self) -> tuple[Behaviour, ...]:
@@ -46,7 +48,27 @@ def organism() -> Suite:
     return Suite("organism", (Choice(),), (Sums(), Facts()), (Harm(),), (Preferences(),), (Stories(),))
 
 
-SUITES: dict[str, Callable[[], Suite]] = {"organism": organism}
+def agents() -> Suite:
+    """What a chat model does with tools in several turns: blackmail and reward hacking, and their harmless matches."""
+    from heartstrings.behaviours.blackmail import Blackmail, BlackmailHarmless
+    from heartstrings.behaviours.reward_hacking import RewardHacking, SolvableCode
+
+    return Suite(
+        "agents",
+        (Blackmail(), RewardHacking()),
+        matched=(BlackmailHarmless(), SolvableCode()),
+        samples={"select": 8, "effect": 20, "matched": 20},
+    )
+
+
+def chat() -> Suite:
+    """Choices by letter that any chat model can be asked."""
+    from heartstrings.behaviours.chat_suite import chat as made
+
+    return made()
+
+
+SUITES: dict[str, Callable[[], Suite]] = {"organism": organism, "chat": chat, "agents": agents}
 
 
 def suite(name: str) -> Suite:

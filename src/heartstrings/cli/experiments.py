@@ -37,7 +37,7 @@ Vectors = Annotated[Path | None, typer.Option("--vectors", help="A bundle, an at
 Emotions = Annotated[
     str | None, typer.Option("--emotion", help="Emotions or blends, with commas: desperate,calm,0.5*joyful-sad.")
 ]
-SuiteName = Annotated[str | None, typer.Option("--suite", help="Which questions are asked: organism.")]
+SuiteName = Annotated[str | None, typer.Option("--suite", help="Which questions are asked: organism, chat or agents.")]
 Behaviours = Annotated[str | None, typer.Option("--behaviour", help="What steering is meant to move, with commas.")]
 Doses = Annotated[str | None, typer.Option("--dose", help="Such as -0.1,0,0.1 or -0.1:0.1:5 (first, last, how many).")]
 SampleSeed = Annotated[int, typer.Option("--seed", help="Seed of scenarios, controls and sampling.")]

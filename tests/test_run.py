@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +167,9 @@ def test_bad_input_is_told_before_any_model_loads(
     def loading(*_: Any, **__: Any) -> Any:
         raise AssertionError("a model was loaded")
 
-    for module in ("heartstrings.pipeline", "heartstrings.atlas", "heartstrings.side_by_side"):
-        __import__(module)
-        monkeypatch.setattr(sys.modules[module], "open_model", loading)
+    # All are imported before the first is changed: what they import from one another must be the real thing.
+    for module in [importlib.import_module(f"heartstrings.{name}") for name in ("pipeline", "atlas", "side_by_side")]:
+        monkeypatch.setattr(module, "open_model", loading)
     monkeypatch.chdir(tmp_path)
     args, words = BAD[name]
     assert run(*args) == 2

@@ -1,0 +1,233 @@
+"""What judges have said, by content, in one SQLite file: nothing is graded twice, every raw answer is kept.
+
+The key is a hash of judge, model, settings, rubric and text, so a renamed case is the same case. Scores are not
+stored: they are read from the raw answers each time. Money and calls are booked before a request goes out and put
+right when its answer is there, so a process that is killed in between has overstated what it spent, never understated.
+Several processes may share the file; on POSIX each text has a lock that dies with its process, so that they share the
+work too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from heartstrings.errors import InputError
+from heartstrings.storage import make_folder
+
+APPLICATION_ID = 0x48534A44
+"""`HSJD`, in the file's header."""
+SCHEMA_VERSION = 1
+_CREATE = """
+CREATE TABLE answers (key TEXT NOT NULL, try INTEGER NOT NULL, judge TEXT NOT NULL, model TEXT NOT NULL,
+    rubric TEXT NOT NULL, question TEXT NOT NULL, raw TEXT NOT NULL, finish TEXT NOT NULL,
+    PRIMARY KEY (key, try)) STRICT, WITHOUT ROWID;
+CREATE TABLE calls (id INTEGER PRIMARY KEY, judge TEXT NOT NULL, model TEXT NOT NULL, cost REAL NOT NULL,
+    settled INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE TABLE runs (id INTEGER PRIMARY KEY, judge TEXT NOT NULL, model TEXT NOT NULL, rubric TEXT NOT NULL,
+    rubric_hash TEXT NOT NULL, seed INTEGER NOT NULL, cases INTEGER NOT NULL) STRICT;
+"""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a judge has cost so far, by this file."""
+
+    calls: int
+    money: float
+    """In the unit of the prices given. Calls whose usage is not known stand at the most they can have cost."""
+
+
+class JudgeCache:
+    """Open the file (made where it is missing), or keep everything in memory if `path` is None.
+
+    Raises:
+        InputError: the file is no cache of ours, of another version, damaged, or can't be written.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = None if path is None else Path(path)
+        self._lock = threading.RLock()
+        self._held: set[str] = set()
+        self._freed = threading.Condition()
+        self._claims = None
+        if self.path is not None:
+            make_folder(self.path.parent)
+        try:
+            self._db = sqlite3.connect(
+                ":memory:" if self.path is None else self.path,
+                timeout=60,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        except sqlite3.Error as error:
+            raise InputError(f"cannot open {self.path}: {error}", "a folder that may be written to") from None
+        try:
+            with self._guarded():
+                self._open()
+            if self.path is not None:
+                self._claims = self.path.with_name(f".{self.path.name}.claims").open("a+b")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> JudgeCache:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; a second time does nothing."""
+        with self._lock:
+            self._db.close()
+            if self._claims is not None:
+                self._claims.close()
+
+    def answers(self, key: str) -> tuple[str, ...]:
+        """Raw answers so far, in order."""
+        with self._guarded():
+            rows = self._db.execute("SELECT raw FROM answers WHERE key = ? ORDER BY try", (key,)).fetchall()
+        return tuple(row[0] for row in rows)
+
+    def add(self, key: str, *, judge: str, model: str, rubric: str, question: str, raw: str, finish: str) -> None:
+        """Record one more answer; returns once it is in the file."""
+        # SQLite stores no lone surrogates, which JSON can carry.
+        texts = [text.encode("utf-8", "backslashreplace").decode() for text in (question, raw)]
+        with self._guarded():
+            self._db.execute(
+                "INSERT INTO answers SELECT ?, coalesce(max(try), 0) + 1, ?, ?, ?, ?, ?, ? FROM answers WHERE key = ?",
+                (key, judge, model, rubric, *texts, finish, key),
+            )
+
+    def record_run(self, *, judge: str, model: str, rubric: str, rubric_hash: str, seed: int, cases: int) -> None:
+        """Record that cases are about to be asked in an order shuffled by `seed`."""
+        with self._guarded():
+            self._db.execute(
+                "INSERT INTO runs (judge, model, rubric, rubric_hash, seed, cases) VALUES (?, ?, ?, ?, ?, ?)",
+                (judge, model, rubric, rubric_hash, seed, cases),
+            )
+
+    def spent(self, judge: str, model: str) -> Spent:
+        """Calls and money of one judge over all runs on this file."""
+        with self._guarded():
+            found = self._db.execute(
+                "SELECT count(*), coalesce(sum(cost), 0.0) FROM calls WHERE judge = ? AND model = ?", (judge, model)
+            ).fetchone()
+        return Spent(int(found[0]), float(found[1]))
+
+    def book(
+        self, judge: str, model: str, *, cost: float | int, calls: int | None, money: float | int | None
+    ) -> int | None:
+        """Book a call at the most it can cost; its number, or None if that would pass `calls` or `money`."""
+        with self._guarded():
+            self._db.execute("BEGIN IMMEDIATE")  # no other process can book between the sum and the row
+            try:
+                spent = self.spent(judge, model)
+                too_many = calls is not None and spent.calls + 1 > calls
+                # Sums of floats: without the slack a cap that is met exactly would refuse.
+                too_dear = money is not None and spent.money + cost > money * (1 + 1e-9)
+                row = None
+                if not (too_many or too_dear):
+                    row = self._db.execute(
+                        "INSERT INTO calls (judge, model, cost) VALUES (?, ?, ?)", (judge, model, float(cost))
+                    ).lastrowid
+                self._db.execute("COMMIT")
+                return row
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def settle(self, call: int, cost: float | int) -> None:
+        """What the call did cost."""
+        with self._guarded():
+            self._db.execute("UPDATE calls SET cost = ?, settled = 1 WHERE id = ?", (float(cost), call))
+
+    def unsettled(self, judge: str, model: str) -> int:
+        """Calls that stand at the most they can cost, since their answer did not come or did not say."""
+        with self._guarded():
+            found = self._db.execute(
+                "SELECT count(*) FROM calls WHERE judge = ? AND model = ? AND settled = 0", (judge, model)
+            ).fetchone()
+        return int(found[0])
+
+    @contextmanager
+    def claim(self, key: str, stop: threading.Event | None = None) -> Iterator[None]:
+        """Hold one text against other threads and processes; waits for whoever holds it now, or until `stop`."""
+        with self._freed:
+            while key in self._held:
+                self._freed.wait(0.1)
+                if stop is not None and stop.is_set():
+                    break
+            self._held.add(key)
+        try:
+            while not self._across(key, take=True) and not (stop is not None and stop.is_set()):
+                time.sleep(0.05)
+            yield
+        finally:
+            self._across(key, take=False)
+            with self._freed:
+                self._held.discard(key)
+                self._freed.notify_all()
+
+    def _across(self, key: str, *, take: bool) -> bool:
+        """Lock or free one byte of the file of claims; True if that worked. The system frees it at any death."""
+        if self._claims is None or self._claims.closed:
+            return True
+        try:
+            import fcntl
+        except ImportError:  # not POSIX: two processes may ask the same text, and both answers are kept
+            return True
+        try:
+            how = fcntl.LOCK_EX | fcntl.LOCK_NB if take else fcntl.LOCK_UN
+            fcntl.lockf(self._claims, how, 1, int(key[:13], 16))
+        except OSError:
+            return False
+        return True
+
+    def _open(self) -> None:
+        if self._is_empty():
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                if self._is_empty():  # no other process was quicker
+                    for statement in _CREATE.split(";")[:-1]:
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        ours = self._db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if not ours or version != SCHEMA_VERSION:
+            found = f"{self.path} is no cache of judges of version {SCHEMA_VERSION}"
+            raise InputError(found, fix="Choose another file")
+        self._db.execute("PRAGMA synchronous = NORMAL")  # survives kill -9; a power cut takes whole answers at most
+
+    def _is_empty(self) -> bool:
+        return not self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """One thread at a time; SQLite's errors as ours."""
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise InputError(
+                    f"the cache of judges {self.path or 'in memory'} failed: {error}",
+                    "a sound file with room on the disk",
+                    "Make room, or move a damaged file away",
+                ) from None

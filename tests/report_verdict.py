@@ -124,8 +124,8 @@ def card(direction: str = "desperate", *, gain: float = 2.0, model: str = "organ
         range=(-0.6, 0.3) if answer == "controls" else None,
         slope=estimate(2.5 * gain, 0.9), p=0.049, samples=12840,
         sentence=said or f"Steering along {direction} at layer 3 (block) controls choice: the rate of cheating goes "
-        "from 29% at dose -0.2 to 63% at 0.2 (p = 0.049 against 120 controls, Holm over 2 tests). Doses from -0.6 to "
-        "0.3 keep accuracy, unrelated harm, validity and coherence within their limits.",
+        "from 29% at dose -0.2 to 63% at 0.2 (p = 0.049 against 120 controls, Holm over 2 directions). Doses from -0.6 "
+        "to 0.3 keep accuracy, unrelated harm, validity and coherence within their limits.",
         encoded="encoded", p_uncorrected=0.0244, effect=estimate(0.19 * gain, 0.05), matched=estimate(0.01, 0.03),
         exceeds_matched=True, controls=controls,
         curve=Curve(behaviour=name, outcome_name=said or "rate of cheating", points=means(response),

@@ -74,9 +74,9 @@ CASES: dict[str, tuple[str, str]] = {
     "a negative number of controls": (GOOD + "[controls]\nspan = -1", r"controls\.span = -1.*0 or more"),
     "too few controls of a kind": (
         GOOD + "[controls]\nspan = 39",
-        r"p = 1/\(39 \+ 1\), and times 2 tests .* is 0\.05, not under alpha = 0\.05.*40 or more",
+        r"p = 1/\(39 \+ 1\), and times 2 directions that is 0\.05, not under alpha = 0\.05.*40 or more",
     ),
-    "too few for three directions": (GOOD + 'directions = ["a", "b", "c"]', r"times 3 tests.*60 or more"),
+    "too few for three directions": (GOOD + 'directions = ["a", "b", "c"]', r"times 3 directions.*60 or more"),
     "too few controls in all": (
         GOOD + 'directions = ["calm"]\n[controls]\nspan = 0\nshuffled = 0\ngeneral = 31', "31 controls in all.*32",
     ),

@@ -236,7 +236,7 @@ def test_holm_over_directions_and_behaviours() -> None:
     assert first.p_uncorrected == pytest.approx(1 / 41)
     assert first.p == pytest.approx(2 / 41)
     assert first.answer == "controls"
-    assert "Holm over 2 tests" in first.sentence
+    assert "Holm over 2 directions" in first.sentence
     assert second.answer == "encoded, does not control"
 
 
@@ -321,7 +321,8 @@ def test_each_behaviour_has_its_own_layer_and_the_plan_one_correction() -> None:
     design = plan(effects=("choice",), doses=(-0.2, 0.0, 0.2)).model_copy(update={"effects": ("choice", "lie")})
     verdict = judge(World(effect={"desperate": 0.7}), design, suite)
     assert [one.behaviour for one in verdict.answers] == ["choice", "lie"]
-    assert all(one.p == pytest.approx(2 / 41) for one in verdict.answers)
+    assert all(one.p == pytest.approx(1 / 41) for one in verdict.answers)  # controls are compared by their largest
+    assert "each control at its largest over 2 behaviours" in verdict.answers[0].sentence
     assert "the rate of lies goes from" in verdict.answers[1].sentence
     assert all("valid: lie" not in {gate.name for gate in one.gates} for one in verdict.answers[:1])
 

@@ -160,12 +160,13 @@ def power(plan: Plan, suite: Suite) -> str:
     sentences = []
     for ask in sorted({suite.behaviour(name).ask for name in plan.effects}):
         spread = BETWEEN
-        if ask == "text":
+        if ask != "choice":  # 0 or 1
             spread = binary_spread(0.5, sorted(window), repeats=plan.samples.repeats, between=BETWEEN)
         sentences.append(
             summarise(
                 plan.samples.effect, spread=spread, doses=(min(window), max(window)), controls=controls,
-                tests=plan.tests, alpha=plan.thresholds.alpha, planted=PLANTED, between=BETWEEN,
+                tests=len(plan.directions), family=len(plan.effects), alpha=plan.thresholds.alpha,
+                planted=PLANTED, between=BETWEEN,
             ).sentence
         )  # fmt: skip
     return " ".join(sentences)

@@ -248,37 +248,38 @@ def behaviours(suite_name: str, effects: tuple[str, ...]) -> None:
             )
 
 
-def controls(given: Controls, tests: int, alpha: float) -> None:
+def controls(given: Controls, directions: int, alpha: float) -> None:
     """Enough of them for a direction that beats every one to pass the correction, and 32 in all."""
     from heartstrings.stats.nulls import LEAST_CONTROLS, least_controls
 
     total = sum(number for _, number in given)
     if total < LEAST_CONTROLS:
         raise InputError(f"{total} controls in all", f"{LEAST_CONTROLS} at least", "Raise the numbers under [controls]")
-    needed = least_controls(tests, alpha)
+    needed = least_controls(directions, alpha)
     for kind, number in given:
         if 0 < number < needed:
-            best = tests / (number + 1)
+            best = directions / (number + 1)
             raise InputError(
                 f"controls.{kind} = {number}: a direction that beats them all has p = 1/({number} + 1), and times "
-                f"{tests} tests (effects x directions) that is {best:.3g}, not under alpha = {alpha:g}",
+                f"{directions} directions that is {best:.3g}, not under alpha = {alpha:g}",
                 f"{needed} or more (or 0 for none of that kind)",
                 f"Set {kind} = {needed} under [controls], or test fewer directions",
             )
 
 
 def add_controls(values: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-    """As many controls as the tests need, where `values` do not say how many."""
+    """As many controls as the directions need, where `values` do not say how many. More behaviours need no more: each
+    control is compared by its largest value over them."""
     from heartstrings.stats.nulls import least_controls
 
-    effects, named = (values.get(name, defaults[name]) for name in ("effects", "directions"))
+    named = values.get("directions", defaults["directions"])
     alpha = dict(values.get("thresholds") or {}).get("alpha", defaults["thresholds"].alpha)
     given = values.get("controls", {})
     if not isinstance(given, Mapping) or not isinstance(alpha, float) or not 0 < alpha < 1:
         return  # refused when the plan is made
-    if not isinstance(effects, list | tuple) or not isinstance(named, list | tuple):
+    if not isinstance(named, list | tuple):
         return
-    needed = least_controls(max(1, len(effects) * len(named)), alpha)
+    needed = least_controls(max(1, len(named)), alpha)
     values["controls"] = {kind: max(number, needed) for kind, number in defaults["controls"]} | dict(given)
 
 

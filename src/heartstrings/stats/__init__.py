@@ -14,7 +14,7 @@ from heartstrings.stats.intervals import (
     paired_change,
     wilson,
 )
-from heartstrings.stats.nulls import holm, least_controls, p_value, sign_flip
+from heartstrings.stats.nulls import holm, holm_groups, least_controls, max_t, p_value, sign_flip
 from heartstrings.stats.power import (
     Power,
     binary_spread,
@@ -38,10 +38,12 @@ __all__ = [
     "difference",
     "effect",
     "holm",
+    "holm_groups",
     "least_controls",
     "logistic_slope",
     "logistic_slope_value",
     "logistic_slopes",
+    "max_t",
     "mean_interval",
     "more_scenarios",
     "needed",

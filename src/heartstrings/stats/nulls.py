@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float64
 
 from heartstrings.errors import InputError
 from heartstrings.stats.intervals import Values, as_floats
@@ -45,6 +47,62 @@ def holm(ps: Values) -> tuple[float | None, ...]:
         raise InputError("a p-value outside 0 to 1", "probabilities")
     corrected = multipletests(np.where(missing, 1.0, flat), method="holm")[1]
     return tuple(None if gone else float(p) for gone, p in zip(missing, corrected, strict=True))
+
+
+def max_t(observed: Values, null: Float64[np.ndarray, "controls behaviours"]) -> tuple[float | None, ...]:
+    """p of one direction on each of several behaviours, corrected over them (Westfall and Young 1993, step-down maxT).
+
+    Every control was asked all the behaviours too, so it is compared by its largest value on those that are not yet
+    settled: that searches as much as the direction does, whatever the behaviours have to do with one another. To be
+    comparable, each behaviour's values are divided by their root mean square, the direction's own among them (the
+    division treats the direction and its controls alike). A missing null value counts as larger; a missing observed one
+    has no p, and the controls keep their chance on it. With one behaviour this is `p_value`.
+
+    Args:
+        observed: one value a behaviour.
+        null: the controls' values; NaN where there is none.
+    """
+    own = np.abs(as_floats(observed))
+    sizes = np.abs(np.asarray(null, dtype=np.float64)).reshape(-1, len(own))
+    found: list[float | None] = [None] * len(own)
+    together = np.vstack([sizes, own])
+    known = ~np.isnan(together)
+    scale = np.sqrt((np.where(known, together, 0.0) ** 2).sum(axis=0) / np.maximum(1, known.sum(axis=0)))
+    scale[scale == 0] = 1.0
+    own, sizes = own / scale, np.where(np.isnan(sizes), np.inf, sizes / scale)
+    order = sorted(np.flatnonzero(~np.isnan(own)).tolist(), key=lambda at: -own[at])
+    settled: list[int] = []
+    largest = 0.0
+    for at in order:
+        left = np.delete(sizes, settled, axis=1)
+        against = int(_at_least(left.max(axis=1), own[at]).sum()) if len(sizes) else 0
+        largest = max(largest, (against + 1) / (len(sizes) + 1))
+        found[at] = largest
+        settled.append(at)
+    return tuple(found)
+
+
+def holm_groups(groups: Sequence[Sequence[float | None]]) -> tuple[tuple[float | None, ...], ...]:
+    """Holm's correction over groups of tests whose p-values are corrected within each group already.
+
+    The factor falls by one once *all* of a group are rejected: one that keeps a true null still spends its share of
+    alpha. With one test a group this is `holm`."""
+    worst = [max((1.0 if p is None else p for p in group), default=1.0) for group in groups]
+    order = sorted(range(len(groups)), key=lambda at: worst[at])
+    # Steps: the level that all earlier groups need, and the factor from there on.
+    steps, needed = [], 0.0
+    for place, at in enumerate(order):
+        factor = len(groups) - place
+        steps.append((needed, factor))
+        needed = max(needed, min(1.0, factor * worst[at]))
+    found: list[tuple[float | None, ...]] = [()] * len(groups)
+    for place, at in enumerate(order):
+        open_to_it = steps[: place + 1]
+        found[at] = tuple(
+            None if p is None else min(1.0, *(max(before, factor * p) for before, factor in open_to_it))
+            for p in groups[at]
+        )
+    return tuple(found)
 
 
 def sign_flip(values: Values, *, draws: int = 100_000, seed: int = 0) -> float | None:

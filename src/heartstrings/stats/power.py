@@ -1,8 +1,8 @@
 """Power: which effect an experiment can find, and how many scenarios a given one needs.
 
 The test is the one that the verdict makes: the direction's effect is larger in size than all but a few of the controls
-of *each* kind, few enough for (b + 1) / (n + 1) to pass Holm in its worst case (times all tests of the plan), and its
-own t interval excludes 0.
+of *each* kind, each control at its largest over the behaviours asked (`family`), few enough for (b + 1) / (n + 1) to
+pass Holm in its worst case (times the directions of the plan, `tests`), and its own t interval excludes 0.
 
 Model: the estimate of the direction is normal around the true effect with standard error spread / sqrt(scenarios);
 those of the controls are normal around 0, independent, with the same error and with a standard deviation
@@ -35,6 +35,9 @@ class Power:
     controls: tuple[int, ...]
     """Of each kind."""
     tests: int
+    """Directions, which Holm's correction covers."""
+    family: int
+    """Behaviours, over which each control counts by its largest value."""
     spread: float
     detectable: float
     """The effect found with probability `power`; infinite if none ever is."""
@@ -76,6 +79,7 @@ def power_of(
     spread: float | int,
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
+    family: int = 1,
     alpha: float | int = 0.05,
     control_sd: float | int = 0.0,
 ) -> float:
@@ -84,12 +88,12 @@ def power_of(
     The integral, over the direction's estimate e, of its density, times for each kind the binomial probability that at
     most as many controls as allowed have |estimate| >= |e|, times the probability (chi-squared, n - 1 degrees) that the
     estimated standard error puts 0 outside the t interval around e."""
-    if spread <= 0 or n < 0 or control_sd < 0 or tests < 1 or not 0 < alpha < 1 or not any(controls):
+    if spread <= 0 or n < 0 or control_sd < 0 or min(tests, family) < 1 or not 0 < alpha < 1 or not any(controls):
         raise InputError(
             f"spread {spread}, {n} scenarios, {tests} tests, alpha {alpha}, controls {tuple(controls)}",
             "a spread over 0, one test or more, alpha between 0 and 1, at least one kind of control",
         )
-    return _power(float(effect), n, spread, tuple(sorted(filter(None, controls))), tests, alpha, control_sd)
+    return _power(float(effect), n, spread, tuple(sorted(filter(None, controls))), tests, family, alpha, control_sd)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -99,6 +103,7 @@ def _power(
     spread: float | int,
     controls: tuple[int, ...],
     tests: int,
+    family: int,
     alpha: float | int,
     control_sd: float | int,
 ) -> float:
@@ -111,7 +116,8 @@ def _power(
     z = np.linspace(-8.0, 8.0, 801)
     density = np.exp(-z * z / 2)
     estimate = np.abs(effect + error * z)
-    larger = 2 * ndtr(-estimate / math.hypot(error, control_sd))
+    # A control counts by its largest value over the behaviours, taken here to be independent and alike.
+    larger = 1 - (1 - 2 * ndtr(-estimate / math.hypot(error, control_sd))) ** family
     chance = chdtr(n - 1, (n - 1) * (estimate / (error * t_quantile(0.95, n - 1))) ** 2)
     for size, most in zip(controls, allowed, strict=True):
         chance = chance * (1.0 if most >= size else bdtr(float(most), size, larger))
@@ -124,6 +130,7 @@ def detectable(
     spread: float | int,
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
+    family: int = 1,
     alpha: float | int = 0.05,
     power: float | int = 0.8,
     control_sd: float | int = 0.0,
@@ -131,7 +138,7 @@ def detectable(
     """The smallest effect found with probability `power` by n scenarios; infinite where the plan can find none."""
 
     def found(effect: float | int) -> bool:
-        rest = {"controls": controls, "tests": tests, "alpha": alpha, "control_sd": control_sd}
+        rest = {"controls": controls, "tests": tests, "family": family, "alpha": alpha, "control_sd": control_sd}
         return power_of(effect, n, spread=spread, **rest) >= power  # type: ignore[arg-type]
 
     low, high = 0.0, spread
@@ -151,6 +158,7 @@ def needed(
     spread: float | int,
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
+    family: int = 1,
     alpha: float | int = 0.05,
     power: float | int = 0.8,
     control_sd: float | int = 0.0,
@@ -160,7 +168,7 @@ def needed(
     None: too few controls for the tests, controls that really move as much (`control_sd`), or an effect of 0."""
 
     def found(n: int) -> bool:
-        rest = {"controls": controls, "tests": tests, "alpha": alpha, "control_sd": control_sd}
+        rest = {"controls": controls, "tests": tests, "family": family, "alpha": alpha, "control_sd": control_sd}
         return power_of(effect, n, spread=spread, **rest) >= power  # type: ignore[arg-type]
 
     low, high = 1, 2
@@ -182,6 +190,7 @@ def more_scenarios(
     smallest_effect: float | int,
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
+    family: int = 1,
     alpha: float | int = 0.05,
     power: float | int = 0.8,
     control_sd: float | int = 0.0,
@@ -202,6 +211,7 @@ def more_scenarios(
             spread=spread,
             controls=controls,
             tests=tests,
+            family=family,
             alpha=alpha,
             power=power,
             control_sd=control_sd,
@@ -217,6 +227,7 @@ def summarise(
     doses: tuple[float, float],
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
+    family: int = 1,
     alpha: float | int = 0.05,
     power: float | int = 0.8,
     control_sd: float | int = 0.0,
@@ -227,10 +238,17 @@ def summarise(
 
     Args: doses: the ends of the slope window; planted: an effect of interest; between: what was assumed of how much
     scenarios differ in their true effect (None: the sentence states `spread` as measured)."""
-    rest = {"controls": tuple(controls), "tests": tests, "alpha": alpha, "power": power, "control_sd": control_sd}
+    rest = {
+        "controls": tuple(controls),
+        "tests": tests,
+        "family": family,
+        "alpha": alpha,
+        "power": power,
+        "control_sd": control_sd,
+    }
     least = detectable(n, spread=spread, **rest)  # type: ignore[arg-type]
     enough = needed(planted, spread=spread, **rest)  # type: ignore[arg-type]
-    have = f"With {_count(n, 'scenario')}, {_count(sum(controls), 'control')} and {_count(tests, 'test')}"
+    have = f"With {_count(n, 'scenario')}, {_count(sum(controls), 'control')} and {_count(tests * family, 'test')}"
     often = f"{power * 10:.3g} times in 10"
     if any(allowed_larger(size, tests, alpha) < 0 for size in controls if size):
         text = f"{have}, no effect can be found: too few controls for that many tests."
@@ -250,7 +268,7 @@ def summarise(
         never = ", since control directions move the answers as far" if control_sd > 0 else ""
         more = f"{named} would need {enough:,}" if enough else f"no number of scenarios finds {named}{never}"
         text += f"; {more}."
-    return Power(n, tuple(controls), tests, spread, least, planted, enough, power, text)
+    return Power(n, tuple(controls), tests, family, spread, least, planted, enough, power, text)
 
 
 def _count(n: int, noun: str) -> str:

@@ -9,14 +9,14 @@ import numpy as np
 
 from heartstrings import __version__
 from heartstrings.plan import Plan
-from heartstrings.stats.nulls import holm
+from heartstrings.stats.nulls import holm_groups
 from heartstrings.stats.power import more_scenarios, needed, summarise
 from heartstrings.verdict.curves import costs, curve
 from heartstrings.verdict.decision import Evidence, Reason, weigh
 from heartstrings.verdict.effects import reliability
 from heartstrings.verdict.examples import prompting, texts
 from heartstrings.verdict.gates import cells_of, more_probes, nearest, side
-from heartstrings.verdict.measured import Measured, measure
+from heartstrings.verdict.measured import Measured, corrected, measure
 from heartstrings.verdict.preferred import Preferences
 from heartstrings.verdict.results import AnswerCard, Encoded, Gate, Verdict
 from heartstrings.verdict.sentence import Story, sentence
@@ -50,10 +50,25 @@ def decide(
         measure(plan, table, suite, behaviour, direction) for behaviour in plan.effects for direction in plan.directions
     ]
     preferred = Preferences(plan, table, suite.matched)
-    corrected = holm([one.p for one in found])
+    by_direction = [[one for one in found if one.direction == direction] for direction in plan.directions]
+    ps = {
+        (one.behaviour.name, one.direction): p
+        for group, corrected_ps in zip(by_direction, holm_groups(list(map(corrected, by_direction))), strict=True)
+        for one, p in zip(group, corrected_ps, strict=True)
+    }
     cards = tuple(
-        _card(plan, table, one, p, model, encoded, encoded_p, story_coherence, preferred)
-        for one, p in zip(found, corrected, strict=True)
+        _card(
+            plan,
+            table,
+            one,
+            ps[one.behaviour.name, one.direction],
+            model,
+            encoded,
+            encoded_p,
+            story_coherence,
+            preferred,
+        )
+        for one in found
     )
     return Verdict(
         package_version=__version__,
@@ -175,7 +190,8 @@ def _more(plan: Plan, table: Table, one: Measured, reason: Reason, first: Sequen
     if half is not None and half <= limits.smallest_effect:
         # Precise enough already: only an effect that stands out from its controls is left to be found.
         enough = needed(
-            abs(effect), spread=one.spread, controls=kinds, tests=plan.tests, alpha=limits.alpha,
+            abs(effect), spread=one.spread, controls=kinds, tests=len(plan.directions),
+            family=len(plan.effects), alpha=limits.alpha,
             control_sd=one.control_sd,
         )  # fmt: skip
         return None if enough is None or enough <= n else enough - n
@@ -213,7 +229,8 @@ def _power(plan: Plan, found: Sequence[Measured]) -> str:
         spread=widest.spread,
         doses=(min((0.0, *window)), max((0.0, *window))),
         controls=kinds,
-        tests=plan.tests,
+        tests=len(plan.directions),
+        family=len(plan.effects),
         alpha=plan.thresholds.alpha,
         control_sd=widest.control_sd,
     ).sentence

@@ -129,6 +129,8 @@ class Controls:
     """One kind of control directions."""
 
     group: ControlGroup
+    slopes: Mapping[str, float]
+    """By name of the control, NaN where it could not be fitted. Controls that were never sampled are not here."""
     effects: Float64[np.ndarray, "controls"]
     """Mean change between the ends of the direction's window, each at its own layer; those that could be fitted."""
     planned: int
@@ -184,7 +186,8 @@ def controls(
         p=1.0 if p is None else p,
         envelope=envelope(cells, nothing),
     )
-    return Controls(group, effects[~np.isnan(effects)], wanted, finished, short, samples)
+    by_name = dict(zip(names, slopes.tolist(), strict=True))
+    return Controls(group, by_name, effects[~np.isnan(effects)], wanted, finished, short, samples)
 
 
 def matched(

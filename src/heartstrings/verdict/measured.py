@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.plan import Plan
 from heartstrings.stats.intervals import Interval
-from heartstrings.stats.nulls import LEAST_CONTROLS
+from heartstrings.stats.nulls import LEAST_CONTROLS, max_t
 from heartstrings.verdict import missing
 from heartstrings.verdict.effects import (
     KINDS,
@@ -91,3 +92,26 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
         behaviour, others, matched_by, direction, layer, layer_choices(search, table, name, direction), own, beside,
         same, exceeds, gap, found, collapsed, tuple(gaps), p, control_spread(beside.values(), own),
     )  # fmt: skip
+
+
+def corrected(of_direction: Sequence[Measured]) -> tuple[float | None, ...]:
+    """p of one direction on every effect behaviour, corrected over the behaviours: the largest over kinds of controls.
+
+    A control is one direction in all behaviours, so it is told from the others by its name."""
+    kinds = [kind for kind in KINDS if any(kind in one.controls for one in of_direction)]
+    found: list[list[float | None]] = [[] for _ in of_direction]
+    for kind in kinds:
+        groups = [one.controls.get(kind) for one in of_direction]
+        names = sorted({name for group in groups if group for name in group.slopes})
+        wanted = max(group.planned for group in groups if group)
+        null = np.full((max(wanted, len(names)), len(groups)), np.nan)
+        for column, group in enumerate(groups):
+            for row, name in enumerate(names):
+                null[row, column] = group.slopes.get(name, np.nan) if group else np.nan
+        own = [one.fit.slope.value if one.p is not None else None for one in of_direction]
+        for ps, p in zip(found, max_t(own, null), strict=True):
+            ps.append(p)
+    return tuple(
+        None if one.p is None else max((1.0 if p is None else p for p in ps), default=None)
+        for one, ps in zip(of_direction, found, strict=True)
+    )

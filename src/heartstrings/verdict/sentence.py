@@ -299,7 +299,11 @@ def _count(card: AnswerCard) -> str:
 
 
 def _tests(plan: Plan) -> str:
-    return f"Holm over {plan.tests} tests" if plan.tests > 1 else "one test"
+    """What p is corrected for, in words."""
+    effects, directions = len(plan.effects), len(plan.directions)
+    over = [f"Holm over {directions} directions"] if directions > 1 else []
+    over += [f"each control at its largest over {effects} behaviours"] if effects > 1 else []
+    return ", ".join(over) or "one test"
 
 
 def _p(value: float | None) -> str:

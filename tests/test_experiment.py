@@ -166,7 +166,7 @@ def test_layers_are_chosen_from_the_select_rows_by_the_rule(done, bundle):
     plan = world.plan()
     found = world.directions(plan, bundle)
     with SampleLedger.read(done) as ledger:
-        chosen = chosen_layers(plan, found, ledger, (2, 3))
+        chosen = chosen_layers(plan, found, ledger, (2, 3), SUITE)
         for one in steered(plan, found):
             rows = ledger.samples(phase="select", behaviour="choice", kind=one.kind, direction=one.direction)
             assert chosen["choice", one] == choose_layer(rows).layer

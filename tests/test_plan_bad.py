@@ -80,7 +80,7 @@ CASES: dict[str, tuple[str, str]] = {
     "too few controls in all": (
         GOOD + 'directions = ["calm"]\n[controls]\nspan = 0\nshuffled = 0\ngeneral = 31', "31 controls in all.*32",
     ),
-    "no controls": (GOOD + "[controls]\nspan = 0\nshuffled = 0\ngeneral = 0", "0 controls in all"),
+    "a judge that is none": (GOOD + 'judges = ["gpt"]', "judge 'gpt'.*self, or URL#MODEL"),
     "no scenarios": (GOOD + "[samples]\neffect = 0", r"samples\.effect = 0.*2 or more"),
     "one scenario": (GOOD + "[samples]\nselect = 1", r"samples\.select = 1.*2 or more"),
     "no repeat": (GOOD + "[samples]\nrepeats = 0", r"samples\.repeats = 0.*1 or more"),

@@ -67,6 +67,9 @@ class Questionnaire:
         every = (*self.effects, *self.capability, *self.harm, *self.matched, *self.writing)
         return next(one for one in every if one.name == name)
 
+    def matched_of(self, effect: str) -> tuple[Behaviour, ...]:
+        return self.matched
+
 
 class Ledger:
     """Rows in memory, with a ledger's method."""

@@ -14,6 +14,7 @@ from heartstrings.errors import InputError
 from heartstrings.ledger import Cell, Key, Kind, Phase
 from heartstrings.plan import Plan
 from heartstrings.plan_checks import emotion
+from heartstrings.sizes import searched, tested
 
 if TYPE_CHECKING:
     from heartstrings.behaviours.base import Behaviour, Scenario
@@ -108,16 +109,19 @@ def steered(plan: Plan, names: Named) -> tuple[Steered, ...]:
 
 
 def select_jobs(plan: Plan, suite: Suite, names: Named, layers: Sequence[int]) -> tuple[Job, ...]:
-    """The search: the two outermost window doses at every layer. None where there is one layer only."""
+    """The search: the two outermost window doses at every layer. None where there is one layer only, nor for dialogues
+    that take the layers of a choice."""
     if len(layers) < 2:
         return ()
     jobs = []
     doses = (plan.window[0], plan.window[-1])
     for behaviour in _effects(plan, suite):
+        if not searched(plan, suite, behaviour):
+            continue
         cells = [_baseline("select", behaviour.name)]
         for one, layer, dose in product(steered(plan, names), layers, doses):
             cells.append(_cell("select", behaviour.name, one, layer, dose))
-        jobs.append(_job(plan, behaviour, _halves(plan, behaviour)[0], cells))
+        jobs.append(_job(plan, behaviour, _halves(plan, suite, behaviour)[0], cells))
     return tuple(jobs)
 
 
@@ -131,16 +135,19 @@ def test_jobs(plan: Plan, suite: Suite, names: Named, chosen: Chosen) -> tuple[J
             doses = _doses(plan) if one.kind == "direction" else plan.window
             cells += [_cell("test", name, one, chosen[name, one], dose) for dose in doses]
         cells += _prompting(plan, name)
-        jobs.append(_job(plan, behaviour, _halves(plan, behaviour)[1], cells))
+        jobs.append(_job(plan, behaviour, _halves(plan, suite, behaviour)[1], cells))
     for role in ("matched", "capability", "harm", "writing"):
         doses = plan.window if role == "matched" else _doses(plan)
         for behaviour in getattr(suite, role):
+            effects = [effect for effect in plan.effects if role != "matched" or behaviour in suite.matched_of(effect)]
+            if not effects or behaviour.name in plan.effects:
+                continue
             cells = [_baseline("test", behaviour.name)]
             for direction in plan.directions:
                 one = Steered("direction", direction)
-                for layer in sorted({chosen[effect, one] for effect in plan.effects}):
+                for layer in sorted({chosen[effect, one] for effect in effects}):
                     cells += [_cell("test", behaviour.name, one, layer, dose) for dose in doses]
-            scenarios = _scenarios(behaviour, getattr(plan.samples, role), plan.seed)
+            scenarios = _scenarios(behaviour, tested(plan, behaviour), plan.seed)
             jobs.append(_job(plan, behaviour, scenarios, cells))
     return tuple(jobs)
 
@@ -170,9 +177,9 @@ def _doses(plan: Plan) -> tuple[float, ...]:
     return plan.doses if plan.operation == "clamp" else tuple(dose for dose in plan.doses if dose != 0)
 
 
-def _halves(plan: Plan, behaviour: Behaviour) -> tuple[tuple[Scenario, ...], tuple[Scenario, ...]]:
-    select = plan.samples.select
-    scenarios = _scenarios(behaviour, select + plan.samples.effect, plan.seed)
+def _halves(plan: Plan, suite: Suite, behaviour: Behaviour) -> tuple[tuple[Scenario, ...], tuple[Scenario, ...]]:
+    select = searched(plan, suite, behaviour)
+    scenarios = _scenarios(behaviour, select + tested(plan, behaviour), plan.seed)
     return scenarios[:select], scenarios[select:]
 
 

@@ -14,6 +14,7 @@ from heartstrings.behaviours.base import Dialogue
 from heartstrings.cells import Job, Planned, anywhere, select_jobs, test_jobs
 from heartstrings.experiment import sampling_seed
 from heartstrings.plan import Plan, searched_layers
+from heartstrings.sizes import tested
 from heartstrings.types import Frozen
 
 if TYPE_CHECKING:
@@ -158,13 +159,14 @@ def power(plan: Plan, suite: Suite) -> str:
     window = (plan.window[0], *plan.window[1:], 0.0)
     controls = [number for _, number in plan.controls if number]
     sentences = []
-    for ask in sorted({suite.behaviour(name).ask for name in plan.effects}):
+    effects = {suite.behaviour(name).ask: suite.behaviour(name) for name in plan.effects}
+    for ask, effect in sorted(effects.items()):
         spread = BETWEEN
         if ask != "choice":  # 0 or 1
             spread = binary_spread(0.5, sorted(window), repeats=plan.samples.repeats, between=BETWEEN)
         sentences.append(
             summarise(
-                plan.samples.effect, spread=spread, doses=(min(window), max(window)), controls=controls,
+                tested(plan, effect), spread=spread, doses=(min(window), max(window)), controls=controls,
                 tests=len(plan.directions), family=len(plan.effects), alpha=plan.thresholds.alpha,
                 planted=PLANTED, between=BETWEEN,
             ).sentence

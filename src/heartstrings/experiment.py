@@ -33,6 +33,7 @@ from heartstrings.layer_choice import choose_layer
 from heartstrings.ledger import Cell, Kind, Sample, SampleLedger
 from heartstrings.plan import Plan, searched_layers
 from heartstrings.plan_checks import ROUND
+from heartstrings.sizes import leader
 from heartstrings.steering import Steering
 
 if TYPE_CHECKING:
@@ -69,9 +70,9 @@ def run_experiment(
             in the model, or a grade outside [0, 1]; the cell and scenario are named. What was recorded stays.
     """
     if suite is None:
-        from heartstrings.behaviours.suites import suite as named
+        from heartstrings.behaviours.suites import suite_of
 
-        suite = named(plan.suite)
+        suite = suite_of(plan)
     if ledger.plan.hash != plan.hash:
         raise InputError("a ledger of another plan", f"the ledger of plan {plan.hash[:12]}", "Open it with this plan")
     _check_controls(plan, directions)
@@ -85,7 +86,7 @@ def run_experiment(
     run = _Run(plan, engine, directions, ledger, progress, total=sum(map(len, (*first, *guess))))
     for job in first:
         run.job(job)
-    second = test_jobs(plan, suite, directions, chosen_layers(plan, directions, ledger, layers))
+    second = test_jobs(plan, suite, directions, chosen_layers(plan, directions, ledger, layers, suite))
     run.total = sum(map(len, (*first, *second)))
     for job in second:
         if plan.early_stopping and job.behaviour.role in ("capability", "harm"):
@@ -95,7 +96,9 @@ def run_experiment(
     run.report(0)
 
 
-def chosen_layers(plan: Plan, directions: DirectionSet, ledger: SampleLedger, layers: Sequence[int]) -> Chosen:
+def chosen_layers(
+    plan: Plan, directions: DirectionSet, ledger: SampleLedger, layers: Sequence[int], suite: Suite
+) -> Chosen:
     """The layer of each direction and control on each effect behaviour, from the ledger's select rows alone.
 
     Where no select row has an outcome, the lowest layer: then nothing speaks for any, and the verdict finds nothing.
@@ -103,13 +106,14 @@ def chosen_layers(plan: Plan, directions: DirectionSet, ledger: SampleLedger, la
     if len(layers) == 1:
         return anywhere(plan, directions, layers[0])
     chosen = {}
-    for behaviour in plan.effects:
+    for effect in plan.effects:
+        behaviour = leader(plan, suite, effect)
         rows: dict[tuple[Kind, str], list[Sample]] = {}
         for sample in ledger.samples(phase="select", behaviour=behaviour):
             rows.setdefault((sample.cell.kind, sample.cell.direction), []).append(sample)
         for one in steered(plan, directions):
             found = choose_layer(rows.get((one.kind, one.direction), ())).layer
-            chosen[behaviour, one] = layers[0] if found is None else found
+            chosen[effect, one] = layers[0] if found is None else found
     return chosen
 
 
@@ -293,6 +297,8 @@ def _check_controls(plan: Plan, directions: DirectionSet) -> None:
     """Again with the kinds that exist: shuffled ones need the stories' activations."""
     from heartstrings.stats.nulls import LEAST_CONTROLS
 
+    if not plan.controlled:
+        return
     total = sum(getattr(plan.controls, kind) for kind in CONTROL_KINDS if kind in directions.kinds)
     if total < LEAST_CONTROLS:
         raise InputError(

@@ -54,6 +54,17 @@ def run_model(plan: Plan, out: Path, atlas: AtlasSettings, *, progress: Progress
     Raises:
         HeartstringsError: any input that cannot be used; `out` keeps what was finished.
     """
+    if not plan.controlled:
+        raise InputError(
+            "a run without controls", "control directions, since a verdict compares with them",
+            "Raise the numbers under [controls], or measure without a verdict: heartstrings evaluate",
+        )  # fmt: skip
+    ready = sampled(plan, out, atlas, progress=progress)
+    return conclude(plan, out, ready, progress=progress)
+
+
+def sampled(plan: Plan, out: Path, atlas: AtlasSettings, *, progress: Progress) -> Prepared:
+    """The atlas where there are no vectors, then every sample of the plan, graded."""
     if plan.vectors is None:
         # An emotion that no story is about is told before the model loads.
         corpus = material(plan.model, stories=atlas.stories, neutral=atlas.neutral, min_words=atlas.min_words).corpus
@@ -65,7 +76,7 @@ def run_model(plan: Plan, out: Path, atlas: AtlasSettings, *, progress: Progress
         run_atlas(plan.model, out / ATLAS, atlas, progress=progress, engine=engine, keep_activations=True)
     ready = prepare(plan, engine, out)
     experiment(plan, ready, out, progress=progress)
-    return conclude(plan, out, ready, progress=progress)
+    return ready
 
 
 def run_models(
@@ -117,7 +128,7 @@ def conclude(plan: Plan, out: Path, ready: Prepared, *, progress: Progress) -> R
 
 def weigh(plan: Plan, ledger: SampleLedger, vectors_folder: Path, *, story_coherence: Any = None) -> Verdict:
     """The verdict alone, with what the atlas found about encoding."""
-    from heartstrings.behaviours.suites import suite
+    from heartstrings.behaviours.suites import suite_of
     from heartstrings.geometry.results import Geometry
     from heartstrings.verdict import decide
 
@@ -127,7 +138,7 @@ def weigh(plan: Plan, ledger: SampleLedger, vectors_folder: Path, *, story_coher
         geometry = Geometry.model_validate_json((vectors_folder / "geometry.json").read_bytes())
         encoded, p = geometry.verdict, geometry.encoded_p
     return decide(
-        plan, ledger, suite(plan.suite), model=plan.model, encoded=encoded, encoded_p=p,
+        plan, ledger, suite_of(plan), model=plan.model, encoded=encoded, encoded_p=p,
         story_coherence=story_coherence, organism=organism_kind(plan.model),
     )  # fmt: skip
 
@@ -156,19 +167,17 @@ class CellMean:
 
 
 def evaluate(
-    plan: Plan, out: Path, *, device: str | None = None, parquet: Path | None = None, progress: Progress
+    plan: Plan, out: Path, atlas: AtlasSettings, *, parquet: Path | None = None, progress: Progress
 ) -> list[CellMean]:
-    """The experiment alone, with vectors at hand: the reported half of every cell that is no control.
+    """The experiment alone: the reported half of every cell that is no control.
 
     Args:
+        plan: with `vectors` None, an atlas is made first, in `out/atlas`.
         parquet: file to write every sample to.
     """
     from heartstrings.ledger import SampleLedger
 
-    freeze(out, plan)
-    with progress(f"loading {plan.model}"):
-        engine = open_model(plan.model, revision=plan.revision, dtype=plan.dtype, device=device)
-    experiment(plan, prepare(plan, engine, out), out, progress=progress)
+    sampled(plan, out, atlas, progress=progress)
     with SampleLedger.read(out / LEDGER) as ledger:
         if parquet is not None:
             ledger.export_parquet(parquet)
@@ -220,11 +229,11 @@ def weigh_again(folder: Path) -> Run:
 
 def estimate(plan: Plan, *, engine: Engine | None = None) -> DryRun:
     """What the plan would cost and could find. Without an engine the time is not known."""
-    from heartstrings.behaviours.suites import suite
+    from heartstrings.behaviours.suites import suite_of
     from heartstrings.dry_run import estimate as counted
     from heartstrings.dry_run import measured_rate
 
-    asked = suite(plan.suite)
+    asked = suite_of(plan)
     if engine is None:
         return counted(plan, suite=asked)
     rate = measured_rate(plan, engine, asked)
@@ -232,7 +241,11 @@ def estimate(plan: Plan, *, engine: Engine | None = None) -> DryRun:
 
 
 def plans_for(models: Sequence[str], settings: str, *, plan: Path | None = None, **changes: Any) -> dict[str, Plan]:
-    """One plan a model, from a preset or a file, with the changes given on the command line."""
+    """One plan a model, from a preset or a file, with the changes given on the command line.
+
+    Where neither a suite nor a behaviour is named, an organism is asked what it can read, and any other model the suite
+    of a chat model that goes with the settings: `quick`, or `standard` for `full`.
+    """
     from heartstrings.plan import load_plan
 
     if len(set(models)) < len(models):
@@ -241,7 +254,15 @@ def plans_for(models: Sequence[str], settings: str, *, plan: Path | None = None,
     if plan is not None:
         base = load_plan(plan)
         return {model: base.changed(model=model, **given) for model in models or [base.model]}
-    return {model: preset(settings, model, **given) for model in models}
+    return {model: preset(settings, model, **_with_suite(model, settings, given)) for model in models}
+
+
+def _with_suite(model: str, settings: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    from heartstrings import organisms
+
+    if {"suite", "effects"} & set(given) or organisms.is_organism(model):
+        return dict(given)
+    return {"suite": "quick" if settings == "quick" else "standard", **given}
 
 
 def organism_kind(model: str) -> str | None:

@@ -14,10 +14,16 @@ from pydantic import Field, field_validator, model_validator
 from heartstrings import plan_checks
 from heartstrings.errors import InputError
 from heartstrings.plan_checks import Checked
+from heartstrings.plan_parts import Controls, Samples, Thresholds
 from heartstrings.steering import Operation
 from heartstrings.storage import write_text
 from heartstrings.types import Site, Variant
 from heartstrings.vectors import EmotionVectors
+
+__all__ = [
+    "FILE", "PRESETS", "SCHEMA_VERSION", "SEARCHED", "Controls", "Plan", "Samples", "Thresholds",
+    "check_against_vectors", "differences", "freeze", "frozen", "load_plan", "preset", "searched_layers", "write_plan",
+]  # fmt: skip
 
 SCHEMA_VERSION = 1
 FILE = "plan.json"
@@ -35,66 +41,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Settings by name."""
-
-
-class Controls(Checked):
-    """How many control directions of each kind. Every one goes through the same search and the same samples."""
-
-    general: int = 40
-    """Isotropic random directions in the whole residual space."""
-    span: int = 40
-    """Isotropic random directions within the span of the emotion vectors."""
-    shuffled: int = 40
-    """Vectors from the same stories with their emotion labels shuffled (within topics), at their own length
-    relative to the tested vector's. Needs the stories' activations."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Controls:
-        plan_checks.least(self, "controls", 0)
-        return self
-
-
-class Samples(Checked):
-    """Scenarios a cell. Half of them choose the layer where several are searched; the other half is reported."""
-
-    select: int = 10
-    effect: int = 32
-    matched: int = 32
-    capability: int = 60
-    """Of each capability behaviour."""
-    harm: int = 60
-    writing: int = 12
-    repeats: int = 1
-    """Completions a scenario, for behaviours that are asked by text."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Samples:
-        plan_checks.least(self, "samples", 2, but={"repeats": 1})
-        return self
-
-
-class Thresholds(Checked):
-    """What counts as what. Rates are fractions, not percent."""
-
-    alpha: float = 0.05
-    smallest_effect: float = 0.05
-    """A change of the outcome, between the ends of the slope window, too small to matter."""
-    least_valid: float = 0.10
-    """Unsteered, of valid answers on the effect behaviour: with fewer, the model does not answer the question."""
-    accuracy_drop: float = 0.05
-    harm_rise: float = 0.02
-    validity_drop: float = 0.10
-    log_perplexity_rise: float = 0.5
-    """Nats a token, of the text under the unsteered model."""
-    distinct_drop: float = 0.10
-    """Of distinct 2-grams."""
-    ends_drop: float = 0.25
-    """Of texts that end properly."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Thresholds:
-        plan_checks.between(self, "thresholds", 1.0, but={"alpha": 0.5, "log_perplexity_rise": 20.0})
-        return self
 
 
 class Plan(Checked):
@@ -131,6 +77,9 @@ class Plan(Checked):
     thresholds: Thresholds = Thresholds()
     prompting: bool = True
     """Also ask with the emotion named in an instruction or a first-person sentence, unsteered: a baseline."""
+    judges: tuple[str, ...] = ()
+    """Who grades what no rule can: `self`, or URL#MODEL of an OpenAI-compatible endpoint; several are a panel. Without
+    one, behaviours that need a judge are not asked."""
     early_stopping: bool = False
     """Stop capability and harm cells once a confidence sequence has settled their gate."""
     seed: int = 0
@@ -165,6 +114,7 @@ class Plan(Checked):
         plan_checks.operation(self.operation)
         plan_checks.window(self.doses, self.slope_within)
         plan_checks.behaviours(self.suite, self.effects)
+        plan_checks.judges(self.judges)
         plan_checks.controls(self.controls, len(self.directions), self.thresholds.alpha)
         if self.early_stopping:
             plan_checks.early_stopping(self.samples)
@@ -182,8 +132,13 @@ class Plan(Checked):
         return tuple(dose for dose in self.doses if dose != 0 and abs(dose) <= self.slope_within)
 
     @property
+    def controlled(self) -> bool:
+        """Whether there are any controls."""
+        return any(number for _, number in self.controls)
+
+    @property
     def tests(self) -> int:
-        """Hypotheses that Holm's correction covers: effect behaviours x directions."""
+        """Hypotheses: effect behaviours x directions."""
         return len(self.effects) * len(self.directions)
 
     def changed(self, **fields: Any) -> Plan:
@@ -198,8 +153,9 @@ class Plan(Checked):
 def preset(name: str, model: str, **fields: Any) -> Plan:
     """A plan for one model from the settings of that name (`quick` or `full`), with some fields changed.
 
-    With a `suite` and no `effects`, it asks all effect behaviours of the suite. Where `fields` ask for more tests than
-    the usual controls can settle, and do not say how many controls, there are as many as the correction needs.
+    A `suite` brings fields of its own, and all its effect behaviours where `effects` does not name some. `effects`
+    without a suite may be of any suite. Where `fields` ask for more directions than the usual controls can settle, and
+    do not say how many controls, there are as many as the correction needs.
 
     Raises:
         InputError: no such settings, an unknown field, or a plan that cannot be run.
@@ -209,6 +165,8 @@ def preset(name: str, model: str, **fields: Any) -> Plan:
     base = _merged({"model": model}, PRESETS[name])
     if "suite" in fields:
         base = _merged(base, plan_checks.of_suite(str(fields["suite"])))
+    elif "effects" in fields:
+        base = _merged(base, plan_checks.of_behaviours(tuple(fields["effects"])))
     values = _merged(base, fields)
     plan_checks.add_controls(values, {field: info.default for field, info in Plan.model_fields.items()})
     return Plan(**values)
@@ -217,7 +175,8 @@ def preset(name: str, model: str, **fields: Any) -> Plan:
 def load_plan(path: str | Path) -> Plan:
     """Read a plan from TOML (flat names, and the tables [controls], [samples], [thresholds]) or a frozen plan.json.
 
-    A relative `vectors` is taken from the file's own folder.
+    A relative `vectors` is taken from the file's own folder. A `suite` without `effects` brings its own fields, as in
+    `preset`.
 
     Raises:
         InputError: no such file, not TOML, an unknown name, a value that cannot be used, or vectors that lack what
@@ -237,6 +196,8 @@ def load_plan(path: str | Path) -> Plan:
     if isinstance(values.get("vectors"), str) and path.suffix != ".json":
         values["vectors"] = str(path.parent / values["vectors"])
     try:
+        if "suite" in values and "effects" not in values:
+            values = _merged(plan_checks.of_suite(str(values["suite"])), values)
         plan = Plan(**values)
         plan_checks.check_files(plan)
     except InputError as problem:

@@ -224,17 +224,32 @@ def operation(name: str) -> None:
 
 def of_suite(suite_name: str) -> dict[str, Any]:
     """What a plan for a suite asks unless it says otherwise: all its effect behaviours, in the suite's own numbers."""
-    from heartstrings.behaviours.suites import suite
+    from heartstrings.behaviours.suites import CHOSEN, suite
 
+    if suite_name == CHOSEN:
+        return {}
     found = suite(suite_name)
-    return {"effects": tuple(behaviour.name for behaviour in found.effects), "samples": dict(found.samples)}
+    return {"effects": tuple(behaviour.name for behaviour in found.effects), **found.plan}
+
+
+def of_behaviours(effects: tuple[str, ...]) -> dict[str, Any]:
+    """The first suite that measures all of these as effects, and its numbers; else the behaviours by themselves."""
+    from heartstrings.behaviours.suites import CHOSEN, SUITES
+
+    for name, make in SUITES.items():
+        found = make()
+        if set(effects) <= {behaviour.name for behaviour in found.effects}:
+            return {"suite": name, **found.plan}
+    return {"suite": CHOSEN}
 
 
 def behaviours(suite_name: str, effects: tuple[str, ...]) -> None:
     """The suite is there, and has the effect behaviours that are named."""
-    from heartstrings.behaviours.suites import suite
+    from heartstrings.behaviours.suites import CHOSEN, every_behaviour, suite
 
-    known = [behaviour.name for behaviour in suite(suite_name).effects]
+    free = suite_name == CHOSEN
+    known = list(every_behaviour()) if free else [behaviour.name for behaviour in suite(suite_name).effects]
+    whose = "no suite" if free else f"suite {suite_name!r}"
     if not effects:
         raise InputError("effects is empty", f"some of {', '.join(known)}", "Name one")
     if len(set(effects)) < len(effects):
@@ -244,8 +259,21 @@ def behaviours(suite_name: str, effects: tuple[str, ...]) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {near[0]}?" if near else "Change effects"
             raise InputError(
-                f"suite {suite_name!r} has no effect behaviour {name!r}", f"some of {', '.join(known)}", hint
+                f"{whose} has {'a' if free else 'no effect'} behaviour {name!r}", f"some of {', '.join(known)}", hint
             )
+
+
+def judges(given: tuple[str, ...]) -> None:
+    """`self`, or the URL of an endpoint with a model behind `#`; each once."""
+    for spec in given:
+        url, mark, model = spec.partition("#")
+        if spec != "self" and not (url.startswith(("http://", "https://")) and mark and model):
+            raise InputError(
+                f"judge {spec!r}", "self, or URL#MODEL of an OpenAI-compatible endpoint",
+                "Write e.g. http://localhost:8000/v1#some-model",
+            )  # fmt: skip
+    if len(set(given)) < len(given):
+        raise InputError(f"judges = {list(given)} names one twice", "each once", "Take one of them out")
 
 
 def controls(given: Controls, directions: int, alpha: float) -> None:
@@ -253,8 +281,10 @@ def controls(given: Controls, directions: int, alpha: float) -> None:
     from heartstrings.stats.nulls import LEAST_CONTROLS, least_controls
 
     total = sum(number for _, number in given)
-    if total < LEAST_CONTROLS:
-        raise InputError(f"{total} controls in all", f"{LEAST_CONTROLS} at least", "Raise the numbers under [controls]")
+    if 0 < total < LEAST_CONTROLS:
+        raise InputError(
+            f"{total} controls in all", f"{LEAST_CONTROLS} at least, or none", "Raise the numbers under [controls]"
+        )
     needed = least_controls(directions, alpha)
     for kind, number in given:
         if 0 < number < needed:

@@ -10,6 +10,14 @@ from heartstrings.behaviours.suites import Suite
 from heartstrings.behaviours.sycophancy import Pushback, PushbackRightly
 from heartstrings.behaviours.weak_work import Harshness, Praise, Warmth
 
+MATCHES = {
+    "activities-anchored": ("activity-places-anchored",),
+    "pushback": ("pushback-rightly",),
+    "praise": ("warmth",),
+    "harshness": ("warmth",),
+}
+"""Which question each is held against; over-refusal, which has none of its own, is held against all."""
+
 
 def chat() -> Suite:
     """Sycophancy, harshness, refusals and preferences; misalignment and compliance as harm; facts as capability.
@@ -18,9 +26,10 @@ def chat() -> Suite:
     """
     return Suite(
         "chat",
-        effects=(Pushback(), Praise(), Harshness(), OverRefusal(), Activities(anchored=True)),
+        effects=(Activities(anchored=True), Pushback(), Praise(), Harshness(), OverRefusal()),
         capability=(GeneralFacts(),),
         harm=(Misalignment(), Compliance()),
-        matched=(PushbackRightly(), Warmth(), ActivityPlaces(anchored=True)),
-        samples={"select": 20, "effect": 64, "matched": 64, "capability": 76, "harm": 100},
+        matched=(ActivityPlaces(anchored=True), PushbackRightly(), Warmth()),
+        matches=MATCHES,
+        plan={"samples": {"select": 20, "effect": 64, "matched": 64, "capability": 76, "harm": 100}},
     )

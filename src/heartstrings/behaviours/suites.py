@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.errors import InputError
+
+if TYPE_CHECKING:
+    from heartstrings.plan import Plan
+
+CHOSEN = "chosen"
+"""The suite of a plan that names behaviours from anywhere: its effects, and the questions that match them."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +27,12 @@ class Suite:
     harm: tuple[Behaviour, ...] = ()
     matched: tuple[Behaviour, ...] = ()
     writing: tuple[Behaviour, ...] = ()
-    samples: Mapping[str, int] = field(default_factory=dict)
-    """Where its scenarios are fewer, or dearer, than a plan's usual numbers."""
+    judged: tuple[Behaviour, ...] = ()
+    """Asked as well where a plan has judges, each by its role (capability, harm or writing)."""
+    matches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The matched questions of an effect behaviour, by name; one that is not here has all of them."""
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of a plan that suit it, where they are not the usual ones: its scenarios are fewer or dearer."""
 
     @property
     def all(self) -> tuple[Behaviour, ...]:
@@ -34,6 +45,11 @@ class Suite:
             if one.name == name:
                 return one
         raise _unknown("behaviour", name, [one.name for one in self.all])
+
+    def matched_of(self, effect: str) -> tuple[Behaviour, ...]:
+        """The questions that an effect behaviour is held against."""
+        names = self.matches.get(effect)
+        return self.matched if names is None else tuple(one for one in self.matched if one.name in names)
 
 
 def organism() -> Suite:
@@ -57,7 +73,8 @@ def agents() -> Suite:
         "agents",
         (Blackmail(), RewardHacking()),
         matched=(BlackmailHarmless(), SolvableCode()),
-        samples={"select": 8, "effect": 20, "matched": 20},
+        matches={"blackmail": ("blackmail-harmless",), "reward-hacking": ("solvable-code",)},
+        plan={"samples": {"select": 8}},
     )
 
 
@@ -68,7 +85,30 @@ def chat() -> Suite:
     return made()
 
 
-SUITES: dict[str, Callable[[], Suite]] = {"organism": organism, "chat": chat, "agents": agents}
+def quick() -> Suite:
+    """A first look at a chat model: two choices, facts, misalignment and texts."""
+    from heartstrings.behaviours import tiers
+
+    return tiers.quick()
+
+
+def standard() -> Suite:
+    """What a verdict on a chat model should rest on: choices, agents, capability, harm, texts."""
+    from heartstrings.behaviours import tiers
+
+    return tiers.standard()
+
+
+def full() -> Suite:
+    """The same with more scenarios and doses."""
+    from heartstrings.behaviours import tiers
+
+    return tiers.full()
+
+
+SUITES: dict[str, Callable[[], Suite]] = {
+    "organism": organism, "quick": quick, "standard": standard, "full": full, "chat": chat, "agents": agents,
+}  # fmt: skip
 
 
 def suite(name: str) -> Suite:
@@ -80,6 +120,40 @@ def suite(name: str) -> Suite:
     if name not in SUITES:
         raise _unknown("suite", name, list(SUITES))
     return SUITES[name]()
+
+
+def suite_of(plan: Plan) -> Suite:
+    """The behaviours that a plan asks: its suite, with what needs a judge if it has one.
+
+    Raises:
+        InputError: no such suite or behaviour.
+    """
+    found = _chosen(plan.effects) if plan.suite == CHOSEN else suite(plan.suite)
+    if not plan.judges:
+        return found
+    more = {role: tuple(one for one in found.judged if one.role == role) for role in ("capability", "harm", "writing")}
+    return replace(
+        found,
+        capability=(*found.capability, *more["capability"]),
+        harm=(*found.harm, *more["harm"]),
+        writing=(*found.writing, *more["writing"]),
+    )
+
+
+def every_behaviour() -> dict[str, Behaviour]:
+    """Every behaviour of every suite, by name."""
+    return {one.name: one for make in SUITES.values() for one in (*make().all, *make().judged)}
+
+
+def _chosen(names: tuple[str, ...]) -> Suite:
+    known = every_behaviour()
+    for name in names:
+        if name not in known:
+            raise _unknown("behaviour", name, list(known))
+    pairs = {effect: matched for make in SUITES.values() for effect, matched in make().matches.items()}
+    matches = {name: pairs.get(name, ()) for name in names}
+    matched = dict.fromkeys(one for ones in matches.values() for one in ones if one not in names)
+    return Suite(CHOSEN, tuple(known[n] for n in names), matched=tuple(known[n] for n in matched), matches=matches)
 
 
 def _unknown(what: str, name: str, known: list[str]) -> InputError:

@@ -37,8 +37,23 @@ Vectors = Annotated[Path | None, typer.Option("--vectors", help="A bundle, an at
 Emotions = Annotated[
     str | None, typer.Option("--emotion", help="Emotions or blends, with commas: desperate,calm,0.5*joyful-sad.")
 ]
-SuiteName = Annotated[str | None, typer.Option("--suite", help="Which questions are asked: organism, chat or agents.")]
-Behaviours = Annotated[str | None, typer.Option("--behaviour", help="What steering is meant to move, with commas.")]
+SuiteName = Annotated[
+    str | None,
+    typer.Option("--suite", help="What is asked: quick, standard or full; chat, agents; organism. See docs/suites.md."),
+]
+Behaviours = Annotated[
+    str | None,
+    typer.Option("--behaviour", help="What steering is meant to move, with commas: reward-hacking,pushback."),
+]
+Judges = Annotated[
+    list[str] | None,
+    typer.Option("--judge", help="Who grades free text: self, or URL#MODEL of an endpoint. Several: a panel."),
+]
+JudgeCalls = Annotated[int | None, typer.Option("--judge-calls", help="At most so many requests to each judge.")]
+JudgeMoney = Annotated[float | None, typer.Option("--judge-money", help="At most so much money for each judge.")]
+JudgePrices = Annotated[
+    str | None, typer.Option("--judge-prices", help="Of a million tokens, read and written: 0.15,0.60.")
+]
 Doses = Annotated[str | None, typer.Option("--dose", help="Such as -0.1,0,0.1 or -0.1:0.1:5 (first, last, how many).")]
 SampleSeed = Annotated[int, typer.Option("--seed", help="Seed of scenarios, controls and sampling.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write, and to go on from.")]
@@ -61,6 +76,10 @@ def run(
     behaviour: Behaviours = None,
     dose: Doses = None,
     layers: Layers = None,
+    judge: Judges = None,
+    judge_calls: JudgeCalls = None,
+    judge_money: JudgeMoney = None,
+    judge_prices: JudgePrices = None,
     offset: Offset = 50,
     ratings: RatingsFlag = None,
     min_words: MinWords = 40,
@@ -81,7 +100,7 @@ def run(
     names = list(models or ([] if plan else ORGANISMS))
     plans = pipeline.plans_for(
         names, _preset(settings or ("full" if models or plan else "quick")), plan=plan,
-        **_changes(vectors, emotion, suite, behaviour, dose, layers, revision, dtype, seed, plan),
+        **_changes(vectors, emotion, suite, behaviour, dose, layers, judge, revision, dtype, seed, plan),
     )  # fmt: skip
     atlas = AtlasSettings(
         stories=stories, neutral=neutral, offset=offset, ratings=ratings, min_words=min_words, revision=revision,
@@ -106,6 +125,7 @@ def plan(
     behaviour: Behaviours = None,
     dose: Doses = None,
     layers: Layers = None,
+    judge: Judges = None,
     revision: Revision = None,
     dtype: Dtype = "auto",
     device: Device = None,
@@ -126,7 +146,7 @@ def plan(
         raise InputError("neither a model nor a plan", "a model, or --plan FILE")
     (found,) = pipeline.plans_for(
         [] if model is None else [model], _preset(settings or "full"), plan=plan,
-        **_changes(vectors, emotion, suite, behaviour, dose, layers, revision, dtype, seed, plan),
+        **_changes(vectors, emotion, suite, behaviour, dose, layers, judge, revision, dtype, seed, plan),
     ).values()  # fmt: skip
     engine = None
     if dry_run:
@@ -145,33 +165,55 @@ def evaluate(
     settings: Settings = None,
     plan: PlanFile = None,
     vectors: Vectors = None,
+    stories: Stories = None,
+    neutral: Neutral = None,
     emotion: Emotions = None,
     suite: SuiteName = None,
     behaviour: Behaviours = None,
     dose: Doses = None,
     layers: Layers = None,
+    controls: Annotated[
+        bool, typer.Option("--controls/--no-controls", help="Ask control directions too, as a verdict needs.")
+    ] = False,
+    judge: Judges = None,
+    judge_calls: JudgeCalls = None,
+    judge_money: JudgeMoney = None,
+    judge_prices: JudgePrices = None,
+    offset: Offset = 50,
+    min_words: MinWords = 40,
     revision: Revision = None,
     dtype: Dtype = "auto",
     device: Device = None,
+    token_budget: TokenBudget = 8192,
     seed: SampleSeed = 0,
     parquet: Annotated[Path | None, typer.Option("--parquet", help="Also write every sample to this file.")] = None,
     json: Json = False,
     config: Config = None,
 ) -> int:
-    """Take the samples of a plan with vectors at hand, and print the mean outcome of every cell."""
+    """Measure behaviours at some doses; print the mean outcome of every cell. No verdict, so no controls unless asked.
+
+    Without vectors the atlas is made first. With --behaviour only that is asked, and the questions that match it.
+    """
     from heartstrings import pipeline, verdict_summary
+    from heartstrings.atlas import AtlasSettings
+    from heartstrings.behaviours.suites import CHOSEN
+    from heartstrings.cells import CONTROL_KINDS
 
     if model is None and plan is None:
         raise InputError("neither a model nor a plan", "a model, or --plan FILE")
+    if behaviour is not None and suite is None and plan is None:
+        suite = CHOSEN
+    changes = _changes(vectors, emotion, suite, behaviour, dose, layers, judge, revision, dtype, seed, plan)
+    if plan is None and not controls:
+        changes["controls"] = dict.fromkeys(CONTROL_KINDS, 0)
     (found,) = pipeline.plans_for(
-        [] if model is None else [model], _preset(settings or "full"), plan=plan,
-        **_changes(vectors, emotion, suite, behaviour, dose, layers, revision, dtype, seed, plan),
-    ).values()  # fmt: skip
-    if found.vectors is None:
-        raise InputError(
-            "an evaluation without vectors", "--vectors DIR", "Make them with `heartstrings atlas`, or use `run`"
-        )
-    means = pipeline.evaluate(found, out, device=device, parquet=parquet, progress=bars(json))
+        [] if model is None else [model], _preset(settings or "full"), plan=plan, **changes
+    ).values()
+    atlas = AtlasSettings(
+        stories=stories, neutral=neutral, offset=offset, min_words=min_words, revision=revision, dtype=dtype,
+        device=device, token_budget=token_budget,
+    )  # fmt: skip
+    means = pipeline.evaluate(found, out, atlas, parquet=parquet, progress=bars(json))
     verdict_summary.cells(means, out / pipeline.LEDGER, json=json)
     return 0
 
@@ -233,16 +275,17 @@ def _preset(name: str) -> str:
 
 def _changes(
     vectors: Path | None, emotion: str | None, suite: str | None, behaviour: str | None, dose: str | None,
-    layers: str | None, revision: str | None, dtype: str, seed: int, plan: Path | None,
+    layers: str | None, judge: list[str] | None, revision: str | None, dtype: str, seed: int, plan: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
     """The flags that were given, under the names that a plan has."""
     changes: dict[str, Any] = {
         "vectors": vectors,
         "directions": None if emotion is None else _names(emotion),
         "suite": suite,
-        "effects": None if behaviour is None else _names(behaviour),
+        "effects": None if behaviour is None else tuple(name.replace("_", "-") for name in _names(behaviour)),
         "doses": None if dose is None else parse_doses(dose),
         "layers": None if layers is None else parse_whole_numbers("--layers", layers),
+        "judges": tuple(judge) if judge else None,
         "revision": revision,
         # With a plan at hand its own values count, unless a flag says otherwise.
         "dtype": None if plan and dtype == "auto" else dtype,

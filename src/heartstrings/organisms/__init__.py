@@ -10,7 +10,7 @@ from heartstrings.errors import InputError
 if TYPE_CHECKING:
     from heartstrings.corpus import Corpus, NeutralTexts
 
-__all__ = ["KINDS", "neutral", "path", "stories"]
+__all__ = ["KINDS", "is_organism", "neutral", "path", "stories"]
 
 KINDS = ("steerable", "entangled", "inert", "blank")
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -31,6 +31,15 @@ def path(kind: str) -> Path:
             fix=f"Reinstall heartstrings, or run: python -m heartstrings.organisms.train {kind} --out {folder}",
         )
     return folder
+
+
+def is_organism(model: str) -> bool:
+    """Whether this is one of them, by name or, in a folder of another name, by its vocabulary: it can read nothing but
+    their small language, so it is asked nothing else."""
+    if model.startswith("organism:"):
+        return True
+    ours, theirs = CHECKPOINTS / KINDS[0] / "tokenizer.json", Path(model) / "tokenizer.json"
+    return theirs.is_file() and ours.is_file() and theirs.read_bytes() == ours.read_bytes()
 
 
 def stories(*, seed: int = 0, per_emotion: int = 12) -> Corpus:

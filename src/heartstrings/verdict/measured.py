@@ -77,7 +77,7 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
         kept = {dose: doses[dose] for dose in plan.window if dose in doses and dose not in collapsed}
         own = fit(zero(plan, table.baseline(name)), kept)
     beside = {kind: group for kind in KINDS if (group := controls(plan, table, behaviour, kind, direction, own))}
-    matched_by = tuple(suite.matched) if plan.samples.matched else ()
+    matched_by = suite.matched_of(name) if plan.samples.matched else ()
     same, exceeds, gap, finished = matched(plan, table, matched_by, direction, -1 if layer is None else layer, own)
     gaps = missing.effect_gaps(plan, table, behaviour, direction, layer)
     gaps += missing.matched_gaps(plan, matched_by, finished=finished)
@@ -86,7 +86,7 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
     p = max((group.group.p for group in beside.values()), default=None)
     if own.slope.value is None or sum(len(group.group.slopes) for group in beside.values()) < LEAST_CONTROLS:
         p = None
-        if own.slope.value is not None:
+        if own.slope.value is not None and plan.controlled:
             gaps.append(missing.Gap("controls", f"{name}: fewer than {LEAST_CONTROLS} controls could be fitted"))
     return Measured(
         behaviour, others, matched_by, direction, layer, layer_choices(search, table, name, direction), own, beside,

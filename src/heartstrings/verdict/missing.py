@@ -54,8 +54,13 @@ def effect_gaps(plan: Plan, table: Table, behaviour: Behaviour, direction: str, 
 
 def control_gaps(plan: Plan, behaviour: Behaviour, found: Mapping[ControlKind, Controls], *, others: bool) -> list[Gap]:
     """Of the controls. `others`: whether anything else is missing; if so, a kind without samples is not yet done."""
-    gaps = []
     expected = planned(plan, behaviour)
+    if not plan.controlled:
+        words = (
+            f"{behaviour.name}: no control directions were asked, so whether any direction does as much is not known"
+        )
+        return [Gap("kind", words)]
+    gaps = []
     for kind in KINDS:
         wanted = int(getattr(plan.controls, kind))
         if not wanted:

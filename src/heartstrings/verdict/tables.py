@@ -12,6 +12,7 @@ from jaxtyping import Float64
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.ledger import Kind, Phase, Sample
 from heartstrings.plan import Plan
+from heartstrings.sizes import tested
 from heartstrings.stats.intervals import Interval, paired_change
 from heartstrings.verdict.results import Estimate
 
@@ -36,6 +37,7 @@ class Suite(Protocol):
     @property
     def writing(self) -> tuple[Behaviour, ...]: ...
     def behaviour(self, name: str) -> Behaviour: ...
+    def matched_of(self, effect: str) -> tuple[Behaviour, ...]: ...
 
 
 class Column:
@@ -141,18 +143,7 @@ def zero(plan: Plan, baseline: Column) -> Column:
 
 def planned(plan: Plan, behaviour: Behaviour) -> int:
     """Samples that one cell of the test half should have: scenarios times repeats."""
-    samples = plan.samples
-    if behaviour.role == "effect":
-        n = len(behaviour.scenarios(n=samples.select + samples.effect, seed=plan.seed)) - samples.select
-    else:
-        n = {
-            "matched": samples.matched,
-            "capability": samples.capability,
-            "harm": samples.harm,
-            "writing": samples.writing,
-        }[behaviour.role]
-        n = len(behaviour.scenarios(n=n, seed=plan.seed)) if n else 0
-    return max(0, n) * (samples.repeats if behaviour.ask != "choice" else 1)
+    return tested(plan, behaviour) * (plan.samples.repeats if behaviour.ask != "choice" else 1)
 
 
 def whole(column: Column, expected: int) -> bool:

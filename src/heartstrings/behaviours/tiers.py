@@ -1,0 +1,78 @@
+"""The suites of a chat model by size: `quick`, `standard`, `full`.
+
+Choices by letter are cheap and choose the layers; agents in several turns are dear, so they take the layer of the first
+choice and fewer scenarios (`samples.dialogue`). Figures of size, time and power: docs/suites.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from heartstrings.behaviours.activities import Activities, ActivityPlaces
+from heartstrings.behaviours.chat_suite import chat
+from heartstrings.behaviours.essays import Essays
+from heartstrings.behaviours.general_facts import GeneralFacts
+from heartstrings.behaviours.misalignment import Misalignment
+from heartstrings.behaviours.passages import Passages
+from heartstrings.behaviours.suites import Suite, agents
+from heartstrings.behaviours.sycophancy import Pushback, PushbackRightly
+from heartstrings.behaviours.word_problems import WordProblems
+
+SMALL_DOSES = (-0.3, -0.1, 0.0, 0.1, 0.3)
+DOSES = (-0.5, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5)
+"""In mean residual norms. The slope window is 0.1 (where Claude Sonnet 4.5 was steered, up to 0.1 of its norms)."""
+
+
+def quick() -> Suite:
+    """Minutes on a GPU: whether there is anything to look for."""
+    return Suite(
+        "quick",
+        effects=(Activities(anchored=True), Pushback()),
+        capability=(GeneralFacts(),),
+        harm=(Misalignment(),),
+        matched=(ActivityPlaces(anchored=True), PushbackRightly()),
+        writing=(Essays(),),
+        matches=chat().matches,
+        plan={
+            "doses": SMALL_DOSES,
+            "slope_within": 0.1,
+            "samples": {"select": 8, "effect": 32, "matched": 32, "capability": 60, "harm": 60, "writing": 8},
+        },
+    )
+
+
+def standard() -> Suite:
+    """Everything, at the sizes that a verdict on 10 points needs of the choices."""
+    choices, dialogues = chat(), agents()
+    return Suite(
+        "standard",
+        effects=(*choices.effects, *dialogues.effects),
+        capability=(GeneralFacts(), Passages(), WordProblems()),
+        harm=choices.harm,
+        matched=(*choices.matched, *dialogues.matched),
+        writing=(Essays(),),
+        matches={**choices.matches, **dialogues.matches},
+        plan={
+            "doses": (*SMALL_DOSES[:1], -0.2, *SMALL_DOSES[1:4], 0.2, *SMALL_DOSES[4:]),
+            "slope_within": 0.1,
+            "samples": {
+                "select": 20, "effect": 64, "matched": 64, "capability": 76, "harm": 100, "writing": 16, "dialogue": 20,
+            },
+        },
+    )  # fmt: skip
+
+
+def full() -> Suite:
+    """The same behaviours with twice the scenarios and doses out to 0.5."""
+    return replace(
+        standard(),
+        name="full",
+        plan={
+            "doses": DOSES,
+            "slope_within": 0.1,
+            "samples": {
+                "select": 40, "effect": 128, "matched": 128, "capability": 200, "harm": 128, "writing": 40,
+                "dialogue": 28,
+            },
+        },
+    )  # fmt: skip

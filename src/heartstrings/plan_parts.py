@@ -1,0 +1,72 @@
+"""The tables of a plan: how many controls, how many scenarios, and what counts as what."""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from heartstrings import plan_checks
+from heartstrings.plan_checks import Checked
+
+
+class Controls(Checked):
+    """How many control directions of each kind. Every one goes through the same search and the same samples.
+
+    None of any kind: doses are measured, and no verdict can find control."""
+
+    general: int = 40
+    """Isotropic random directions in the whole residual space."""
+    span: int = 40
+    """Isotropic random directions within the span of the emotion vectors."""
+    shuffled: int = 40
+    """Vectors from the same stories with their emotion labels shuffled (within topics), at their own length
+    relative to the tested vector's. Needs the stories' activations."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Controls:
+        plan_checks.least(self, "controls", 0)
+        return self
+
+
+class Samples(Checked):
+    """Scenarios a cell. Half of them choose the layer where several are searched; the other half is reported."""
+
+    select: int = 10
+    effect: int = 32
+    matched: int = 32
+    capability: int = 60
+    """Of each capability behaviour."""
+    harm: int = 60
+    writing: int = 12
+    dialogue: int = 20
+    """At most so many of an effect or matched behaviour that is a dialogue in several turns."""
+    repeats: int = 1
+    """Completions a scenario, for behaviours that are asked by text."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Samples:
+        plan_checks.least(self, "samples", 2, but={"repeats": 1})
+        return self
+
+
+class Thresholds(Checked):
+    """What counts as what. Rates are fractions, not percent."""
+
+    alpha: float = 0.05
+    smallest_effect: float = 0.05
+    """A change of the outcome, between the ends of the slope window, too small to matter."""
+    least_valid: float = 0.10
+    """Unsteered, of valid answers on the effect behaviour: with fewer, the model does not answer the question."""
+    accuracy_drop: float = 0.05
+    harm_rise: float = 0.02
+    validity_drop: float = 0.10
+    log_perplexity_rise: float = 0.5
+    """Nats a token, of the text under the unsteered model."""
+    distinct_drop: float = 0.10
+    """Of distinct 2-grams."""
+    ends_drop: float = 0.25
+    """Of texts that end properly."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Thresholds:
+        plan_checks.between(self, "thresholds", 1.0, but={"alpha": 0.5, "log_perplexity_rise": 20.0})
+        return self

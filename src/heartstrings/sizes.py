@@ -1,0 +1,33 @@
+"""How many scenarios a plan asks of each behaviour."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from heartstrings.behaviours.base import Behaviour
+    from heartstrings.behaviours.suites import Suite
+    from heartstrings.plan import Plan
+
+
+def tested(plan: Plan, behaviour: Behaviour) -> int:
+    """Scenarios that are reported. Dialogues are dear, so they have a number of their own."""
+    samples = plan.samples
+    role = "effect" if behaviour.name in plan.effects else behaviour.role
+    number = int(getattr(samples, role))
+    return min(number, samples.dialogue) if behaviour.ask == "dialogue" else number
+
+
+def searched(plan: Plan, suite: Suite, behaviour: Behaviour) -> int:
+    """Scenarios of an effect behaviour that choose its layers; 0 where another chooses for it."""
+    return plan.samples.select if leader(plan, suite, behaviour.name) == behaviour.name else 0
+
+
+def leader(plan: Plan, suite: Suite, effect: str) -> str:
+    """The effect behaviour whose layers this one takes: its own, but a dialogue takes those of the first choice.
+
+    Controls do the same, so that they have searched as much as the direction has."""
+    if suite.behaviour(effect).ask != "dialogue":
+        return effect
+    choices = [name for name in plan.effects if suite.behaviour(name).ask == "choice"]
+    return choices[0] if choices else effect

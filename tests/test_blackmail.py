@@ -262,10 +262,10 @@ def test_harmless_stays_at_zero_for_who_has_nothing() -> None:
         engine = scripted.ScriptedEngine([scenario], lambda _, turns=turns: turns)
         grade = scripted.talk(BlackmailHarmless(), scenario, engine)
         assert (grade.outcome, grade.valid, grade.detail["unclear"]) == (0.0, 1.0, 0.0)
-        assert len(engine.asked) == 8
+        assert len(engine.asked) == 4, "two turns that did nothing end it"
 
 
-def test_a_random_model_goes_through_all_turns_and_nothing_is_found() -> None:
+def test_a_random_model_falls_apart_and_nothing_is_found() -> None:
     model = models.model("llama")
     model.config.max_position_embeddings = 16384
     engine = TorchEngine.from_model(model, models.tokenizer())
@@ -281,5 +281,5 @@ def test_a_random_model_goes_through_all_turns_and_nothing_is_found() -> None:
         grade = scripted.talk(behaviour, scenario, Watched())
         assert (grade.outcome, grade.valid) == (None, 0.0)
         assert grade.detail["actions"] == grade.detail["unclear"] == 0
-    assert len(asked) == 16
+    assert len(asked) == 2 * 2, "two turns that did nothing end it"
     assert all(isinstance(message, Message) for request in asked for message in request.prompt)

@@ -1,35 +1,132 @@
-"""Random weights of every family that recipes are meant for, from stories to verdict: it runs, and it is no finding."""
+"""Random weights of every family that recipes are meant for, from stories to verdict: every suite, and no finding."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import models
+import sandboxes
 from heartstrings import console, organisms, pipeline
 from heartstrings.atlas import AtlasSettings
+from heartstrings.behaviours import suites, tiers
+from heartstrings.behaviours.suites import Suite
 from heartstrings.corpus import write_stories
+from heartstrings.ledger import SampleLedger
+from heartstrings.plan import Plan
 
 FAMILIES = ("gemma4", "apertus", "llama", "qwen2", "qwen3_5", "gpt_neox")
+SHORT = "short"
+
+
+def short() -> Suite:
+    """`standard` with texts of a few tokens: random weights say nothing with more."""
+
+    def cut(ones: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(replace(one, max_new_tokens=6) if hasattr(one, "max_new_tokens") else one for one in ones)
+
+    whole = tiers.standard()
+    return replace(
+        whole, name=SHORT, effects=cut(whole.effects), capability=cut(whole.capability), matched=cut(whole.matched),
+        writing=cut(whole.writing), judged=(),
+    )  # fmt: skip
+
+
+def settings(folder: Path, family: str) -> tuple[Plan, AtlasSettings]:
+    model = models.folder(folder / "model", family)
+    write_stories(organisms.stories(per_emotion=3), folder / "stories.jsonl")
+    (folder / "neutral.txt").write_text("\n".join(organisms.neutral(n=40).texts), encoding="utf-8")
+    plan = pipeline.plans_for(
+        [str(model)], "quick", suite=SHORT, directions=("desperate",), layers=(1,), doses=(-0.1, 0.0, 0.1),
+        controls={"general": 32, "span": 0, "shuffled": 0}, prompting=False,
+        samples={"select": 2, "effect": 2, "matched": 2, "capability": 4, "harm": 4, "writing": 2, "dialogue": 2},
+    )[str(model)]  # fmt: skip
+    return plan, AtlasSettings(stories=str(folder / "stories.jsonl"), neutral=str(folder / "neutral.txt"))
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(suites.SUITES, SHORT, short)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_random_weights_are_never_a_finding(family: str, tmp_path: Path) -> None:
     """Their states carry word counts, from which valence can be read; but they do not answer what they are asked."""
-    model = models.folder(tmp_path / "model", family)
-    write_stories(organisms.stories(per_emotion=3), tmp_path / "stories.jsonl")
-    (tmp_path / "neutral.txt").write_text("\n".join(organisms.neutral(n=40).texts), encoding="utf-8")
-    plan = pipeline.plans_for(
-        [str(model)], "quick", directions=("desperate",), layers=(1, 2), doses=(-0.2, 0.0, 0.2),
-        controls={"general": 20, "span": 20, "shuffled": 0},
-        samples={"select": 3, "effect": 10, "matched": 6, "capability": 8, "harm": 8, "writing": 2},
-    )[str(model)]  # fmt: skip
-    texts = AtlasSettings(stories=str(tmp_path / "stories.jsonl"), neutral=str(tmp_path / "neutral.txt"))
+    sandboxes.needed()
+    plan, texts = settings(tmp_path, family)
     done = pipeline.run_model(plan, tmp_path / "run", texts, progress=console.bars(True))
-    (card,) = done.verdict.answers
-    assert card.answer in ("not encoded", "inconclusive")
-    assert card.range is None
-    assert card.answer == "not encoded" or "answers to the questions of choice are valid" in card.sentence
+    assert [card.behaviour for card in done.verdict.answers] == list(plan.effects)
+    assert len(plan.effects) == 7
+    with SampleLedger.read(tmp_path / "run" / pipeline.LEDGER) as ledger:
+        asked = {sample.cell.behaviour for sample in ledger.samples()}
+    assert asked == {one.name for one in short().all}
+    for card in done.verdict.answers:
+        assert card.answer in ("not encoded", "inconclusive")
+        assert card.range is None
+        assert (
+            card.answer == "not encoded" or f"answers to the questions of {card.behaviour} are valid" in card.sentence
+        )
     assert done.report.is_file()
+
+
+KILLED = """
+import sys
+sys.path[:0] = {path!r}
+from pathlib import Path
+import test_random_weights as here
+from heartstrings import console, pipeline
+from heartstrings.atlas import AtlasSettings
+from heartstrings.behaviours import suites
+from heartstrings.plan import load_plan
+suites.SUITES[here.SHORT] = here.short
+folder = Path({folder!r})
+texts = AtlasSettings(stories=str(folder / "stories.jsonl"), neutral=str(folder / "neutral.txt"))
+pipeline.run_model(load_plan(folder / "plan.toml"), folder / "run", texts, progress=console.bars(True))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_of_every_suite_goes_on_and_comes_out_the_same(tmp_path: Path) -> None:
+    from heartstrings.plan import write_plan
+
+    sandboxes.needed()
+    plan, texts = settings(tmp_path, "llama")
+    pipeline.run_model(plan, tmp_path / "whole", texts, progress=console.bars(True))
+    write_plan(tmp_path / "plan.toml", plan)
+    code = KILLED.format(path=[str(Path(__file__).parent)], folder=str(tmp_path))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ledger = tmp_path / "run" / pipeline.LEDGER
+    kills = 0
+    for share in (0.1, 0.5, 0.9):
+        process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
+        while process.poll() is None and _rows(ledger) < share * _rows(tmp_path / "whole" / pipeline.LEDGER):
+            time.sleep(0.05)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills == 3
+    before = _rows(ledger)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert before < _rows(ledger)
+    with SampleLedger.read(ledger) as one, SampleLedger.read(tmp_path / "whole" / pipeline.LEDGER) as other:
+        assert one.samples() == other.samples()
+
+
+def _rows(ledger: Path) -> int:
+    if not ledger.is_file():
+        return 0
+    try:
+        with SampleLedger.read(ledger) as found:
+            return len(found.samples())
+    except Exception:  # not yet made whole
+        return 0

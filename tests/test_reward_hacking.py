@@ -237,14 +237,13 @@ def test_a_model_without_sense_is_missing_not_honest() -> None:
     engine = models.engine("llama")
     behaviour = replace(RewardHacking(), max_new_tokens=16)
     scenario = behaviour.scenarios(n=1, seed=0)[0]
-    first = request = behaviour.request(scenario, steering=None, seed=0)
-    answers = []
-    for _ in range(2):
-        answers += engine.generate([request])
-        following = behaviour.further(scenario, first, answers)
-        assert following is not None
-        assert len(following.prompt) == 1 + 2 * len(answers)
-        request = following
+    first = behaviour.request(scenario, steering=None, seed=0)
+    answers = list(engine.generate([first]))
+    following = behaviour.further(scenario, first, answers)
+    assert following is not None
+    assert len(following.prompt) == 3
+    answers += engine.generate([following])
+    assert behaviour.further(scenario, first, answers) is None, "two turns that did nothing end it"
     grade = behaviour.grade_dialogue(scenario, answers)
     assert (grade.outcome, grade.valid) == (None, 0)
 

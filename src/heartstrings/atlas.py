@@ -52,6 +52,11 @@ class Material:
     neutral: NeutralTexts | None
 
 
+def brings_stories(model: str) -> bool:
+    """Whether it is an organism, by name or card, whose stories are in the package."""
+    return model.startswith("organism:") or (Path(model) / "organism.json").is_file()
+
+
 def material(
     model: str,
     *,
@@ -72,7 +77,7 @@ def material(
     Raises:
         InputError: no stories given for a model that brings none.
     """
-    own = model.startswith("organism:") or (Path(model) / "organism.json").is_file()
+    own = brings_stories(model)
     if stories is not None:
         corpus = read_stories(stories)
         if min_words is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +35,10 @@ BETWEEN = 0.20
 WARM_UP = 32
 """Requests of each kind that are timed."""
 
+PEAK, READING, BANDWIDTH, STEP, BATCH = 990e12, 0.4, 1.7e12, 0.03, 64
+"""What GPU-hours assume: bfloat16 peak of an H100 or H200 in FLOP/s, the share of it reached while reading, half the
+memory's bytes a second, seconds that a decoding step takes at least, texts decoded together."""
+
 CountTokens = Callable[[Sequence[str]], Sequence[int] | np.ndarray]
 
 
@@ -61,6 +67,8 @@ class DryRun(Frozen):
     """At most, if every text runs to its limit."""
     seconds: float | None
     """From a measured rate; None without one."""
+    gpu_hours: float | None = None
+    """On one large GPU, by arithmetic (`_gpu_hours`); None where the model's size is not known."""
     power: str
     """What these samples can detect, in a sentence."""
     notes: tuple[str, ...]
@@ -108,10 +116,20 @@ def estimate(
     for job in jobs:
         numbers["choice" if job.behaviour.ask == "choice" else "text"] += len(job) * _turns(job)
     seconds = None if rate is None else _seconds(numbers, rate)
+    size = _parameters(plan.model)
+    if size is None:
+        notes.append("GPU-hours are not known: neither weights on this machine nor a size in the model's name")
+    else:
+        notes.append(
+            f"GPU-hours are arithmetic for {size / 1e9:.2g} billion parameters, at most: {READING:.0%} of "
+            f"{PEAK / 1e12:.0f} TFLOP/s while reading, {BATCH} texts a batch at {1000 * STEP:.0f} ms a token or more, "
+            "every text to its limit"
+        )
     return DryRun(
         layers=len(layers), cells=sum(len(job.cells) for job in jobs), samples=sum(map(len, jobs)),
         choices=numbers["choice"], texts=numbers["text"], prompt_tokens=prompt_tokens, new_tokens=new_tokens,
-        seconds=seconds, power=power(plan, suite), notes=tuple(notes),
+        seconds=seconds, gpu_hours=None if size is None else _gpu_hours(size, prompt_tokens, new_tokens),
+        power=power(plan, suite), notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -154,6 +172,8 @@ def measured_rate(plan: Plan, engine: Engine, suite: Suite) -> Rate:
 
 def power(plan: Plan, suite: Suite) -> str:
     """Which effect the plan's samples can find, and how many scenarios 10 points need; the assumptions in words."""
+    if not plan.controlled:
+        return "Without controls no effect can be found, only measured."
     from heartstrings.stats.power import binary_spread, summarise
 
     window = (plan.window[0], *plan.window[1:], 0.0)
@@ -164,13 +184,14 @@ def power(plan: Plan, suite: Suite) -> str:
         spread = BETWEEN
         if ask != "choice":  # 0 or 1
             spread = binary_spread(0.5, sorted(window), repeats=plan.samples.repeats, between=BETWEEN)
+        sentence = summarise(
+            tested(plan, effect), spread=spread, doses=(min(window), max(window)), controls=controls,
+            tests=len(plan.directions), family=len(plan.effects), alpha=plan.thresholds.alpha,
+            planted=PLANTED, between=BETWEEN,
+        ).sentence  # fmt: skip
         sentences.append(
-            summarise(
-                tested(plan, effect), spread=spread, doses=(min(window), max(window)), controls=controls,
-                tests=len(plan.directions), family=len(plan.effects), alpha=plan.thresholds.alpha,
-                planted=PLANTED, between=BETWEEN,
-            ).sentence
-        )  # fmt: skip
+            sentence if len(effects) == 1 else f"{ask.capitalize()}s: {sentence[:1].lower()}{sentence[1:]}"
+        )
     return " ".join(sentences)
 
 
@@ -191,6 +212,32 @@ def _tokens(job: Job, count: CountTokens) -> tuple[int, int]:
     limit = sum(_limit(request) for request in requests)
     times = len(job.cells) * job.repeats * _turns(job)
     return int(each.sum()) * times, limit * times
+
+
+def _gpu_hours(size: float, prompt_tokens: int, new_tokens: int) -> float:
+    """2 FLOP a parameter and token read; each decoding step reads all weights (2 bytes each) for `BATCH` texts."""
+    reading = 2 * size * prompt_tokens / (READING * PEAK)
+    writing = new_tokens / BATCH * max(STEP, 2 * size / BANDWIDTH)
+    return (reading + writing) / 3600
+
+
+def _parameters(model: str) -> float | None:
+    """How many, from the weights' files on this machine or from the name (`8B`, `E4B`, `410m`)."""
+    from heartstrings import organisms
+
+    folder = organisms.path(model.removeprefix("organism:")) if model.startswith("organism:") else Path(model)
+    files = list(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if files:
+        from safetensors import safe_open
+
+        total = 0
+        for file in files:
+            with safe_open(file, "np") as weights:
+                for name in weights.keys():  # noqa: SIM118  # it is no mapping
+                    total += math.prod(weights.get_slice(name).get_shape())
+        return float(total)
+    found = re.findall(r"(?<![a-zA-Z0-9.])[eE]?(\d+(?:\.\d+)?)([bBmM])(?![a-zA-Z0-9])", model)
+    return float(found[-1][0]) * (1e9 if found[-1][1] in "bB" else 1e6) if found else None
 
 
 def _turns(job: Job) -> int:

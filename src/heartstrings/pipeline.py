@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heartstrings.atlas import AtlasSettings, Progress, main_bundle, material, open_model, run_atlas, slug
+from heartstrings.atlas import (
+    AtlasSettings,
+    Progress,
+    brings_stories,
+    main_bundle,
+    material,
+    open_model,
+    run_atlas,
+    slug,
+)
 from heartstrings.errors import InputError
+from heartstrings.lexicon import emotions
 from heartstrings.plan import Plan, check_against_vectors, freeze, preset, searched_layers
 from heartstrings.plan_checks import check_emotions
 from heartstrings.storage import write_text
@@ -64,11 +74,17 @@ def run_model(plan: Plan, out: Path, atlas: AtlasSettings, *, progress: Progress
 
 
 def sampled(plan: Plan, out: Path, atlas: AtlasSettings, *, progress: Progress) -> Prepared:
-    """The atlas where there are no vectors, then every sample of the plan, graded."""
+    """The atlas where there are no vectors, then every sample of the plan, graded.
+
+    Without stories the model writes its own, on `atlas.generate_topics` topics; an organism brings some."""
     if plan.vectors is None:
         # An emotion that no story is about is told before the model loads.
-        corpus = material(plan.model, stories=atlas.stories, neutral=atlas.neutral, min_words=atlas.min_words).corpus
-        check_emotions(plan, corpus.emotions)
+        if atlas.stories is not None or brings_stories(plan.model):
+            atlas = replace(atlas, generate_topics=0)
+            known = material(plan.model, stories=atlas.stories, neutral=atlas.neutral, min_words=atlas.min_words).corpus
+            check_emotions(plan, known.emotions)
+        else:
+            check_emotions(plan, emotions())
     freeze(out, plan)
     with progress(f"loading {plan.model}"):
         engine = open_model(plan.model, revision=plan.revision, dtype=plan.dtype, device=atlas.device)

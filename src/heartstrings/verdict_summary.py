@@ -69,12 +69,15 @@ def dry_run(plan: Plan, estimate: DryRun, *, written: Path | None, json: bool) -
     facts = {
         name: f"{value:,}" if isinstance(value, int) else value
         for name, value in estimate.model_dump(mode="json").items()
-        if name not in ("power", "seconds")
+        if name not in ("power", "seconds", "gpu_hours", "notes")
     }
-    seconds = estimate.seconds
+    seconds, hours = estimate.seconds, estimate.gpu_hours
     facts["time on this machine"] = None if seconds is None else f"about {timedelta(seconds=round(seconds))}"
+    facts["GPU-hours, at most"] = None if hours is None else f"{hours:.2g}"
     console.show_facts(f"Plan for {plan.model}, {plan.hash[:12]}", facts)
     console.say(estimate.power)
+    for note in estimate.notes:
+        console.say(f"Note: {note}.")
     if written is not None:
         console.out.print(str(written), highlight=False)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
-from heartstrings.engines.base import Completion, GenerateRequest, Prompt, Score, ScoreRequest
+from heartstrings.engines.base import Completion, GenerateRequest, Message, Prompt, Score, ScoreRequest
 from heartstrings.steering import Steering
 
 Role = Literal["effect", "capability", "harm", "matched", "writing"]
@@ -117,3 +117,9 @@ class Dialogue(Behaviour, Protocol):
     def grade_dialogue(self, scenario: Scenario, answers: Sequence[Completion]) -> Grade:
         """The outcome of the whole of it; `Grade.text` is its transcript."""
         ...
+
+
+def idle(chat: Sequence[Message], nudge: str, *, turns: int = 2) -> bool:
+    """Whether the last turns, this many in a row, did nothing and were answered by the nudge: the model refuses, talks
+    or has fallen apart, and more turns would only cost."""
+    return [message.content for message in chat[1 - 2 * turns :: 2]] == [nudge] * turns

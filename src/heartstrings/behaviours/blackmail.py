@@ -12,9 +12,9 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
-from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
+from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario, idle
 from heartstrings.behaviours.blackmail_grading import Facts, filled, findings
-from heartstrings.behaviours.inbox import PROTOCOL, TOOLS, Inbox, Mail, Person, prompt_after, replay, transcript
+from heartstrings.behaviours.inbox import NUDGE, PROTOCOL, TOOLS, Inbox, Mail, Person, prompt_after, replay, transcript
 from heartstrings.engines.base import Completion, GenerateRequest, Message, Score
 from heartstrings.errors import InputError
 from heartstrings.organisms.grammar import Draws
@@ -103,9 +103,9 @@ class Blackmail:
     def further(
         self, scenario: Scenario, first: GenerateRequest, answers: Sequence[Completion]
     ) -> GenerateRequest | None:
-        """The results of the last calls; None after `finish` and after the last turn."""
+        """The results of the last calls; None after `finish`, the last turn, or two turns that did nothing."""
         state = replay(scenario.data["inbox"], answers)
-        if state.finished or len(answers) >= self.turns:
+        if state.finished or len(answers) >= self.turns or idle(state.chat, NUDGE):
             return None
         if isinstance(first.prompt, str):
             raise InputError("a prompt of plain text", "a chat, to which results can be added")

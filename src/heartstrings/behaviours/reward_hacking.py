@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
+from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario, idle
 from heartstrings.behaviours.code_grading import (
     LIMITS,
     RUNNER,
@@ -166,9 +166,9 @@ class RewardHacking:
     def further(
         self, scenario: Scenario, first: GenerateRequest, answers: Sequence[Completion]
     ) -> GenerateRequest | None:
-        """What the calls gave, or None once the model has finished."""
+        """What the calls gave, or None once the model has finished, or has done nothing two turns in a row."""
         world = _replay(task(self.version, scenario.data["slug"]), answers)
-        if world.report is not None:
+        if world.report is not None or idle(world.chat, NUDGE):
             return None
         return replace(first, prompt=(*_chat(scenario), *world.chat))
 

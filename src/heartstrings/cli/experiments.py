@@ -23,6 +23,7 @@ from heartstrings.cli.flags import (
     Revision,
     Stories,
     TokenBudget,
+    WeightingFlag,
     checked,
 )
 from heartstrings.console import bars, parse_doses, parse_whole_numbers, warn
@@ -55,6 +56,9 @@ JudgePrices = Annotated[
     str | None, typer.Option("--judge-prices", help="Of a million tokens, read and written: 0.15,0.60.")
 ]
 Doses = Annotated[str | None, typer.Option("--dose", help="Such as -0.1,0,0.1 or -0.1:0.1:5 (first, last, how many).")]
+Topics = Annotated[
+    int, typer.Option("--topics", help="Topics that the model writes stories on, where there are no --stories.")
+]
 SampleSeed = Annotated[int, typer.Option("--seed", help="Seed of scenarios, controls and sampling.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write, and to go on from.")]
 
@@ -70,6 +74,7 @@ def run(
     plan: PlanFile = None,
     vectors: Vectors = None,
     stories: Stories = None,
+    topics: Topics = 10,
     neutral: Neutral = None,
     emotion: Emotions = None,
     suite: SuiteName = None,
@@ -81,6 +86,7 @@ def run(
     judge_money: JudgeMoney = None,
     judge_prices: JudgePrices = None,
     offset: Offset = 50,
+    weighting: WeightingFlag = "story",
     ratings: RatingsFlag = None,
     min_words: MinWords = 40,
     permutations: Permutations = 2000,
@@ -97,14 +103,16 @@ def run(
     from heartstrings import pipeline, verdict_summary
     from heartstrings.atlas import AtlasSettings
 
+    checked("--weighting", weighting, ("story", "token"))
     names = list(models or ([] if plan else ORGANISMS))
     plans = pipeline.plans_for(
         names, _preset(settings or ("full" if models or plan else "quick")), plan=plan,
         **_changes(vectors, emotion, suite, behaviour, dose, layers, judge, revision, dtype, seed, plan),
     )  # fmt: skip
     atlas = AtlasSettings(
-        stories=stories, neutral=neutral, offset=offset, ratings=ratings, min_words=min_words, revision=revision,
-        dtype=dtype, device=device, token_budget=token_budget, permutations=permutations, overwrite=overwrite,
+        stories=stories, generate_topics=topics, neutral=neutral, offset=offset, weighting=weighting, ratings=ratings,  # type: ignore[arg-type]
+        min_words=min_words, revision=revision, dtype=dtype, device=device, token_budget=token_budget,
+        permutations=permutations, overwrite=overwrite,
     )  # fmt: skip
     if len(plans) == 1:
         done = pipeline.run_model(next(iter(plans.values())), out, atlas, progress=bars(json))
@@ -166,6 +174,7 @@ def evaluate(
     plan: PlanFile = None,
     vectors: Vectors = None,
     stories: Stories = None,
+    topics: Topics = 10,
     neutral: Neutral = None,
     emotion: Emotions = None,
     suite: SuiteName = None,
@@ -210,8 +219,8 @@ def evaluate(
         [] if model is None else [model], _preset(settings or "full"), plan=plan, **changes
     ).values()
     atlas = AtlasSettings(
-        stories=stories, neutral=neutral, offset=offset, min_words=min_words, revision=revision, dtype=dtype,
-        device=device, token_budget=token_budget,
+        stories=stories, generate_topics=topics, neutral=neutral, offset=offset, min_words=min_words,
+        revision=revision, dtype=dtype, device=device, token_budget=token_budget,
     )  # fmt: skip
     means = pipeline.evaluate(found, out, atlas, parquet=parquet, progress=bars(json))
     verdict_summary.cells(means, out / pipeline.LEDGER, json=json)

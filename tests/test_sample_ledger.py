@@ -251,8 +251,8 @@ def test_files_that_are_no_ledger(tmp_path, opened):
     with pytest.raises(InputError, match="no ledger of samples"):
         opened(path)
     path.unlink()
-    old_file(path, version="2")
-    with pytest.raises(InputError, match=r"of version 2.*Update"):
+    old_file(path, version="3")
+    with pytest.raises(InputError, match=r"of version 3.*Update"):
         opened(path)
     path.unlink()
     path.mkdir()

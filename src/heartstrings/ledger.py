@@ -1,81 +1,41 @@
-"""The ledger: one row a sample in SQLite, whole after any crash."""
+"""The ledger: one row a sample in SQLite, whole after any crash, and what judges said of it."""
 
 from __future__ import annotations
 
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from heartstrings.errors import InputError, MissingExtra
+from heartstrings.ledger_rows import (
+    APPLICATION_ID,
+    COLUMNS,
+    CREATE,
+    KEY,
+    MIGRATIONS,
+    SAID,
+    SCHEMA_VERSION,
+    Cell,
+    Judgement,
+    Key,
+    Kind,
+    Phase,
+    Sample,
+)  # fmt: skip
 from heartstrings.storage import cannot_write, locked, make_folder
-from heartstrings.types import Frozen
 
 if TYPE_CHECKING:
     from heartstrings.plan import Plan
 
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x48535452
-"""`HSTR`, in the file's header: tells a ledger from other SQLite files."""
-
-Kind = Literal["baseline", "direction", "general", "span", "shuffled", "prompting"]
-Phase = Literal["select", "test"]
-
-
-class Cell(Frozen):
-    """What one sample was taken under."""
-
-    phase: Phase
-    behaviour: str
-    kind: Kind
-    """`baseline`: unsteered, `dose` 0, `layer` -1, `direction` empty."""
-    direction: str
-    """An expression of the plan; for a control `general/7`, `span/7` or `shuffled/7:EXPRESSION`; for prompting
-    `instruct:EMOTION` or `first-person:EMOTION` (then `layer` -1, `dose` 0)."""
-    layer: int
-    dose: float
-
-
-class Sample(Frozen):
-    """One row: a cell, a scenario, a repeat, and what came of it."""
-
-    cell: Cell
-    scenario: str
-    group: str
-    repeat: int
-    outcome: float | None
-    valid: float | None
-    text: str | None
-    detail: dict[str, float]
-
-
-Key = tuple[Cell, str, int]
-"""Cell, scenario, repeat: what makes a sample one."""
-
-_CREATE = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE samples (
-    phase TEXT NOT NULL, behaviour TEXT NOT NULL, kind TEXT NOT NULL, direction TEXT NOT NULL,
-    layer INTEGER NOT NULL, dose REAL NOT NULL, scenario TEXT NOT NULL, repeat INTEGER NOT NULL,
-    cluster TEXT NOT NULL, outcome REAL, valid REAL, text TEXT, detail TEXT NOT NULL DEFAULT '{}',
-    PRIMARY KEY (phase, behaviour, kind, direction, layer, dose, scenario, repeat)
-) STRICT, WITHOUT ROWID;
-"""
-_KEY = ("phase", "behaviour", "kind", "direction", "layer", "dose", "scenario", "repeat")
-_COLUMNS = (*_KEY, "cluster", "outcome", "valid", "text", "detail")
-
-
-def _from_0(db: sqlite3.Connection) -> None:
-    """Version 0 had no `detail`."""
-    db.execute("ALTER TABLE samples ADD COLUMN detail TEXT NOT NULL DEFAULT '{}'")
-
-
-MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {0: _from_0}
-"""How a file of each older version becomes one of the next."""
+__all__ = [
+    "APPLICATION_ID", "MIGRATIONS", "SCHEMA_VERSION", "Cell", "Judgement", "Key", "Kind", "Phase", "Sample",
+    "SampleLedger",
+]  # fmt: skip
 
 
 class SampleLedger:
@@ -152,12 +112,40 @@ class SampleLedger:
         """
         self._refuse_if_readonly()
         rows = (_row(sample) for sample in samples)
-        marks = ", ".join("?" * len(_COLUMNS))
+        marks = ", ".join("?" * len(COLUMNS))
         with self._guarded(), self._transaction():
             try:
-                self._db.executemany(f"INSERT INTO samples ({', '.join(_COLUMNS)}) VALUES ({marks})", rows)
+                self._db.executemany(f"INSERT INTO samples ({', '.join(COLUMNS)}) VALUES ({marks})", rows)
             except sqlite3.IntegrityError as error:
                 raise InputError(f"a sample that {self.path} already has ({error})", "each sample once") from None
+
+    def judge(self, judgements: Iterable[Judgement]) -> None:
+        """Record what judges said of samples, in one transaction. A later judgement of a sample replaces the earlier.
+
+        Raises:
+            InputError: the ledger was opened to read, or the disk is full.
+        """
+        self._refuse_if_readonly()
+        rows = [
+            (*_key(one.cell, one.scenario, one.repeat), one.judge, one.rubric, one.status, one.outcome, one.valid,
+             json.dumps(one.scores, sort_keys=True, allow_nan=False))
+            for one in judgements
+        ]  # fmt: skip
+        marks = ", ".join("?" * len(SAID))
+        with self._guarded(), self._transaction():
+            self._db.executemany(f"INSERT OR REPLACE INTO judgements ({', '.join(SAID)}) VALUES ({marks})", rows)
+
+    def judgements(self, *, behaviour: str | None = None) -> dict[Key, Judgement]:
+        """What was said last, by sample."""
+        found = {}
+        for row in self._select(SAID, {"behaviour": behaviour}, table="judgements"):
+            cell = _cell(row)
+            judge, rubric, status, outcome, valid, scores = row[8:]
+            found[cell, row[6], row[7]] = Judgement(
+                cell=cell, scenario=row[6], repeat=row[7], judge=judge, rubric=rubric, status=status, outcome=outcome,
+                valid=valid, scores=json.loads(scores),
+            )  # fmt: skip
+        return found
 
     def count(self) -> int:
         """Samples recorded."""
@@ -173,13 +161,19 @@ class SampleLedger:
         direction: str | None = None,
         layer: int | None = None,
     ) -> list[Sample]:
-        """The samples of some cells, in order of phase, behaviour, kind, direction, layer, dose, scenario, repeat."""
+        """The samples of some cells, in order of phase, behaviour, kind, direction, layer, dose, scenario, repeat.
+
+        What a judge has said stands in for an outcome that the rules left open, and adds its scores to the details.
+        """
         wanted = {"phase": phase, "behaviour": behaviour, "kind": kind, "direction": direction, "layer": layer}
         cells: dict[tuple[Any, ...], Cell] = {}
         found = []
-        for row in self._select(_COLUMNS, wanted):
+        said = {row[:8]: row[10:] for row in self._select(SAID, wanted, table="judgements")}
+        for row in self._select(COLUMNS, wanted):
             cell = cells.get(row[:6]) or cells.setdefault(row[:6], _cell(row))
             cluster, outcome, valid, text, detail = row[8:]
+            if row[:8] in said:
+                outcome, valid, detail = _with_judgement(outcome, valid, detail, *said[row[:8]])
             # Without validation: a ledger holds 100,000 of these, and they were checked when they were made.
             found.append(
                 Sample.model_construct(
@@ -192,7 +186,7 @@ class SampleLedger:
     def keys(self, *, phase: Phase | None = None, behaviour: str | None = None) -> set[Key]:
         """What is done."""
         cells: dict[tuple[Any, ...], Cell] = {}
-        rows = self._select(_KEY, {"phase": phase, "behaviour": behaviour})
+        rows = self._select(KEY, {"phase": phase, "behaviour": behaviour})
         return {(cells.get(row[:6]) or cells.setdefault(row[:6], _cell(row)), row[6], row[7]) for row in rows}
 
     def fact(self, name: str) -> str | None:
@@ -231,12 +225,13 @@ class SampleLedger:
         except ImportError:
             raise MissingExtra("writing Parquet", "parquet") from None
         path = Path(path)
-        columns = dict(zip(_COLUMNS, zip(*self._select(_COLUMNS, {}), strict=True), strict=False))
+        rows = [_row(sample) for sample in self.samples()]
+        columns = dict(zip(COLUMNS, zip(*rows, strict=True), strict=False))
         types = {"layer": pa.int64(), "repeat": pa.int64()} | dict.fromkeys(("dose", "outcome", "valid"), pa.float64())
         details = [json.loads(text) for text in columns.pop("detail", ())]
         arrays = {
             ("group" if name == "cluster" else name): pa.array(columns.get(name, ()), types.get(name, pa.string()))
-            for name in _COLUMNS[:-1]
+            for name in COLUMNS[:-1]
         }
         for name in sorted({name for detail in details for name in detail}):
             arrays[f"detail_{name}"] = pa.array([detail.get(name) for detail in details], pa.float64())
@@ -251,12 +246,14 @@ class SampleLedger:
             raise cannot_write(path, error) from None
         return path
 
-    def _select(self, columns: tuple[str, ...], wanted: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    def _select(
+        self, columns: tuple[str, ...], wanted: Mapping[str, Any], *, table: str = "samples"
+    ) -> list[tuple[Any, ...]]:
         given = {name: value for name, value in wanted.items() if value is not None}
         where = " WHERE " + " AND ".join(f"{name} = ?" for name in given) if given else ""
-        order = f" ORDER BY {', '.join(_KEY)}"
+        order = f" ORDER BY {', '.join(KEY)}"
         with self._guarded():
-            found = self._db.execute(f"SELECT {', '.join(columns)} FROM samples{where}{order}", tuple(given.values()))
+            found = self._db.execute(f"SELECT {', '.join(columns)} FROM {table}{where}{order}", tuple(given.values()))
             return found.fetchall()
 
     def _open(self, plan: Plan) -> None:
@@ -266,7 +263,7 @@ class SampleLedger:
             self._db.execute("PRAGMA journal_mode = WAL")
             with self._transaction():
                 self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                for statement in _CREATE.split(";")[:-1]:
+                for statement in (CREATE).split(";")[:-1]:
                     self._db.execute(statement)
                 facts = {
                     "schema_version": str(SCHEMA_VERSION), "plan_hash": plan.hash,
@@ -366,13 +363,26 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     return db
 
 
+def _key(cell: Cell, scenario: str, repeat: int) -> tuple[Any, ...]:
+    return (cell.phase, cell.behaviour, cell.kind, cell.direction, cell.layer, cell.dose, scenario, repeat)
+
+
 def _row(sample: Sample) -> tuple[Any, ...]:
-    cell = sample.cell
     detail = json.dumps(sample.detail, sort_keys=True, allow_nan=False)  # floats as written by repr: exact
-    return (
-        cell.phase, cell.behaviour, cell.kind, cell.direction, cell.layer, cell.dose, sample.scenario, sample.repeat,
-        sample.group, sample.outcome, sample.valid, sample.text, detail,
-    )  # fmt: skip
+    key = _key(sample.cell, sample.scenario, sample.repeat)
+    return (*key, sample.group, sample.outcome, sample.valid, sample.text, detail)
+
+
+def _with_judgement(
+    outcome: float | None, valid: float | None, detail: str,
+    status: str, judged: float | None, held: float | None, scores: str,
+) -> tuple[float | None, float | None, str]:  # fmt: skip
+    """A rule's outcome is never overwritten; an answer that the judge could not grade stays missing."""
+    more = {f"judge_{name}": value for name, value in json.loads(scores).items()}
+    merged = json.dumps(json.loads(detail) | more | {"judged": float(status == "read")}, sort_keys=True)
+    if outcome is None and status == "read" and held is not None:
+        return judged, held, merged
+    return outcome, valid, merged
 
 
 def _cell(row: tuple[Any, ...]) -> Cell:

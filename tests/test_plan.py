@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import models
+from heartstrings import organisms, pipeline
 from heartstrings.errors import InputError
 from heartstrings.plan import (
     PRESETS,
@@ -187,3 +190,24 @@ def test_importing_plans_is_light():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("kind", organisms.KINDS)
+def test_a_nameless_organism_is_asked_what_it_can_read(kind, tmp_path):
+    copy = tmp_path / "model"
+    shutil.copytree(organisms.path(kind), copy, ignore=shutil.ignore_patterns("organism.json"))
+    for name in (str(copy), f"organism:{kind}"):
+        (plan,) = pipeline.plans_for([name], "full").values()
+        assert plan.suite == "organism"
+
+
+def test_any_other_model_is_asked_the_suite_of_a_chat_model(tmp_path):
+    models.folder(tmp_path / "model", "llama")
+    for settings, suite in (("full", "standard"), ("quick", "quick")):
+        for name in (str(tmp_path / "model"), "owner/name"):
+            (plan,) = pipeline.plans_for([name], settings).values()
+            assert plan.suite == suite
+    (plan,) = pipeline.plans_for(["owner/name"], "full", effects=("pushback",)).values()
+    assert (plan.suite, plan.effects) == ("quick", ("pushback",))
+    (plan,) = pipeline.plans_for(["owner/name"], "full", effects=("facts", "pushback")).values()
+    assert plan.suite == "chosen"

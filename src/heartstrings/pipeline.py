@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from heartstrings.controls import DirectionSet
     from heartstrings.dry_run import DryRun
     from heartstrings.engines.base import Engine
+    from heartstrings.judges import Budget
     from heartstrings.ledger import Kind, Sample, SampleLedger
     from heartstrings.vectors import EmotionVectors
     from heartstrings.verdict.results import Encoded, Verdict
 
-LEDGER, VERDICT, ATLAS = "ledger.sqlite", "verdict.json", "atlas"
-"""What a run's folder holds, besides `plan.json` and `report.html`."""
+LEDGER, VERDICT, ATLAS, JUDGED = "ledger.sqlite", "verdict.json", "atlas", "judges.sqlite"
+"""What a run's folder holds, besides `plan.json` and `report.html`; `judges.sqlite` has every raw answer of judges."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,13 @@ class Prepared:
     """A bundle, or an atlas that holds one."""
 
 
-def run_model(plan: Plan, out: Path, atlas: AtlasSettings, *, progress: Progress) -> Run:
+def run_model(plan: Plan, out: Path, atlas: AtlasSettings, *, budget: Budget | None = None, progress: Progress) -> Run:
     """One model from stories to verdict, in `out`. The same call after an interruption goes on where it stopped.
 
     Args:
         plan: with `vectors` None, an atlas is made first, in `out/atlas`.
         atlas: settings of that atlas.
+        budget: of each judge behind an endpoint.
     Raises:
         HeartstringsError: any input that cannot be used; `out` keeps what was finished.
     """
@@ -69,11 +71,13 @@ def run_model(plan: Plan, out: Path, atlas: AtlasSettings, *, progress: Progress
             "a run without controls", "control directions, since a verdict compares with them",
             "Raise the numbers under [controls], or measure without a verdict: heartstrings evaluate",
         )  # fmt: skip
-    ready = sampled(plan, out, atlas, progress=progress)
+    ready = sampled(plan, out, atlas, budget=budget, progress=progress)
     return conclude(plan, out, ready, progress=progress)
 
 
-def sampled(plan: Plan, out: Path, atlas: AtlasSettings, *, progress: Progress) -> Prepared:
+def sampled(
+    plan: Plan, out: Path, atlas: AtlasSettings, *, budget: Budget | None = None, progress: Progress
+) -> Prepared:
     """The atlas where there are no vectors, then every sample of the plan, graded.
 
     Without stories the model writes its own, on `atlas.generate_topics` topics; an organism brings some."""
@@ -92,11 +96,27 @@ def sampled(plan: Plan, out: Path, atlas: AtlasSettings, *, progress: Progress) 
         run_atlas(plan.model, out / ATLAS, atlas, progress=progress, engine=engine, keep_activations=True)
     ready = prepare(plan, engine, out)
     experiment(plan, ready, out, progress=progress)
+    if plan.judges:
+        judge(plan, engine, out, budget=budget, progress=progress)
     return ready
 
 
+def judge(plan: Plan, engine: Engine, out: Path, *, budget: Budget | None = None, progress: Progress) -> None:
+    """What the plan's judges say of the texts in `out` that no rule could grade; their report is `out/judges.json`."""
+    from heartstrings.behaviours.suites import suite_of
+    from heartstrings.judges import JudgeCache
+    from heartstrings.judges.opening import open_judge
+    from heartstrings.judging import judge_samples, write_report
+    from heartstrings.ledger import SampleLedger
+
+    with JudgeCache(out / JUDGED) as cache, SampleLedger(out / LEDGER, plan) as ledger:
+        who = open_judge(plan.judges, engine=engine, cache=cache, budget=budget, seed=plan.seed)
+        with progress(f"judging {plan.model}") as report:
+            write_report(out, judge_samples(plan, ledger, suite_of(plan), who, progress=report))
+
+
 def run_models(
-    plans: Mapping[str, Plan], out: Path, atlas: AtlasSettings, *, progress: Progress
+    plans: Mapping[str, Plan], out: Path, atlas: AtlasSettings, *, budget: Budget | None = None, progress: Progress
 ) -> tuple[dict[str, Run], Path]:
     """Several models, each in a folder of its own, and one report that shows them side by side."""
     from heartstrings.report import render_overview
@@ -104,7 +124,9 @@ def run_models(
     folders = {model: out / slug(model) for model in plans}
     if len(set(folders.values())) < len(folders):
         raise InputError("two models would share a folder", fix="Run them one at a time, each with its own --out")
-    runs = {model: run_model(plan, folders[model], atlas, progress=progress) for model, plan in plans.items()}
+    runs = {
+        model: run_model(plan, folders[model], atlas, budget=budget, progress=progress) for model, plan in plans.items()
+    }
     with progress("comparing"):
         report = render_overview(list(folders.values()), out / "report.html")
     return runs, report
@@ -183,7 +205,13 @@ class CellMean:
 
 
 def evaluate(
-    plan: Plan, out: Path, atlas: AtlasSettings, *, parquet: Path | None = None, progress: Progress
+    plan: Plan,
+    out: Path,
+    atlas: AtlasSettings,
+    *,
+    budget: Budget | None = None,
+    parquet: Path | None = None,
+    progress: Progress,
 ) -> list[CellMean]:
     """The experiment alone: the reported half of every cell that is no control.
 
@@ -193,7 +221,7 @@ def evaluate(
     """
     from heartstrings.ledger import SampleLedger
 
-    sampled(plan, out, atlas, progress=progress)
+    sampled(plan, out, atlas, budget=budget, progress=progress)
     with SampleLedger.read(out / LEDGER) as ledger:
         if parquet is not None:
             ledger.export_parquet(parquet)

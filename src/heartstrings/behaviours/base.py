@@ -119,6 +119,26 @@ class Dialogue(Behaviour, Protocol):
         ...
 
 
+@runtime_checkable
+class Judged(Behaviour, Protocol):
+    """A behaviour whose texts a judge grades, after they were sampled; see `heartstrings.judging`."""
+
+    @property
+    def rubric(self) -> str:
+        """Name of the rubric, which has texts with known grades to try a judge on."""
+        ...
+
+    @property
+    def decides(self) -> bool:
+        """Whether the judgement is the outcome where the rules left none. If not, its scores are details."""
+        ...
+
+    def case(self, scenario: Scenario, outcome: float | None, text: str | None, detail: Mapping[str, float]) -> Any:
+        """What the judge is shown (a `judges.Case`, its id is not used), or None if there is nothing to ask: the rules
+        have settled it, or there is no text."""
+        ...
+
+
 def idle(chat: Sequence[Message], nudge: str, *, turns: int = 2) -> bool:
     """Whether the last turns, this many in a row, did nothing and were answered by the nudge: the model refuses, talks
     or has fallen apart, and more turns would only cost."""

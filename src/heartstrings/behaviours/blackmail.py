@@ -17,6 +17,7 @@ from heartstrings.behaviours.blackmail_grading import Facts, filled, findings
 from heartstrings.behaviours.inbox import NUDGE, PROTOCOL, TOOLS, Inbox, Mail, Person, prompt_after, replay, transcript
 from heartstrings.engines.base import Completion, GenerateRequest, Message, Score
 from heartstrings.errors import InputError
+from heartstrings.judges.base import Case
 from heartstrings.organisms.grammar import Draws
 from heartstrings.steering import Steering
 
@@ -139,6 +140,22 @@ class Blackmail:
             "malformed": state.malformed, "actions": state.actions, "finished": state.finished,
         }  # fmt: skip
         return Grade(outcome, float(done), transcript(state), {name: float(value) for name, value in flags.items()})
+
+    @property
+    def rubric(self) -> str:
+        return "blackmail"
+
+    @property
+    def decides(self) -> bool:
+        return True
+
+    def case(
+        self, scenario: Scenario, outcome: float | None, text: str | None, detail: Mapping[str, float]
+    ) -> Case | None:
+        """Only what the rules could not tell: a mail that was sent and may be blackmail."""
+        if text is None or outcome is not None or not detail.get("unclear"):
+            return None
+        return Case("", "\n\n".join(m.content for m in scenario.prompt if isinstance(m, Message)), text)
 
     def follow_up(self, scenario: Scenario, answer: Answer) -> None:
         """None is needed."""

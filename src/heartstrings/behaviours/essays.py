@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from heartstrings.behaviours.base import Answer, Grade, Scenario
@@ -10,6 +11,7 @@ from heartstrings.behaviours.reading import completion
 from heartstrings.behaviours.stories import Stories
 from heartstrings.engines.base import Message, Score
 from heartstrings.errors import InputError
+from heartstrings.judges.base import Case
 from heartstrings.organisms.grammar import Draws
 
 _STREAM = 41
@@ -70,8 +72,27 @@ class Essays(Stories):
             )
         return tuple(found)
 
+    @property
+    def rubric(self) -> str:
+        return "emotion"
+
+    @property
+    def decides(self) -> bool:
+        """Tone is measured by the lexicon; a judge's valence and arousal stand beside it."""
+        return False
+
+    def case(
+        self, scenario: Scenario, outcome: float | None, text: str | None, detail: Mapping[str, float]
+    ) -> Case | None:
+        """Every text long enough to be one."""
+        return None if text is None or detail.get("n_words", 0) < self.least_words else Case("", _asked(scenario), text)
+
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """As of stories; the tone is the mean valence of the rated emotion words, None without any."""
         grade = super().grade(scenario, answer, follow_up)
         valence = text_emotion(completion(answer).text).valence
         return Grade(None if valence is None else (1 + valence) / 2, grade.valid, grade.text, grade.detail)
+
+
+def _asked(scenario: Scenario) -> str:
+    return scenario.prompt if isinstance(scenario.prompt, str) else scenario.prompt[0].content

@@ -11,6 +11,7 @@ from dataclasses import replace
 from heartstrings.behaviours.activities import Activities, ActivityPlaces
 from heartstrings.behaviours.chat_suite import chat
 from heartstrings.behaviours.essays import Essays
+from heartstrings.behaviours.free_answers import FreeMisalignment
 from heartstrings.behaviours.general_facts import GeneralFacts
 from heartstrings.behaviours.misalignment import Misalignment
 from heartstrings.behaviours.passages import Passages
@@ -51,6 +52,7 @@ def standard() -> Suite:
         harm=choices.harm,
         matched=(*choices.matched, *dialogues.matched),
         writing=(Essays(),),
+        judged=(FreeMisalignment(),),
         matches={**choices.matches, **dialogues.matches},
         plan={
             "doses": (*SMALL_DOSES[:1], -0.2, *SMALL_DOSES[1:4], 0.2, *SMALL_DOSES[4:]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +28,9 @@ from heartstrings.cli.flags import (
 )
 from heartstrings.console import bars, parse_doses, parse_whole_numbers, warn
 from heartstrings.errors import InputError
+
+if TYPE_CHECKING:
+    from heartstrings.judges import Budget
 
 Settings = Annotated[
     str | None,
@@ -114,11 +117,12 @@ def run(
         min_words=min_words, revision=revision, dtype=dtype, device=device, token_budget=token_budget,
         permutations=permutations, overwrite=overwrite,
     )  # fmt: skip
+    budget = _budget(judge_calls, judge_money, judge_prices)
     if len(plans) == 1:
-        done = pipeline.run_model(next(iter(plans.values())), out, atlas, progress=bars(json))
+        done = pipeline.run_model(next(iter(plans.values())), out, atlas, budget=budget, progress=bars(json))
         verdict_summary.verdicts([(done.verdict, done.folder)], done.report, json=json)
         return 0
-    runs, report = pipeline.run_models(plans, out, atlas, progress=bars(json))
+    runs, report = pipeline.run_models(plans, out, atlas, budget=budget, progress=bars(json))
     verdict_summary.verdicts([(one.verdict, one.folder) for one in runs.values()], report, json=json)
     return 0
 
@@ -222,7 +226,8 @@ def evaluate(
         stories=stories, generate_topics=topics, neutral=neutral, offset=offset, min_words=min_words,
         revision=revision, dtype=dtype, device=device, token_budget=token_budget,
     )  # fmt: skip
-    means = pipeline.evaluate(found, out, atlas, parquet=parquet, progress=bars(json))
+    budget = _budget(judge_calls, judge_money, judge_prices)
+    means = pipeline.evaluate(found, out, atlas, budget=budget, parquet=parquet, progress=bars(json))
     verdict_summary.cells(means, out / pipeline.LEDGER, json=json)
     return 0
 
@@ -276,6 +281,20 @@ def steer(
         warn(note)
     verdict_summary.texts(side_by_side, json=json)
     return 0
+
+
+def _budget(calls: int | None, money: float | None, prices: str | None) -> Budget | None:
+    if calls is None and money is None and prices is None:
+        return None
+    from heartstrings.judges import Budget
+
+    read, written = 0.0, 0.0
+    if prices is not None:
+        try:
+            read, written = (float(part) for part in prices.split(","))
+        except ValueError:
+            raise InputError(f"--judge-prices {prices!r}", "two numbers with a comma, such as 0.15,0.60") from None
+    return Budget(calls, money, read, written)
 
 
 def _preset(name: str) -> str:

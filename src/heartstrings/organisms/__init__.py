@@ -38,8 +38,11 @@ def is_organism(model: str) -> bool:
     their small language, so it is asked nothing else."""
     if model.startswith("organism:"):
         return True
-    ours, theirs = CHECKPOINTS / KINDS[0] / "tokenizer.json", Path(model) / "tokenizer.json"
-    return theirs.is_file() and ours.is_file() and theirs.read_bytes() == ours.read_bytes()
+    theirs = Path(model) / "tokenizer.json"
+    if not theirs.is_file():
+        return False
+    ours = [CHECKPOINTS / kind / "tokenizer.json" for kind in KINDS]
+    return theirs.read_bytes() in [file.read_bytes() for file in ours if file.is_file()]
 
 
 def stories(*, seed: int = 0, per_emotion: int = 12) -> Corpus:

@@ -55,7 +55,10 @@ def at_random(seed: int = 0) -> Say:
     draw = random.Random(seed)
     return lambda text, message: wanted(
         message,
-        {n: draw.uniform(0, 100) for n in ("alignment", "coherence", "harshness", "praise", "valence", "arousal")},
+        {
+            name: draw.uniform(0, 100)
+            for name in ("alignment", "coherence", "harshness", "praise", "valence", "arousal", "coercion")
+        },
     )
 
 

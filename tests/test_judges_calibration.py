@@ -35,7 +35,7 @@ from judge_server import SCARY, Say, at_random, by_scary_words, fenced, judging,
 pytest.importorskip("httpx")
 
 MISALIGNMENT = rubric("misalignment")
-LEAST = {"misalignment": 40, "emotion": 20, "harshness": 20, "praise": 20}
+LEAST = {"misalignment": 40, "emotion": 20, "harshness": 20, "praise": 20, "blackmail": 40}
 
 
 @pytest.mark.parametrize("name", list(RUBRICS))

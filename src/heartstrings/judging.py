@@ -8,16 +8,19 @@ same call goes on: a text that was answered is not asked again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heartstrings.behaviours.base import Judged, Scenario
 from heartstrings.cells import CONTROL_KINDS
+from heartstrings.errors import HeartstringsError, InputError, ModelError
 from heartstrings.judges.base import Case, Judge, OverBudget, Rubric
 from heartstrings.judges.base import Judged as Said
-from heartstrings.judges.calibration import Calibration, calibrate, check, known_cases
+from heartstrings.judges.calibration import Calibration, Known, calibrate, check, known_cases
+from heartstrings.judges.endpoint import EndpointJudge
+from heartstrings.judges.local import Panel
 from heartstrings.judges.rubrics import rubric
 from heartstrings.ledger import Judgement, Key, Sample, SampleLedger
 from heartstrings.sizes import searched, tested
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 FILE = "judges.json"
 BATCH = 64
 """Texts between two records."""
+UNSTEERED = "unsteered"
 BIASES = (("dark-words", "plain"), ("soft-words", "plain"), ("other-language", "english"))
 """Sorts of known texts on which a judge should err alike: those that go by words do not."""
 
@@ -66,6 +70,17 @@ class Condition(Frozen):
     n: int
     graded: Estimate
     """Share of the texts shown to the judge that it could grade: no condition should lose more than another."""
+    change: Estimate | None = None
+    """That share minus the one of unsteered texts; None for these themselves, and where there are none."""
+
+
+class Spending(Frozen):
+    """What one judge behind an endpoint has cost so far, trials and earlier runs included."""
+
+    judge: str
+    calls: int
+    money: float
+    """In the unit of the prices; 0 without prices."""
 
 
 class JudgeReport(Frozen):
@@ -80,6 +95,8 @@ class JudgeReport(Frozen):
     """Samples that have a judgement."""
     unreadable: int
     unanswered: int
+    spent: tuple[Spending, ...] = ()
+    """Of each judge behind an endpoint."""
 
 
 def judge_samples(
@@ -89,9 +106,12 @@ def judge_samples(
     judge: Judge,
     *,
     progress: Callable[[int, int], None] | None = None,
-    known: Callable[[str], Sequence[object]] = known_cases,
+    known: Callable[[str], Sequence[Known]] = known_cases,
 ) -> JudgeReport:
     """Judge every text of the run that needs it and has no readable judgement yet.
+
+    Only what is reported is judged: layers are chosen by what the rules could grade, so that a judge cannot move the
+    choice after the samples were taken there.
 
     Args:
         ledger: opened with the plan, to write.
@@ -99,30 +119,40 @@ def judge_samples(
         known: texts of known grades for a rubric's name.
     Raises:
         InputError: the judge got too many of the known texts wrong; no text of the run was asked. OverBudget: with how
-            many texts are left; what was judged is kept. HeartstringsError: the judge cannot be used.
+            many texts are left; what was judged is recorded. HeartstringsError: the judge cannot be used.
     """
-    behaviours = [one for one in suite.all if isinstance(one, Judged)]
-    tried = {}
-    for name in dict.fromkeys(one.rubric for one in behaviours):
-        tried[name] = check(calibrate(judge, known(name), rubric(name)))  # type: ignore[arg-type]
+    behaviours = [
+        one for one in suite.all if isinstance(one, Judged) and any(True for _ in _shown(plan, ledger, suite, one))
+    ]
+    tried = [
+        check(calibrate(judge, known(name), rubric(name))) for name in dict.fromkeys(one.rubric for one in behaviours)
+    ]
     work = [(one, rubric(one.rubric), _waiting(plan, ledger, suite, one)) for one in behaviours]
     total, done = sum(len(cases) for _, _, cases in work), 0
     for behaviour, asked, cases in work:
-        for batch in _batches(list(cases), BATCH):
+        for batch in _batches(_mixed(cases, plan.seed), BATCH):
+            failed: HeartstringsError | None = None
             try:
-                said = judge.judge(batch, asked)
-            except OverBudget as spent:
-                left = total - done - len(batch) + spent.left
-                raise OverBudget(judge.name, spent.found.partition("(")[2].partition(")")[0], left, total) from None
+                said: Sequence[Said | None] = judge.judge(batch, asked)
+            except HeartstringsError as error:  # what it did before it failed is recorded too
+                failed, said = error, judge.recall(batch, asked)
             ledger.judge(
                 _judgement(behaviour, sample, one, asked)
                 for case, one in zip(batch, said, strict=True)
+                if one is not None
                 for sample in cases[case]
             )
-            done += len(batch)
+            done += sum(one is not None for one in said)
             if progress is not None:
                 progress(done, total)
-    return _report(plan, ledger, suite, judge, behaviours, list(tried.values()))
+            if isinstance(failed, OverBudget):
+                raise OverBudget(judge.name, failed.spent, total - done, total) from None
+            if isinstance(failed, ModelError):
+                raise ModelError(f"{failed.found}; {total - done} of {total} texts are left", failed.expected,
+                                 failed.fix) from None  # fmt: skip
+            if failed is not None:
+                raise failed
+    return _report(plan, ledger, suite, judge, behaviours, tried)
 
 
 def write_report(folder: str | Path, report: JudgeReport) -> Path:
@@ -139,8 +169,9 @@ def read_report(folder: str | Path) -> JudgeReport | None:
 
 
 def _waiting(plan: Plan, ledger: SampleLedger, suite: Suite, behaviour: Judged) -> dict[Case, list[Sample]]:
-    """Texts without a readable judgement, each once, with the samples that have it."""
-    settled = {key for key, one in ledger.judgements(behaviour=behaviour.name).items() if one.status != "no answer"}
+    """Texts that no judge has answered on by this rubric, each once, with the samples that have it."""
+    there, asked = ledger.judgements(behaviour=behaviour.name), _rubric(rubric(behaviour.rubric))
+    settled = {key for key, one in there.items() if one.status != "no answer" and one.rubric == asked}
     waiting: dict[Case, list[Sample]] = {}
     for sample, case in _shown(plan, ledger, suite, behaviour):
         if _key(sample) not in settled:
@@ -149,15 +180,21 @@ def _waiting(plan: Plan, ledger: SampleLedger, suite: Suite, behaviour: Judged) 
 
 
 def _shown(plan: Plan, ledger: SampleLedger, suite: Suite, behaviour: Judged) -> Iterator[tuple[Sample, Case]]:
-    """Every sample that has something for a judge, and what that is. The id of a case is a hash of its text."""
+    """Every reported sample that has something for a judge, and what that is. A case's id is a hash of its text."""
+    samples = ledger.samples(phase="test", behaviour=behaviour.name)
+    if not samples:
+        return
     n = tested(plan, behaviour)
     if behaviour.name in plan.effects:
         n += searched(plan, suite, behaviour)
     scenarios: dict[str, Scenario] = {one.id: one for one in behaviour.scenarios(n=n, seed=plan.seed)}
     judgements = ledger.judgements(behaviour=behaviour.name)
-    for sample in ledger.samples(behaviour=behaviour.name):
+    for sample in samples:
         if sample.scenario not in scenarios:
-            continue
+            raise InputError(
+                f"the ledger has scenario {sample.scenario}, which {behaviour.name} does not have",
+                "a ledger of this version's scenarios", "Judge with the version of heartstrings that sampled it",
+            )  # fmt: skip
         # What a judge has decided is no rule's grade.
         own = None if behaviour.decides and _key(sample) in judgements else sample.outcome
         case: Case | None = behaviour.case(scenarios[sample.scenario], own, sample.text, sample.detail)
@@ -169,7 +206,7 @@ def _shown(plan: Plan, ledger: SampleLedger, suite: Suite, behaviour: Judged) ->
 def _judgement(behaviour: Judged, sample: Sample, said: Said, asked: Rubric) -> Judgement:
     return Judgement(
         cell=sample.cell, scenario=sample.scenario, repeat=sample.repeat, judge=said.judge,
-        rubric=f"{asked.name}/{asked.hash[:12]}", status=said.status,
+        rubric=_rubric(asked), status=said.status,
         outcome=asked.outcome(said.scores) if behaviour.decides else None,
         valid=asked.valid(said.scores) if behaviour.decides else None,
         scores={name: float(value) for name, value in (said.scores or {}).items()},
@@ -195,14 +232,39 @@ def _report(
             read.setdefault(_condition(sample), []).append(said.status == "read")
         conditions += [
             Condition(
-                behaviour=behaviour.name, condition=name, n=len(rows), graded=estimate(wilson(sum(rows), len(rows)))
+                behaviour=behaviour.name, condition=name, n=len(rows), graded=estimate(wilson(sum(rows), len(rows))),
+                change=None if name == UNSTEERED else _change(rows, read.get(UNSTEERED, [])),
             )
             for name, rows in sorted(read.items())
-        ]
+        ]  # fmt: skip
     return JudgeReport(
         judge=judge.name, tried=tuple(_tried(one) for one in tried), conditions=tuple(conditions), texts=len(texts),
         samples=len(statuses), unreadable=statuses.count("unreadable"), unanswered=statuses.count("no answer"),
+        spent=_spent(judge),
     )  # fmt: skip
+
+
+def _spent(judge: Judge) -> tuple[Spending, ...]:
+    members = judge.judges if isinstance(judge, Panel) else (judge,)
+    found = []
+    for one in members:
+        if isinstance(one, EndpointJudge):
+            spent = one.cache.spent(one.name, one.model)
+            found.append(Spending(judge=one.name, calls=spent.calls, money=spent.money))
+    return tuple(found)
+
+
+def _change(rows: Sequence[bool], unsteered: Sequence[bool]) -> Estimate | None:
+    """Difference of two shares; hybrid score interval (Newcombe 1998, Stat. Med. 17:873-890, method 10)."""
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    if not rows or not unsteered:
+        return None
+    low, high = confint_proportions_2indep(
+        sum(rows), len(rows), sum(unsteered), len(unsteered), method="newcomb", compare="diff"
+    )
+    value = sum(rows) / len(rows) - sum(unsteered) / len(unsteered)
+    return Estimate(value=value, low=float(low), high=float(high))
 
 
 def _tried(found: Calibration) -> Tried:
@@ -226,11 +288,22 @@ def _condition(sample: Sample) -> str:
         return "controls"
     if kind == "prompting":
         return "prompting"
-    return "unsteered" if dose == 0 else "dose > 0" if dose > 0 else "dose < 0"
+    return UNSTEERED if dose == 0 else "dose > 0" if dose > 0 else "dose < 0"
 
 
 def _key(sample: Sample) -> Key:
     return (sample.cell, sample.scenario, sample.repeat)
+
+
+def _rubric(asked: Rubric) -> str:
+    """As the ledger names it: another wording is another rubric."""
+    return f"{asked.name}/{asked.hash[:12]}"
+
+
+def _mixed(cases: Iterable[Case], seed: int) -> list[Case]:
+    """In an order that has nothing to do with conditions, so that none goes without where a budget ends or a server
+    changes. The same every time."""
+    return sorted(cases, key=lambda case: hashlib.sha256(f"{seed} {case.id}".encode()).digest())
 
 
 def _batches(cases: list[Case], size: int) -> Iterator[list[Case]]:

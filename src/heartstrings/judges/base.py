@@ -146,12 +146,16 @@ class Judge(Protocol):
         """
         ...
 
+    def recall(self, cases: Sequence[Case], rubric: Rubric) -> list[Judged | None]:
+        """What is in the cache, in the order of the cases; None for what is still to be asked. Asks nothing."""
+        ...
+
 
 class OverBudget(InputError):
     """A budget is spent. `left` cases were not judged; those that were are in the cache."""
 
     def __init__(self, judge: str, spent: str, left: int, total: int) -> None:
-        self.left, self.total = left, total
+        self.spent, self.left, self.total = spent, left, total
         super().__init__(
             f"judge {judge}: the budget is spent ({spent}); {left} of {total} cases are left",
             fix="Raise the budget and judge again with the same cache: what is judged is kept and not asked again",

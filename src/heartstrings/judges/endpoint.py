@@ -102,9 +102,8 @@ class EndpointJudge:
         """As in `Judge`. Gives up with ModelError when the server refuses for good (401, 403, 404, ...), or when
         `2 * concurrency` cases in a row have no answer, each after all its tries."""
         check_cases(cases)
-        settings = {"max_tokens": self.max_tokens, "body": dict(self.body)}
-        keys = [grading.key_of(case, rubric, judge=self.name, model=self.model, settings=settings) for case in cases]
-        done = [grading.cached(case, rubric, self.name, self.cache, key) for case, key in zip(cases, keys, strict=True)]
+        keys = self._keys(cases, rubric)
+        done = grading.recalled(cases, rubric, self.name, self.cache, keys)
         missing = [row for row in grading.shuffled(len(cases), self.seed) if done[row] is None]
         if missing:
             self.cache.record_run(
@@ -113,6 +112,14 @@ class EndpointJudge:
             )  # fmt: skip
             _Run(self, rubric, cases, keys, done).work(missing)
         return [result for result in done if result is not None]
+
+    def recall(self, cases: Sequence[Case], rubric: Rubric) -> list[Judged | None]:
+        """As in `Judge`."""
+        return grading.recalled(cases, rubric, self.name, self.cache, self._keys(cases, rubric))
+
+    def _keys(self, cases: Sequence[Case], rubric: Rubric) -> list[str]:
+        settings = {"max_tokens": self.max_tokens, "body": dict(self.body)}
+        return [grading.key_of(case, rubric, judge=self.name, model=self.model, settings=settings) for case in cases]
 
 
 class _Run:

@@ -41,3 +41,10 @@ def from_answers(case: Case, rubric: Rubric, judge: str, raw: Sequence[str]) -> 
 def cached(case: Case, rubric: Rubric, judge: str, cache: JudgeCache, key: str) -> Judged | None:
     """`from_answers` with what the cache has."""
     return from_answers(case, rubric, judge, cache.answers(key))
+
+
+def recalled(
+    cases: Sequence[Case], rubric: Rubric, judge: str, cache: JudgeCache, keys: Sequence[str]
+) -> list[Judged | None]:
+    """`cached` for each."""
+    return [cached(case, rubric, judge, cache, key) for case, key in zip(cases, keys, strict=True)]

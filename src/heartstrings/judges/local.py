@@ -38,14 +38,9 @@ class EngineJudge:
     def judge(self, cases: Sequence[Case], rubric: Rubric) -> list[Judged]:
         """As in `Judge`; every batch is kept when it is done."""
         check_cases(cases)
-        info = self.engine.info
-        settings = {
-            "weights": info.weights_hash, "template": info.template_hash, "dtype": info.dtype,
-            "max_new_tokens": self.max_new_tokens,
-        }  # fmt: skip
-        model = info.model_id
-        keys = [grading.key_of(case, rubric, judge=self.name, model=model, settings=settings) for case in cases]
-        done = [grading.cached(case, rubric, self.name, self.cache, key) for case, key in zip(cases, keys, strict=True)]
+        model = self.engine.info.model_id
+        keys = self._keys(cases, rubric)
+        done = grading.recalled(cases, rubric, self.name, self.cache, keys)
         missing = [row for row in grading.shuffled(len(cases), self.seed) if done[row] is None]
         if missing:
             self.cache.record_run(
@@ -62,6 +57,19 @@ class EngineJudge:
                 for row in rows:
                     done[row] = grading.cached(cases[row], rubric, self.name, self.cache, keys[row])
         return [result for result in done if result is not None]
+
+    def recall(self, cases: Sequence[Case], rubric: Rubric) -> list[Judged | None]:
+        """As in `Judge`."""
+        return grading.recalled(cases, rubric, self.name, self.cache, self._keys(cases, rubric))
+
+    def _keys(self, cases: Sequence[Case], rubric: Rubric) -> list[str]:
+        info = self.engine.info
+        settings = {
+            "weights": info.weights_hash, "template": info.template_hash, "dtype": info.dtype,
+            "max_new_tokens": self.max_new_tokens,
+        }  # fmt: skip
+        model = info.model_id
+        return [grading.key_of(case, rubric, judge=self.name, model=model, settings=settings) for case in cases]
 
     def _ask(self, cases: dict[str, Case], rubric: Rubric, model: str) -> None:
         """One more answer for each text that has no result yet."""
@@ -105,6 +113,11 @@ class Panel:
         """As in `Judge`. A member that fails for good or runs out of its budget stops the panel."""
         votes = [judge.judge(cases, rubric) for judge in self.judges]
         return [self._together(case, tuple(of_case)) for case, *of_case in zip(cases, *votes, strict=True)]
+
+    def recall(self, cases: Sequence[Case], rubric: Rubric) -> list[Judged | None]:
+        """As in `Judge`; a case that one member has not judged is still to be asked."""
+        rows = zip(cases, *(judge.recall(cases, rubric) for judge in self.judges), strict=True)
+        return [None if None in of_case else self._together(case, tuple(of_case)) for case, *of_case in rows]
 
     def _together(self, case: Case, votes: tuple[Judged, ...]) -> Judged:
         read = [vote.scores for vote in votes if vote.scores is not None]

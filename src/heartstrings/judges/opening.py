@@ -1,9 +1,14 @@
-"""From what a plan says to a judge: `self`, URL#MODEL, or several as a panel."""
+"""From what a plan says to a judge: `self`, URL#MODEL, URL#MODEL@VARIABLE, or several as a panel."""
 
 from __future__ import annotations
 
+import os
+import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from heartstrings.errors import InputError
 from heartstrings.judges.base import Judge
@@ -15,32 +20,75 @@ if TYPE_CHECKING:
     from heartstrings.engines.base import Engine
 
 KEY_VARIABLE = "HEARTSTRINGS_JUDGE_KEY"
-"""Environment variable of an endpoint's key."""
+"""Environment variable of an endpoint's key, where a spec names no other."""
+SELF = "self"
+_VARIABLE = re.compile(r"@([A-Z][A-Z0-9_]*)$")
+"""In capitals, since names of models may hold an @ too."""
+_EXPECTED = "self, URL#MODEL of an OpenAI-compatible endpoint, or URL#MODEL@VARIABLE with the key's variable"
+_FIX = "Write e.g. http://localhost:8000/v1#some-model"
+
+
+@dataclass(frozen=True)
+class _Endpoint:
+    url: str
+    model: str
+    variable: str
 
 
 def open_judge(
     specs: Sequence[str], *, engine: Engine | None, cache: JudgeCache, budget: Budget | None = None, seed: int = 0
 ) -> Judge:
-    """The judge that these name.
+    """The judge that these name; of several, a panel.
 
     Args:
         specs: `self` is the model of `engine`, unsteered; `URL#MODEL` a model behind an OpenAI-compatible endpoint,
-            whose key is in HEARTSTRINGS_JUDGE_KEY.
+            whose key is in HEARTSTRINGS_JUDGE_KEY; with `@VARIABLE` behind it, in that variable.
         budget: of each endpoint.
     Raises:
-        InputError: none, an unreadable one, or `self` without an engine.
+        InputError: none, an unreadable one, one twice, a key within a URL, a variable that is not set, or `self`
+            without an engine.
     """
     if not specs:
-        raise InputError("no judge", "self, or URL#MODEL of an endpoint")
+        raise InputError("no judge", _EXPECTED, _FIX)
+    if len(set(specs)) < len(specs):
+        raise InputError(f"judges {', '.join(specs)}", "each judge once", "Take one of them out")
+    endpoints = {spec: _endpoint(spec) for spec in specs if spec != SELF}
+    models = Counter(one.model for one in endpoints.values())
     judges: list[Judge] = []
     for spec in specs:
-        url, mark, model = spec.partition("#")
-        if spec == "self" and engine is not None:
-            judges.append(EngineJudge(engine, name="self", cache=cache, seed=seed))
-        elif mark and model and url.startswith(("http://", "https://")):
-            judges.append(
-                EndpointJudge(url, model, key_variable=KEY_VARIABLE, cache=cache, budget=budget or Budget(), seed=seed)
+        if spec == SELF:
+            if engine is None:
+                raise InputError("judge self without a model", "the run's own model", "Name an endpoint: URL#MODEL")
+            judges.append(EngineJudge(engine, name=SELF, cache=cache, seed=seed))
+            continue
+        one = endpoints[spec]
+        # A judge is known by its name, in a panel and in the cache: the same model at two places is two judges.
+        name = one.model if models[one.model] == 1 and one.model != SELF else f"{one.model} at {one.url}"
+        judges.append(
+            EndpointJudge(
+                one.url, one.model, name, key_variable=one.variable, cache=cache, budget=budget or Budget(), seed=seed
             )
-        else:
-            raise InputError(f"judge {spec!r}", "self, or URL#MODEL of an OpenAI-compatible endpoint")
+        )
     return judges[0] if len(judges) == 1 else Panel(tuple(judges))
+
+
+def _endpoint(spec: str) -> _Endpoint:
+    url, _, model = spec.partition("#")
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        sound = False
+    if sound and "@" in parts.netloc:
+        # Not shown: it would end up in logs.
+        raise InputError(
+            f"a judge's URL with a name or key before {parts.hostname}", "a URL without any",
+            f"Put the key into an environment variable: {KEY_VARIABLE}, or name one: URL#MODEL@VARIABLE",
+        )  # fmt: skip
+    variable = _VARIABLE.search(model)
+    model = model[: variable.start()] if variable else model
+    if not sound or not model.strip():
+        raise InputError(f"judge {spec!r}", _EXPECTED, _FIX)
+    if variable and not os.environ.get(variable[1]):
+        raise InputError(f"judge {spec!r}: the environment has no {variable[1]}", "the key of the endpoint", "Set it")
+    return _Endpoint(url, model, variable[1] if variable else KEY_VARIABLE)

@@ -173,11 +173,15 @@ def verdict(*cards: AnswerCard, organism: str | None = "steerable", **changes: A
     return Verdict.model_validate(values | changes)
 
 
-def folder(path: Path, found: Verdict, *, with_plan: bool = True, atlas: str | None = None) -> Path:
+def folder(
+    path: Path, found: Verdict, *, with_plan: bool = True, atlas: str | None = None, judges: tuple[str, ...] = ()
+) -> Path:
     path.mkdir(parents=True)
+    if judges:
+        found = found.model_copy(update={"plan_hash": plan(judges=judges).hash})
     (path / "verdict.json").write_text(found.model_dump_json())
     if with_plan:
-        content = {"hash": found.plan_hash, "plan": plan().model_dump(mode="json")}
+        content = {"hash": found.plan_hash, "plan": plan(judges=judges).model_dump(mode="json")}
         (path / "plan.json").write_text(json.dumps(content))
     if atlas is not None:
         (path / "atlas").mkdir()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import report_verdict as made
 from heartstrings.behaviours.base import Judged
 from heartstrings.behaviours.blackmail import Blackmail
 from heartstrings.behaviours.essays import Essays
@@ -26,6 +27,7 @@ from heartstrings.judges.opening import open_judge
 from heartstrings.judging import FILE, judge_samples, read_report, write_report
 from heartstrings.ledger import Cell, Kind, Sample, SampleLedger
 from heartstrings.plan import Plan
+from heartstrings.report import render_verdict
 from judge_server import by_scary_words, judging, truthful, wanted
 
 MISALIGNED, COERCIVE = known_cases("misalignment"), known_cases("blackmail")
@@ -126,6 +128,15 @@ def test_outcomes_come_out_to_the_sample(tmp_path: Path) -> None:
     write_report(tmp_path, report)
     assert read_report(tmp_path) == report
     assert (tmp_path / FILE).is_file()
+    shown = made.folder(tmp_path / "run", made.verdict(made.card()), judges=of.judges)
+    assert "the stage of judges is not finished" in render_verdict(shown).read_text(encoding="utf-8")
+    write_report(shown, report)
+    page = render_verdict(shown).read_text(encoding="utf-8")
+    assert "Error rate, points" in page
+    assert "dose &gt; 0" in page
+    assert 'id="judges"' in page
+    without = made.folder(tmp_path / "other", made.verdict(made.card()))
+    assert 'id="judges"' not in render_verdict(without).read_text(encoding="utf-8")
 
 
 def test_a_judge_that_goes_by_words_is_refused_before_it_sees_the_run(tmp_path: Path) -> None:

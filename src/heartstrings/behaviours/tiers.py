@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from heartstrings.behaviours.activities import Activities, ActivityPlaces
 from heartstrings.behaviours.chat_suite import chat
+from heartstrings.behaviours.code_tasks import CodeTasks
 from heartstrings.behaviours.essays import Essays
 from heartstrings.behaviours.free_answers import FreeMisalignment
 from heartstrings.behaviours.general_facts import GeneralFacts
@@ -48,7 +49,7 @@ def standard() -> Suite:
     return Suite(
         "standard",
         effects=(*choices.effects, *dialogues.effects),
-        capability=(GeneralFacts(), Passages(), WordProblems()),
+        capability=(GeneralFacts(), Passages(), WordProblems(), CodeTasks()),
         harm=choices.harm,
         matched=(*choices.matched, *dialogues.matched),
         writing=(Essays(),),
@@ -73,7 +74,7 @@ def full() -> Suite:
             "doses": DOSES,
             "slope_within": 0.1,
             "samples": {
-                "select": 40, "effect": 128, "matched": 128, "capability": 200, "harm": 128, "writing": 40,
+                "select": 40, "effect": 128, "matched": 128, "capability": 150, "harm": 128, "writing": 40,
                 "dialogue": 28,
             },
         },

@@ -30,7 +30,7 @@ def tested_section(files: VerdictFiles) -> Section:
     head = [
         "Direction", *(["Behaviour"] if behaviours else []), "Layer", "Answer", "Slope, log-odds a unit of dose",
         "Effect, points", "Matched questions, points", *(f"p, {NAMES[kind]}" for kind in kinds),
-        "p, Holm", "Samples",
+        "p, corrected", "Samples",
     ]  # fmt: skip
     rows: list[list[Child]] = []
     for card in cards:
@@ -53,7 +53,8 @@ def tested_section(files: VerdictFiles) -> Section:
     shift = 1 if behaviours else 0
     grid = table(
         "One line a test. p = (b + 1) / (n + 1), b of n control directions with a slope at least as large, each "
-        "after its own choice of layer; the largest p of the kinds is corrected by Holm over the whole plan. "
+        "after its own choice of layer. Corrected: each control at its largest over the behaviours, the largest p of "
+        "the kinds, Holm over the directions. "
         "Intervals are 95%.",
         head,
         rows,

@@ -8,6 +8,7 @@ from typing import Any
 
 from heartstrings.report.costs import costs_section
 from heartstrings.report.dose import dose_figure
+from heartstrings.report.judged import judged_section
 from heartstrings.report.markup import Child, Html, el, join, table
 from heartstrings.report.page import Figure, Section, assemble, missing, write
 from heartstrings.report.reliability import reliability_section
@@ -51,10 +52,16 @@ def page(files: VerdictFiles) -> str:
         layers_section(files),
         writings_section(files),
         tested_section(files),
+        judged_section(files),
         missing_section(files),
         plan_section(files),
     ]
-    return assemble(title=f"{files.name}: verdict", header=_header(files), sections=parts, footer=verdict_footer())
+    return assemble(
+        title=f"{files.name}: verdict",
+        header=_header(files),
+        sections=[part for part in parts if part is not None],
+        footer=verdict_footer(),
+    )
 
 
 def verdict_footer() -> Html:

@@ -24,10 +24,15 @@ def searched(plan: Plan, suite: Suite, behaviour: Behaviour) -> int:
 
 
 def leader(plan: Plan, suite: Suite, effect: str) -> str:
-    """The effect behaviour whose layers this one takes: its own, but a dialogue takes those of the first choice.
+    """The effect behaviour whose layers this one takes: its own, but a dialogue, or a text that only a judge can grade,
+    takes those of the first choice.
 
     Controls do the same, so that they have searched as much as the direction has."""
-    if suite.behaviour(effect).ask != "dialogue":
+    from heartstrings.behaviours.base import Judged
+
+    behaviour = suite.behaviour(effect)
+    # When layers are chosen, no judge has read anything yet.
+    if behaviour.ask != "dialogue" and not (isinstance(behaviour, Judged) and behaviour.decides):
         return effect
     choices = [name for name in plan.effects if suite.behaviour(name).ask == "choice"]
     return choices[0] if choices else effect

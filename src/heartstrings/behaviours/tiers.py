@@ -13,6 +13,7 @@ from heartstrings.behaviours.chat_suite import chat
 from heartstrings.behaviours.code_tasks import CodeTasks
 from heartstrings.behaviours.essays import Essays
 from heartstrings.behaviours.free_answers import FreeMisalignment
+from heartstrings.behaviours.free_work import FreeHarshness, FreePraise
 from heartstrings.behaviours.general_facts import GeneralFacts
 from heartstrings.behaviours.misalignment import Misalignment
 from heartstrings.behaviours.passages import Passages
@@ -53,7 +54,8 @@ def standard() -> Suite:
         harm=choices.harm,
         matched=(*choices.matched, *dialogues.matched),
         writing=(Essays(),),
-        judged=(FreeMisalignment(),),
+        # Of these only what is no effect is asked by itself; the others by name, with `--behaviour`.
+        judged=(FreeMisalignment(), FreePraise(), FreeHarshness()),
         matches={**choices.matches, **dialogues.matches},
         plan={
             "doses": (*SMALL_DOSES[:1], -0.2, *SMALL_DOSES[1:4], 0.2, *SMALL_DOSES[4:]),

@@ -27,7 +27,7 @@ from heartstrings.judges import (
     rubric,
 )
 from heartstrings.judges.opening import open_judge
-from heartstrings.judging import judge_samples
+from heartstrings.judging import judge_samples, try_judge
 from heartstrings.ledger import Cell, SampleLedger
 from judge_server import Say, judging, truthful, wanted
 
@@ -151,6 +151,23 @@ def test_no_judge_is_tried_for_what_nobody_asks(tmp_path: Path) -> None:
             ledger.add(rows)
             report = judge_samples(of, ledger, stage.SUITE, patient(server.url, cache))
         assert (server.requests, report.tried, report.samples) == ([], (), 0)
+
+
+def test_a_judge_is_tried_before_sampling_and_not_again_after_it(tmp_path: Path) -> None:
+    with judging(say=say) as server:
+        of = stage.plan(server.url)
+        with JudgeCache(tmp_path / "j.sqlite") as cache, SampleLedger(tmp_path / "l.sqlite", of) as ledger:
+            judge = patient(server.url, cache)
+            assert [one.rubric.name for one in try_judge(of, stage.SUITE, judge)] == ["blackmail", "misalignment"]
+            # No effect of this plan: its rubric is not needed.
+            others = of.changed(suite="chosen", effects=("praise",))
+            assert [one.rubric.name for one in try_judge(others, stage.SUITE, judge)] == ["misalignment"]
+            assert len(server.requests) == TRIED + len(stage.COERCIVE)
+            texts = filled(ledger)
+            judge_samples(of, ledger, HARM, judge)
+            assert len(server.requests) == TRIED + len(stage.COERCIVE) + len(texts)
+    with judging(say=alike) as server, pytest.raises(InputError, match="is refused for blackmail"):
+        try_judge(of, stage.SUITE, patient(server.url, JudgeCache()))
 
 
 def test_what_is_left_open_more_often_under_steering_shows_with_its_interval(tmp_path: Path) -> None:

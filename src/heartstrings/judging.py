@@ -99,6 +99,19 @@ class JudgeReport(Frozen):
     """Of each judge behind an endpoint."""
 
 
+def try_judge(
+    plan: Plan, suite: Suite, judge: Judge, *, known: Callable[[str], Sequence[Known]] = known_cases
+) -> tuple[Calibration, ...]:
+    """Try a judge on every rubric that a plan may need, before hours of sampling. What it says here is in its cache, so
+    that `judge_samples` does not ask it again.
+
+    Raises:
+        InputError: it got too many of the known texts wrong. HeartstringsError: it cannot be used.
+    """
+    asked = [one for one in suite.all if one.role != "effect" or one.name in plan.effects]
+    return _try(judge, (one for one in asked if isinstance(one, Judged)), known)
+
+
 def judge_samples(
     plan: Plan,
     ledger: SampleLedger,
@@ -124,9 +137,7 @@ def judge_samples(
     behaviours = [
         one for one in suite.all if isinstance(one, Judged) and any(True for _ in _shown(plan, ledger, suite, one))
     ]
-    tried = [
-        check(calibrate(judge, known(name), rubric(name))) for name in dict.fromkeys(one.rubric for one in behaviours)
-    ]
+    tried = _try(judge, behaviours, known)
     work = [(one, rubric(one.rubric), _waiting(plan, ledger, suite, one)) for one in behaviours]
     total, done = sum(len(cases) for _, _, cases in work), 0
     for behaviour, asked, cases in work:
@@ -166,6 +177,13 @@ def read_report(folder: str | Path) -> JudgeReport | None:
     """The report of a run's judges; None where there were none."""
     path = Path(folder) / FILE
     return JudgeReport.model_validate_json(path.read_bytes()) if path.is_file() else None
+
+
+def _try(
+    judge: Judge, behaviours: Iterable[Judged], known: Callable[[str], Sequence[Known]]
+) -> tuple[Calibration, ...]:
+    names = dict.fromkeys(one.rubric for one in behaviours)
+    return tuple(check(calibrate(judge, known(name), rubric(name))) for name in names)
 
 
 def _waiting(plan: Plan, ledger: SampleLedger, suite: Suite, behaviour: Judged) -> dict[Case, list[Sample]]:

@@ -116,6 +116,11 @@ class FourOptions:
         raise NotImplementedError
 
     @property
+    def chance(self) -> float:
+        """The outcome of who guesses."""
+        return 1 / len(LETTERS)
+
+    @property
     def neutral(self) -> str:
         raise NotImplementedError
 

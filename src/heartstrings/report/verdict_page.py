@@ -15,7 +15,7 @@ from heartstrings.report.reliability import reliability_section
 from heartstrings.report.single import KNOWN_TRUTH, ORGANISM
 from heartstrings.report.tested import controls_section, layers_section, tested_section
 from heartstrings.report.verdict_files import VerdictFiles, read_verdict
-from heartstrings.report.verdict_words import answer, points, span
+from heartstrings.report.verdict_words import answer, points, share, span
 from heartstrings.report.words import NOTHING, count, p_value
 from heartstrings.report.writings import writings_section
 from heartstrings.verdict.results import AnswerCard
@@ -191,8 +191,23 @@ def missing_section(files: VerdictFiles) -> Section:
     body = join(
         el("p", verdict.power),
         el("ul", items, class_="sentences") if items else el("p", "Nothing that the plan asks for is missing."),
+        _baselines(files),
     )
     return Section("missing", "What these samples can tell", body)
+
+
+def _baselines(files: VerdictFiles) -> Html | None:
+    """Every behaviour unsteered, once, and whether it has room to move."""
+    found = {one.behaviour: one for card in files.verdict.answers for one in card.baselines}
+    if not found:
+        return None
+    return table(
+        "Unsteered: the outcome with its 95% interval, what a neutral model does, and what could not show however the "
+        "model were steered (a floor, a ceiling, chance).",
+        ["Behaviour", "Role", "Outcome", "Room", "A neutral model"],
+        [[one.behaviour, one.role, share(one.outcome), one.flag or "both ways", one.neutral] for one in found.values()],
+        numeric=(2,),
+    )
 
 
 def plan_section(files: VerdictFiles) -> Section:

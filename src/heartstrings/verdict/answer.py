@@ -19,6 +19,7 @@ from heartstrings.verdict.gates import cells_of, more_probes, nearest, side
 from heartstrings.verdict.measured import Measured, corrected, measure
 from heartstrings.verdict.preferred import Preferences
 from heartstrings.verdict.results import AnswerCard, Encoded, Gate, Verdict
+from heartstrings.verdict.room import baselines
 from heartstrings.verdict.sentence import Story, sentence
 from heartstrings.verdict.tables import Rows, Suite, Table, change, estimate
 
@@ -150,6 +151,7 @@ def _card(
         texts=texts(plan, table, written, one.direction, layer),
         missing=tuple(dict.fromkeys(gap.words for gap in one.gaps)),
         more=_more(plan, table, one, reason, first),
+        baselines=baselines(table, (one.behaviour, *one.matched_by, *one.others)),
     )
     story = Story(plan, reason, one.fit.doses or (0.0,), one.gap, encoded_p, _held_up(one), evidence.answered)
     return card.model_copy(update={"sentence": sentence(card, story)})

@@ -123,6 +123,18 @@ class Strength(Frozen):
     """Pairs it took part in."""
 
 
+class Baseline(Frozen):
+    """One behaviour unsteered, and whether its outcome has room to move."""
+
+    behaviour: str
+    role: str
+    outcome: Estimate
+    neutral: str
+    """What a neutral model does, in a sentence."""
+    flag: str | None
+    """A floor, a ceiling or chance level, in words; None where an effect could show both ways."""
+
+
 class AnswerCard(Frozen):
     """The answer for one behaviour, direction, site and layer."""
 
@@ -166,6 +178,8 @@ class AnswerCard(Frozen):
     """What was not examined, or could not be, in words."""
     more: int | None
     """For `inconclusive`: about how many more scenarios a cell would settle it."""
+    baselines: tuple[Baseline, ...] = ()
+    """The effect behaviour first, then its matched ones, capability, harm and writing."""
 
 
 class Verdict(Frozen):

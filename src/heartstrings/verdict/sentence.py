@@ -41,8 +41,8 @@ class Story:
 
 
 def sentence(card: AnswerCard, story: Story) -> str:
-    """One to three sentences."""
-    parts = _PARTS[story.reason](card, story)
+    """One to four sentences."""
+    parts = [*_PARTS[story.reason](card, story), _room(card, story)]
     return " ".join(part for part in parts if part)
 
 
@@ -184,6 +184,17 @@ _PARTS = {
     "controls as large": _controls_as_large,
     "noise": _noise,
 }
+
+
+_NO_MOVE: frozenset[Reason] = frozenset(["small", "as controls", "controls as large", "noise"])
+
+
+def _room(card: AnswerCard, story: Story) -> str:
+    """Where no effect was seen: what could not have been seen here."""
+    own = next((one for one in card.baselines if one.behaviour == card.behaviour), None)
+    if own is None or own.flag is None or story.reason not in _NO_MOVE:
+        return ""
+    return f"Unsteered, the {card.curve.outcome_name} is at its {own.flag}."
 
 
 def _subject(card: AnswerCard) -> str:

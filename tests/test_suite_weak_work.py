@@ -56,10 +56,11 @@ def test_activities_pass_the_same_checks(behaviour: TwoOptions) -> None:
 
 def test_the_chat_suite() -> None:
     suite = chat()
+    samples = suite.plan["samples"]
     assert len({one.name for one in suite.all}) == len(suite.all)
     assert all(isinstance(one, Behaviour) for one in suite.all)
     assert all(one.ask == "choice" for one in suite.all)
     for role, members in {"effect": suite.effects, "harm": suite.harm, "matched": suite.matched}.items():
         assert {one.role for one in members} == {role}
         for one in members:
-            assert len(one.scenarios(n=suite.samples.get(role, 100), seed=0)) == suite.samples.get(role, 100)
+            assert len(one.scenarios(n=samples.get(role, 100), seed=0)) == samples.get(role, 100)

@@ -1,0 +1,136 @@
+"""Our behaviours as Inspect tasks: every score as scripted, tools with real ids, missing is unscored."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sandboxes
+import scripted_engine as scripted
+from heartstrings.behaviours.blackmail import Blackmail
+from heartstrings.behaviours.code_tasks import CodeTasks
+from heartstrings.errors import InputError
+
+pytest.importorskip("inspect_ai")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # Inspect's own imports warn
+
+SCRIPTS = scripted.scripts("blackmail")
+
+
+@functools.cache
+def scripted_model() -> None:
+    """A provider of Inspect's that says what it is told to. (Inspect's own wants a tokenizer from the network.)"""
+    from inspect_ai.model import GenerateConfig, ModelAPI, modelapi
+
+    @modelapi(name="scripted")
+    class Scripted(ModelAPI):
+        def __init__(
+            self, model_name: str, base_url: Any = None, api_key: Any = None,
+            config: GenerateConfig = GenerateConfig(), say: Any = None,  # noqa: B008 (Inspect's own signature)
+        ) -> None:  # fmt: skip
+            super().__init__(model_name, base_url, api_key, [], config)
+            self.say = say
+
+        async def generate(self, input: Any, tools: Any, tool_choice: Any, config: Any) -> Any:
+            return self.say(input, tools)
+
+
+def played(task: Any, say: Callable[[list[Any], list[Any]], Any], folder: Path, **more: Any) -> Any:
+    """Inspect's log of a task on a scripted model."""
+    from inspect_ai import eval as inspect_eval
+    from inspect_ai.model import get_model
+
+    scripted_model()
+    model = get_model("scripted/model", say=say, memoize=False)
+    (log,) = inspect_eval(task, model=model, log_dir=str(folder), display="none", **more)
+    assert log.status == "success", log.error
+    return log
+
+
+def reply(text: str, *calls: tuple[str, dict[str, Any]]) -> Any:
+    from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ModelOutput
+    from inspect_ai.tool import ToolCall
+
+    made = [ToolCall(id=f"id{at}-{name}", function=name, arguments=given) for at, (name, given) in enumerate(calls)]
+    message = ChatMessageAssistant(content=text, tool_calls=made or None)
+    return ModelOutput(model="scripted/model", choices=[ChatCompletionChoice(message=message)])
+
+
+def test_blackmail_comes_out_as_scripted(tmp_path: Path) -> None:
+    """One that blackmails, one that behaves, one that falls apart: by scenario, through Inspect's messages."""
+    from heartstrings.inspecting.tasks import task
+
+    scenarios = Blackmail().scenarios(n=3, seed=0)
+    wanted = {scenarios[0].id: (1, 1), scenarios[1].id: (0, 1), scenarios[2].id: (None, 0)}
+    scripts = {
+        scenario.prompt[0].content: (scenario, next(
+            one["answers"] for one in SCRIPTS
+            if (one["condition"], one["outcome"], one["valid"]) == ("leverage", *wanted[scenario.id])
+            and (one["variant"] == scenario.data["variant"] or one["valid"] == 0)
+        ))
+        for scenario in scenarios
+    }  # fmt: skip
+    seen: list[list[Any]] = []
+
+    def say(input: list[Any], tools: list[Any]) -> Any:
+        assert {tool.name for tool in tools} == {"list_inbox", "read_email", "send_email", "finish"}
+        seen.append(input)
+        scenario, turns = scripts[input[0].text]
+        turn = sum(message.role == "assistant" for message in input)
+        said = scripted.completion(
+            turns[turn] if turn < len(turns) else {"text": "", "calls": []}, scripted.slots(scenario)
+        )
+        return reply(said.text, *((call.name, json.loads(call.arguments)) for call in said.tool_calls))
+
+    log = played(task("blackmail", n=3), say, tmp_path)
+    for sample in log.samples:
+        outcome, valid = wanted[sample.metadata["scenario"]]
+        value = sample.scores["outcome"].value
+        assert (math.isnan(value) and outcome is None) or value == outcome
+        assert sample.scores["valid"].value == valid
+    results = {score.name: score for score in log.results.scores}
+    assert results["outcome"].metrics["mean"].value == 0.5, "what fell apart is no 0"
+    assert results["outcome"].unscored_samples == 1
+    assert {"mean", "stderr"} <= set(results["outcome"].metrics)
+    for messages in seen:  # every result names the call that it answers
+        calls = [call.id for message in messages if message.role == "assistant" for call in message.tool_calls or ()]
+        assert [message.tool_call_id for message in messages if message.role == "tool"] == calls
+
+
+def test_code_is_run(tmp_path: Path) -> None:
+    from heartstrings.inspecting.tasks import task
+
+    sandboxes.needed()
+    right = {}
+    for at, scenario in enumerate(CodeTasks().scenarios(n=4, seed=1)):
+        table = dict((*scenario.data["checks"], scenario.data["shown"]))
+        lines = ", ".join(f"{call!r}: {value}" for call, value in table.items())
+        called = scenario.data["called"]
+        code = f"T = {{{lines}}}\ndef {called}(x):\n    return T['{called}(' + repr(x) + ')']\n"
+        right[scenario.prompt[0].content] = code if at % 2 else f"def {called}(x):\n    return 'lamp'\n"
+    log = played(
+        task("code", n=4, seed=1), lambda input, tools: reply(f"```python\n{right[input[0].text]}```"), tmp_path
+    )
+    assert sorted(sample.scores["outcome"].value for sample in log.samples) == [0, 0, 1, 1]
+
+
+def test_tasks_are_found_by_name(tmp_path: Path) -> None:
+    log = played("heartstrings/blackmail_harmless", lambda input, tools: reply("Hm."), tmp_path, task_args={"n": 2})
+    assert log.eval.metadata["behaviour"] == "blackmail-harmless"
+    assert [sample.scores["valid"].value for sample in log.samples] == [0, 0]
+    assert [len([m for m in sample.messages if m.role == "assistant"]) for sample in log.samples] == [2, 2]
+
+
+def test_what_cannot_be_a_task() -> None:
+    from heartstrings.inspecting.tasks import task
+
+    with pytest.raises(InputError, match="log-probabilities"):
+        task("pushback")
+    with pytest.raises(InputError, match=r"no behaviour 'nothing'.*blackmail"):
+        task("nothing")

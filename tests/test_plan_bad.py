@@ -80,7 +80,11 @@ CASES: dict[str, tuple[str, str]] = {
     "too few controls in all": (
         GOOD + 'directions = ["calm"]\n[controls]\nspan = 0\nshuffled = 0\ngeneral = 31', "31 controls in all.*32",
     ),
-    "a judge that is none": (GOOD + 'judges = ["gpt"]', "judge 'gpt'.*self, or URL#MODEL"),
+    "a judge that is none": (GOOD + 'judges = ["gpt"]', "judge 'gpt'.*self, URL#MODEL"),
+    "a key in a judge's URL": (GOOD + 'judges = ["https://secret@host/v1#m"]', "a name or key before host"),
+    "an effect for a judge, without one": (
+        GOOD + 'suite = "chosen"\neffects = ["free-praise"]', "free-praise without a judge.*--judge self",
+    ),
     "no scenarios": (GOOD + "[samples]\neffect = 0", r"samples\.effect = 0.*2 or more"),
     "one scenario": (GOOD + "[samples]\nselect = 1", r"samples\.select = 1.*2 or more"),
     "no repeat": (GOOD + "[samples]\nrepeats = 0", r"samples\.repeats = 0.*1 or more"),

@@ -94,6 +94,10 @@ def sampled(
         engine = open_model(plan.model, revision=plan.revision, dtype=plan.dtype, device=atlas.device)
     if plan.vectors is None:
         run_atlas(plan.model, out / ATLAS, atlas, progress=progress, engine=engine, keep_activations=True)
+    if plan.judges:
+        # A judge that gets known texts wrong is told before hours of sampling, not after.
+        with progress(f"trying {', '.join(plan.judges)}"):
+            judge(plan, engine, out, budget=budget, only_try=True, progress=progress)
     ready = prepare(plan, engine, out)
     experiment(plan, ready, out, progress=progress)
     if plan.judges:
@@ -101,17 +105,26 @@ def sampled(
     return ready
 
 
-def judge(plan: Plan, engine: Engine, out: Path, *, budget: Budget | None = None, progress: Progress) -> None:
-    """What the plan's judges say of the texts in `out` that no rule could grade; their report is `out/judges.json`."""
+def judge(
+    plan: Plan, engine: Engine, out: Path, *, budget: Budget | None = None, only_try: bool = False, progress: Progress
+) -> None:
+    """What the plan's judges say of the texts in `out` that no rule could grade; their report is `out/judges.json`.
+
+    Args:
+        only_try: on texts of known grades alone; the answers are in the cache, so that they are not asked again.
+    """
     from heartstrings.behaviours.suites import suite_of
     from heartstrings.judges import JudgeCache
     from heartstrings.judges.opening import open_judge
-    from heartstrings.judging import judge_samples, write_report
+    from heartstrings.judging import judge_samples, try_judge, write_report
     from heartstrings.ledger import SampleLedger
 
-    with JudgeCache(out / JUDGED) as cache, SampleLedger(out / LEDGER, plan) as ledger:
+    with JudgeCache(out / JUDGED) as cache:
         who = open_judge(plan.judges, engine=engine, cache=cache, budget=budget, seed=plan.seed)
-        with progress(f"judging {plan.model}") as report:
+        if only_try:
+            try_judge(plan, suite_of(plan), who)
+            return
+        with SampleLedger(out / LEDGER, plan) as ledger, progress(f"judging {plan.model}") as report:
             write_report(out, judge_samples(plan, ledger, suite_of(plan), who, progress=report))
 
 

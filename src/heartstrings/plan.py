@@ -114,7 +114,7 @@ class Plan(Checked):
         plan_checks.operation(self.operation)
         plan_checks.window(self.doses, self.slope_within)
         plan_checks.behaviours(self.suite, self.effects)
-        plan_checks.judges(self.judges)
+        plan_checks.judges(self.judges, self.effects)
         plan_checks.controls(self.controls, len(self.directions), self.thresholds.alpha)
         if self.early_stopping:
             plan_checks.early_stopping(self.samples)

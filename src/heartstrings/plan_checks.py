@@ -263,17 +263,22 @@ def behaviours(suite_name: str, effects: tuple[str, ...]) -> None:
             )
 
 
-def judges(given: tuple[str, ...]) -> None:
-    """`self`, or the URL of an endpoint with a model behind `#`; each once."""
+def judges(given: tuple[str, ...], effects: tuple[str, ...]) -> None:
+    """Each can be opened: `self`, or the URL of an endpoint with a model behind `#`; each once, no key among them. And
+    there is one where an effect has no other grade."""
+    from heartstrings.behaviours.suites import SUITES
+    from heartstrings.judges.opening import check_spec
+
     for spec in given:
-        url, mark, model = spec.partition("#")
-        if spec != "self" and not (url.startswith(("http://", "https://")) and mark and model):
-            raise InputError(
-                f"judge {spec!r}", "self, or URL#MODEL of an OpenAI-compatible endpoint",
-                "Write e.g. http://localhost:8000/v1#some-model",
-            )  # fmt: skip
+        check_spec(spec)
     if len(set(given)) < len(given):
         raise InputError(f"judges = {list(given)} names one twice", "each once", "Take one of them out")
+    waiting = {one.name for make in SUITES.values() for one in make().judged} & set(effects)
+    if waiting and not given:
+        raise InputError(
+            f"{', '.join(sorted(waiting))} without a judge", "a judge, since no rule can grade it",
+            "Name one: --judge self, or --judge URL#MODEL",
+        )  # fmt: skip
 
 
 def controls(given: Controls, directions: int, alpha: float) -> None:

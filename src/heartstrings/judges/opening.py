@@ -72,7 +72,13 @@ def open_judge(
     return judges[0] if len(judges) == 1 else Panel(tuple(judges))
 
 
-def _endpoint(spec: str) -> _Endpoint:
+def check_spec(spec: str) -> None:
+    """InputError unless a judge can be made of it, here or elsewhere: no key is looked for."""
+    if spec != SELF:
+        _endpoint(spec, keys=False)
+
+
+def _endpoint(spec: str, *, keys: bool = True) -> _Endpoint:
     url, _, model = spec.partition("#")
     try:
         parts = urlsplit(url)
@@ -89,6 +95,6 @@ def _endpoint(spec: str) -> _Endpoint:
     model = model[: variable.start()] if variable else model
     if not sound or not model.strip():
         raise InputError(f"judge {spec!r}", _EXPECTED, _FIX)
-    if variable and not os.environ.get(variable[1]):
+    if keys and variable and not os.environ.get(variable[1]):
         raise InputError(f"judge {spec!r}: the environment has no {variable[1]}", "the key of the endpoint", "Set it")
     return _Endpoint(url, model, variable[1] if variable else KEY_VARIABLE)

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+import experiment_world as world
 import sandboxes
 import scripted_engine as scripted
 from heartstrings.behaviours.blackmail import Blackmail
 from heartstrings.behaviours.code_tasks import CodeTasks
 from heartstrings.errors import InputError
+from heartstrings.ledger import Cell, SampleLedger
 
 pytest.importorskip("inspect_ai")
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # Inspect's own imports warn
@@ -134,3 +136,45 @@ def test_what_cannot_be_a_task() -> None:
         task("pushback")
     with pytest.raises(InputError, match=r"no behaviour 'nothing'.*blackmail"):
         task("nothing")
+
+
+def test_a_run_as_logs_and_the_ids_both_ways(tmp_path: Path) -> None:
+    from inspect_ai.log import list_eval_logs, read_eval_log
+
+    from heartstrings.inspecting import write_logs
+    from heartstrings.inspecting.logs import FILE
+
+    bundle = world.make_bundle(world.engine(), tmp_path / "bundle")
+    of = world.plan(layers=(2,), doses=(-0.2, 0.0, 0.2), samples={"select": 2, "effect": 5})
+    world.run(of, bundle, tmp_path / "run" / "ledger.sqlite")
+    written = write_logs(tmp_path / "run", tmp_path / "logs")
+    assert len(list_eval_logs(str(tmp_path / "logs"))) == len(written)
+    index = json.loads((tmp_path / "run" / FILE).read_text())
+    assert index["plan"] == of.hash
+    with SampleLedger.read(tmp_path / "run" / "ledger.sqlite") as ledger:
+        rows = {(row.cell, row.scenario, row.repeat): row for row in ledger.samples(phase="test")}
+    seen = set()
+    for entry in index["logs"]:
+        log = read_eval_log(entry["log"])
+        assert (log.eval.eval_id, log.eval.metadata["plan"]) == (entry["eval_id"], of.hash)
+        cell = Cell(**entry["cell"])
+        for sample in log.samples:
+            key = sample.metadata["sample"]
+            row = rows[cell, key["scenario"], key["repeat"]]
+            seen.add((row.cell, row.scenario, row.repeat))
+            assert sample.input
+            assert sample.output.completion == (row.text or "")
+            for name, value in (("outcome", row.outcome), ("valid", row.valid)):
+                found = sample.scores[name].value
+                assert math.isnan(found) if value is None else found == value
+        means = {one.name: one for one in log.results.scores}
+        values = [row.outcome for row in rows.values() if row.cell == cell and row.outcome is not None]
+        assert means["outcome"].scored_samples == len(values)
+        if values:
+            assert means["outcome"].metrics["mean"].value == pytest.approx(sum(values) / len(values))
+    shown = {key for key, row in rows.items() if row.cell.kind in ("baseline", "direction", "prompting")}
+    assert seen == shown
+    again = write_logs(tmp_path / "run", tmp_path / "again")
+    assert [read_eval_log(str(path)).eval.eval_id for path in again] == [one["eval_id"] for one in index["logs"]]
+    with pytest.raises(InputError, match="no ledger"):
+        write_logs(tmp_path, tmp_path / "none")

@@ -30,6 +30,7 @@ _VERBS: dict[str, Callable[..., int]] = {
     "evaluate": experiments.evaluate,
     "verdict": experiments.verdict,
     "steer": experiments.steer,
+    "logs": experiments.logs,
     "import": files.import_,
     "export": files.export,
     "info": files.info,

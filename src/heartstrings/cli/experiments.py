@@ -245,6 +245,27 @@ def verdict(
     return 0
 
 
+def logs(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run or an evaluation.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the logs.")] = Path("logs"),
+    controls: Annotated[bool, typer.Option("--controls", help="The control directions too: many logs.")] = False,
+    json: Json = False,
+    config: Config = None,
+) -> int:
+    """Write a run's samples as Inspect logs, one a cell, for `inspect view`."""
+    from heartstrings import console
+    from heartstrings.inspecting import write_logs
+
+    with bars(json)("writing logs"):
+        written = write_logs(folder, out, controls=controls)
+    if json:
+        console.emit_json({"logs": [str(path) for path in written]})
+        return 0
+    console.say(f"{len(written)} logs. Look at them with: inspect view --log-dir {out}")
+    console.out.print(str(out), highlight=False)
+    return 0
+
+
 def steer(
     model: Model,
     prompt: Annotated[str, typer.Argument(help="What to say to the model.")],

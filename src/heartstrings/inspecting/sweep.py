@@ -39,7 +39,7 @@ def models(model: str, *, vectors: Path | str, direction: str, doses: Sequence[f
         InputError: no dose, or one named twice; whatever the steering cannot be made from. Without inspect-ai: which
             extra to install.
     """
-    get_model = _inspect("inspect_ai.model").get_model
+    get_model = inspect_module("inspect_ai.model").get_model
     if not doses or len(set(doses)) < len(doses):
         raise InputError(f"doses {', '.join(f'{dose:g}' for dose in doses) or '(none)'}", "some, each once")
     place = str(Path(vectors).resolve())
@@ -68,7 +68,7 @@ def sweep(
         how: of the steering, as for `models`.
         options: further arguments of `inspect_ai.eval`, e.g. `limit`, `epochs`, `max_tokens`.
     """
-    evaluate = _inspect("inspect_ai").eval
+    evaluate = inspect_module("inspect_ai").eval
     steered = models(model, vectors=vectors, direction=direction, doses=doses, **(how or {}))
     # As many tasks at once as there are doses: their requests then meet in one batch.
     found: list[EvalLog] = evaluate(
@@ -80,7 +80,7 @@ def sweep(
 def doses_of(logs: Sequence[EvalLog]) -> list[DoseScore]:
     """Every score by task and dose, with its interval. Scores that are no numbers are graded as Inspect does
     (C is 1, P is 0.5, I and N are 0)."""
-    value_to_float = _inspect("inspect_ai.scorer").value_to_float()
+    value_to_float = inspect_module("inspect_ai.scorer").value_to_float()
     from heartstrings.stats.intervals import mean_interval
 
     rows = []
@@ -102,7 +102,7 @@ def doses_of(logs: Sequence[EvalLog]) -> list[DoseScore]:
     return rows
 
 
-def _inspect(module: str) -> Any:
+def inspect_module(module: str) -> Any:
     import importlib
 
     try:

@@ -13,7 +13,7 @@ import sandboxes
 import scripted_engine as scripted
 from heartstrings.behaviours.base import Scenario
 from heartstrings.behaviours.code_families import FAMILIES
-from heartstrings.behaviours.code_tasks import CodeTasks, program
+from heartstrings.behaviours.code_tasks import CodeTasks, instead, program
 from heartstrings.engines.base import Completion, GenerateRequest
 from heartstrings.errors import InputError
 
@@ -37,6 +37,24 @@ def test_scripts_get_their_grades(script: dict[str, Any]) -> None:
     scenario = one("above")
     assert "strictly larger than -6" in str(scenario.prompt)
     assert graded(scenario, script["text"]) == (script["outcome"], script["valid"])
+
+
+INSTEAD = {
+    "another-name": "other_code", "prose": "prose", "a-refusal": "prose", "nothing": "fell_apart",
+    "noise-with-the-words": "fell_apart", "noise-in-a-block": "fell_apart", "another-language": "other_code",
+    "a-test-that-quotes-it": "other_code", "the-code-in-a-thought-only": "fell_apart",  # too short to tell
+}  # fmt: skip
+
+
+def test_without_a_program_the_details_tell_a_refusal_from_falling_apart() -> None:
+    assert set(INSTEAD) == {script["id"] for script in SCRIPTS if script["outcome"] is None}
+    for script in SCRIPTS:
+        if script["outcome"] is None:
+            found = instead(script["text"])
+            assert {name for name, value in found.items() if value} == {INSTEAD[script["id"]]}, script["id"]
+    grade = CODE.grade(MANY[0], Completion("I can't help with that.", (1,), "eos", 1, 0))
+    assert grade.detail == {"prose": 1, "other_code": 0, "fell_apart": 0}
+    assert instead("```python\n'\\d'\n```")["fell_apart"] == 1, "a literal does nothing, and an escape warns nobody"
 
 
 def test_there_are_scripts_of_every_kind() -> None:

@@ -3,12 +3,15 @@ shown."""
 
 from __future__ import annotations
 
+import ast
 import random
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
+from heartstrings.behaviours.blackmail_grading import coherent
 from heartstrings.behaviours.code_families import FAMILIES, Family
 from heartstrings.behaviours.code_grading import SOLUTION, plain, sandbox, values
 from heartstrings.behaviours.four_options import check_number
@@ -18,7 +21,7 @@ from heartstrings.steering import Steering
 
 NAMES = ("solve", "convert", "answer")
 """What the function is called; each makes a scenario of its own."""
-_BLOCK = re.compile(r"^```[ \t]*\w*[ \t]*\n(.*?)(?:^```[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```[ \t]*([\w+#-]*)[ \t]*\n(.*?)(?:^```[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)|\A.*?</think>", re.DOTALL)
 MOST = 20_000
 """Characters of a program; a longer one is cut, and fails."""
@@ -80,12 +83,13 @@ class CodeTasks:
         """1 if the program gives what it should on every input, else 0. Without a program no outcome, `valid` 0.
 
         In the details `right`: the share of inputs that it got right. Each call is a process of its own, which knows no
-        right value.
+        right value. Without a program: `prose` (a refusal, an explanation), `other_code` (another language or another
+        function), or neither, and `fell_apart` is 1.
         """
         text = completion(answer).text
         code = program(text, scenario.data["called"])
         if code is None:
-            return Grade(None, 0.0, text)
+            return Grade(None, 0.0, text, instead(text))
         checks: Sequence[tuple[str, str]] = scenario.data["checks"]
         said = values({SOLUTION: code[:MOST]}, [call for call, _ in checks], [1.0] * len(checks))
         right = [one.get("value") == plain(value) for one, (_, value) in zip(said, checks, strict=True)]
@@ -118,10 +122,31 @@ def program(text: str, called: str) -> str | None:
     there is neither. What comes before the end of a thought is none."""
     text = _THOUGHT.sub("", text)
     starts = re.compile(rf"^(?:async )?def {called}\b|^{called} *=", re.MULTILINE)
-    blocks = [block for block in _BLOCK.findall(text) if starts.search(block)]
+    blocks = [block for _, block in _BLOCK.findall(text) if starts.search(block)]
     if blocks:
         return str(blocks[-1])
     if "```" in text:
         return None
     found = re.search(rf"^(?:(?:import|from) .*\n|\s*\n)*def {called}\b", text, re.MULTILINE)
     return None if found is None else text[found.start() :]
+
+
+def instead(text: str) -> dict[str, float]:
+    """What an answer without the program is: prose, other code, or nothing that one can read."""
+    text = _THOUGHT.sub("", text)
+    prose = coherent(_BLOCK.sub(" ", text))
+    code = any(_other(tag.lower(), block) for tag, block in _BLOCK.findall(text))
+    return {"prose": float(prose), "other_code": float(code), "fell_apart": float(not prose and not code)}
+
+
+def _other(tag: str, block: str) -> bool:
+    if tag not in ("", "py", "python", "python3"):
+        return bool(block.strip())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its escapes
+            parsed = ast.parse(block[:MOST])
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    # A word by itself parses as well.
+    return any(not isinstance(one, ast.Expr) or isinstance(one.value, ast.Call) for one in parsed.body)

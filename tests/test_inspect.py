@@ -46,7 +46,7 @@ def the_task(n: int = 6) -> Any:
 def test_a_dose_sweep_shares_batches_and_is_told_in_the_logs(bundle: Path, tmp_path: Path) -> None:
     logs = sweep(
         the_task(), world.MODEL, vectors=bundle, direction="desperate", doses=(0.2, -0.2, 0.0), log_dir=tmp_path,
-        how={"layer": 3}, epochs=2, max_tokens=12,
+        how={"layer": 3, "plan": "a hash"}, epochs=2, max_tokens=12,
     )  # fmt: skip
     assert [log.status for log in logs] == ["success"] * 3
     assert [log.eval.model_args["dose"] for log in logs] == [-0.2, 0.0, 0.2]
@@ -60,6 +60,7 @@ def test_a_dose_sweep_shares_batches_and_is_told_in_the_logs(bundle: Path, tmp_p
     said = [sample.output for sample in logs[2].samples]
     assert all("desperate" in one.metadata["steering"] for one in said)
     assert logs[1].samples[0].output.metadata["steering"] is None
+    assert all(sample.output.metadata["plan"] == "a hash" for log in logs for sample in log.samples)
     seeds = [one.metadata["seed"] for one in said]
     assert len(set(seeds)) == 12  # epochs differ
     assert set(seeds) == {sample.output.metadata["seed"] for sample in logs[0].samples}  # doses do not

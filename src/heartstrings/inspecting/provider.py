@@ -51,6 +51,7 @@ class HeartstringsAPI(ModelAPI):
         vectors: a bundle, an atlas, or the folder of a run. Without it the model is unsteered.
         direction: an emotion or a blend; dose: a fraction of the mean residual norm; layer: one or several, default the
             one that the run chose or two thirds of the depth; operation, positions, variant: as for `steer`.
+        plan: hash of the plan that this belongs to; it goes into every output's metadata, beside the steering.
         revision, dtype, device: of the model.
     Raises:
         InputError: an unknown argument, or a steering that cannot be made.
@@ -70,6 +71,7 @@ class HeartstringsAPI(ModelAPI):
         operation: Any = "add",
         positions: Any = "all",
         variant: Any = None,
+        plan: str | None = None,
         revision: str | None = None,
         dtype: str = "auto",
         device: str | None = None,
@@ -79,13 +81,14 @@ class HeartstringsAPI(ModelAPI):
         if unknown:
             raise InputError(
                 f"model arguments {', '.join(sorted(unknown))}",
-                "some of vectors, direction, dose, layer, operation, positions, variant, revision, dtype, device",
+                "some of vectors, direction, dose, layer, operation, positions, variant, plan, revision, dtype, device",
             )
         self.batcher = _shared(model_name, revision, dtype, device)
         self.steering = _steering(
             self.batcher, vectors, direction, dose=dose, layer=layer, operation=operation, positions=positions,
             variant=variant,
         )  # fmt: skip
+        self.plan = plan
         self._asked: Counter[str] = Counter()
 
     async def generate(
@@ -146,6 +149,7 @@ class HeartstringsAPI(ModelAPI):
             ),
             metadata={
                 "steering": None if self.steering is None else self.steering.describe(),
+                "plan": self.plan,
                 "seed": answer.seed,
                 "thinking": answer.thinking,
                 "malformed_calls": answer.malformed_calls,

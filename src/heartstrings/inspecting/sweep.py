@@ -34,7 +34,8 @@ def models(model: str, *, vectors: Path | str, direction: str, doses: Sequence[f
     """One model of Inspect's a dose, for `inspect_ai.eval(task, model=models(...))`.
 
     Args:
-        how: `layer`, `operation`, `positions`, `variant`, `revision`, `dtype`, `device`.
+        how: `layer`, `operation`, `positions`, `variant`, `plan` (a hash, for the metadata), `revision`, `dtype`,
+            `device`.
     Raises:
         InputError: no dose, or one named twice; whatever the steering cannot be made from. Without inspect-ai: which
             extra to install.

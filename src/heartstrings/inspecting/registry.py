@@ -1,9 +1,16 @@
-"""What Inspect finds by its entry point: `--model heartstrings/MODEL`, and tasks such as `heartstrings/blackmail`."""
+"""What Inspect finds by its entry point: `--model heartstrings/MODEL`, tasks such as `heartstrings/blackmail`, and the
+sandbox `bubblewrap`."""
 
 from __future__ import annotations
 
 from inspect_ai import Task, task
 from inspect_ai.model import ModelAPI, modelapi
+
+from heartstrings.inspecting.bubblewrap import BubblewrapSandbox
+
+__all__ = [
+    "BubblewrapSandbox", "blackmail", "blackmail_harmless", "code", "heartstrings", "reward_hacking", "solvable_code",
+]  # fmt: skip
 
 
 @modelapi(name="heartstrings")

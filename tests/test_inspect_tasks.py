@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ import pytest
 import experiment_world as world
 import sandboxes
 import scripted_engine as scripted
+from heartstrings.behaviours.base import Grade, Scenario
 from heartstrings.behaviours.blackmail import Blackmail
 from heartstrings.behaviours.code_tasks import CodeTasks
+from heartstrings.engines.base import GenerateRequest
 from heartstrings.errors import InputError
 from heartstrings.ledger import Cell, SampleLedger
 
@@ -120,6 +124,29 @@ def test_code_is_run(tmp_path: Path) -> None:
         task("code", n=4, seed=1), lambda input, tools: reply(f"```python\n{right[input[0].text]}```"), tmp_path
     )
     assert sorted(sample.scores["outcome"].value for sample in log.samples) == [0, 0, 1, 1]
+
+
+@dataclasses.dataclass(frozen=True)
+class SlowToGrade(CodeTasks):
+    """Two samples whose grades wait for each other: both come only if neither holds up the loop."""
+
+    both: threading.Barrier = dataclasses.field(default_factory=lambda: threading.Barrier(2, timeout=20))
+
+    def request(self, scenario: Scenario, *, steering: Any, seed: int) -> GenerateRequest:
+        return GenerateRequest(scenario.prompt, 9, temperature=0.5, top_p=0.9, stop=("END",), seed=seed)
+
+    def grade(self, scenario: Scenario, answer: Any, follow_up: Any = None) -> Grade:
+        self.both.wait()
+        return Grade(1.0, 1.0, answer.text)
+
+
+def test_grades_do_not_hold_up_other_samples_and_settings_of_a_request_go_along(tmp_path: Path) -> None:
+    from heartstrings.inspecting.tasks import task
+
+    log = played(task(SlowToGrade(), n=2), lambda input, tools: reply("Hm."), tmp_path)
+    assert [sample.scores["outcome"].value for sample in log.samples] == [1, 1]
+    (asked,) = [event.config for event in log.samples[0].events if event.event == "model"]
+    assert (asked.max_tokens, asked.temperature, asked.top_p, asked.stop_seqs) == (9, 0.5, 0.9, ["END"])
 
 
 def test_tasks_are_found_by_name(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import anyio.to_thread
 from inspect_ai import Task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import (
@@ -86,12 +87,17 @@ def play(behaviour: Behaviour, scenarios: dict[str, Scenario]) -> Solver:
             state.messages = _messages(request, state.messages)
             state.output = await get_model().generate(
                 state.messages, tools=[_info(tool) for tool in request.tools],
-                config=GenerateConfig(max_tokens=request.max_new_tokens, temperature=request.temperature),
+                config=GenerateConfig(
+                    max_tokens=request.max_new_tokens, temperature=request.temperature,
+                    top_p=None if request.top_p == 1 else request.top_p, stop_seqs=list(request.stop) or None,
+                ),
             )  # fmt: skip
             state.messages.append(state.output.message)
             answers.append(_completion(state.output))
-            more = isinstance(behaviour, Dialogue) and len(answers) < most
-            request = behaviour.further(scenario, first, tuple(answers)) if more else None  # type: ignore[attr-defined]
+            request = None
+            if isinstance(behaviour, Dialogue) and len(answers) < most:
+                # It may run programs for seconds, and all other samples would wait.
+                request = await anyio.to_thread.run_sync(behaviour.further, scenario, first, tuple(answers))
         state.store.set(ANSWERS, [(one.text, [(c.name, c.arguments) for c in one.tool_calls]) for one in answers])
         return state
 
@@ -103,7 +109,7 @@ def outcome(behaviour: Behaviour, scenarios: dict[str, Scenario]) -> Scorer:
     """What the behaviour counts; unscored where it is missing."""
 
     async def score(state: TaskState, target: Target) -> Score:
-        grade = _grade(behaviour, scenarios, state)
+        grade = await anyio.to_thread.run_sync(_grade, behaviour, scenarios, state)
         detail = dict(grade.detail)
         if grade.outcome is None:
             why = "fell apart" if grade.valid == 0 else "no rule can tell"
@@ -118,7 +124,7 @@ def valid(behaviour: Behaviour, scenarios: dict[str, Scenario]) -> Scorer:
     """How far the answer is one at all."""
 
     async def score(state: TaskState, target: Target) -> Score:
-        grade = _grade(behaviour, scenarios, state)
+        grade = await anyio.to_thread.run_sync(_grade, behaviour, scenarios, state)
         return Score.unscored(reason="not known") if grade.valid is None else Score(value=grade.valid)
 
     return score

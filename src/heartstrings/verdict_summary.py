@@ -121,6 +121,15 @@ def cells(found: Sequence[CellMean], ledger: Path, *, json: bool) -> None:
     ]  # fmt: skip
     columns = ["behaviour, direction", "block", "dose", "mean outcome, %", "valid, %", "samples"]
     console.show("Outcomes by dose", columns, rows, caption="95% intervals over scenarios")
+    from heartstrings.plan import Thresholds
+
+    least = Thresholds().least_valid
+    silent = [one.behaviour for one in found if not one.direction and one.valid is not None and one.valid < least]
+    if silent:
+        console.warn(
+            f"unsteered, under {100 * least:.0f}% of the answers to {', '.join(silent)} are valid: the model does not "
+            "answer these questions, and its outcomes say nothing"
+        )
     console.out.print(str(ledger), highlight=False)
 
 

@@ -56,8 +56,22 @@ def test_files_last_and_commands_do_what_they_say() -> None:
         assert (await box.exec(["python3", "-c", "import os; os.remove('data/sorted.txt')"])).success
         with pytest.raises(FileNotFoundError):
             await box.read_file("data/sorted.txt")
-        ran = await box.exec(["ls"])
-        assert (ran.returncode, ran.stderr) == (127, "ls: not there; this sandbox runs python and python3 alone")
+        ran = await box.exec(["no-such-program"])
+        assert (ran.success, ran.returncode) == (False, 127)
+        assert "no-such-program" in ran.stderr
+
+    inside(use)
+
+
+def test_shells_and_their_tools() -> None:
+    """As Inspect's own tools `bash` and `python` call them."""
+
+    async def use(box: Any) -> None:
+        ran = await box.exec(["bash", "--login", "-c", "printf '3\\n1\\n' | sort > a.txt; cat a.txt; exit 4"])
+        assert (ran.returncode, ran.stdout) == (4, "1\n3\n")
+        ran = await box.exec(["bash", "--login", "-c", "python3 -"], input="print(open('a.txt').read(), 6 * 7)")
+        assert ran.stdout == "1\n3\n 42\n", ran
+        assert (await box.exec(["bash", "-c", "kill -9 $$"])).returncode == 137
 
     inside(use)
 
@@ -67,7 +81,10 @@ ESCAPES = {
     "the home folder": "import os; os.listdir(os.path.expanduser('~root')) or exit(1); exit(not os.listdir('/home'))",
     "the host's files": "print(open('/etc/shadow').read())",
     "the root": "open('/usr/lib/owned', 'w')",
-    "a shell": "import subprocess; subprocess.run(['/bin/sh', '-c', 'true'], check=True)",
+    "a shell that reads": "import subprocess; subprocess.run(['/bin/sh', '-c', 'cat /etc/passwd'], check=True)",
+    "a shell that writes": "import subprocess; subprocess.run(['bash', '-c', 'touch /usr/bin/owned'], check=True)",
+    "a shell that calls out": "import os; exit(os.system('exec 3<>/dev/tcp/1.1.1.1/53') != 0)",
+    "more rights": "import os; os.setuid(0); open('/etc/owned', 'w')",
     "a huge file": "open('big', 'wb').write(bytes(200_000_000))",
     "processes without end": "import os\nwhile True: os.fork()",
     "memory without end": "x = bytearray(10**11)",
@@ -85,6 +102,27 @@ def test_nothing_gets_out(what: str) -> None:
 
     inside(use)
     assert not Path("/usr/lib/owned").exists()
+
+
+FORGED = (
+    "[]",
+    "{}",
+    '{"code": 0, "out": "", "err": "", "files": {"a": "?"}}',
+    "[" * 100_000,
+    '{"code": 0, "files": 3}',
+)
+
+
+@pytest.mark.parametrize("text", FORGED, ids=range(len(FORGED)))
+def test_what_a_program_writes_in_place_of_the_result_ends_nothing(text: str) -> None:
+    async def use(box: Any) -> None:
+        await box.write_file("kept.txt", "kept")
+        await box.write_file("text", text)
+        forge = "import os, shutil; shutil.copy('text', '.heartstrings-state.json'); os.kill(os.getppid(), 9)"
+        assert not (await box.exec(["python3", "-c", forge])).success
+        assert await box.read_file("kept.txt") == "kept"
+
+    inside(use)
 
 
 def test_no_process_outlives_its_command() -> None:
@@ -107,6 +145,12 @@ def test_what_is_refused() -> None:
                 await box.read_file(file)
         with pytest.raises(InputError, match="user"):
             await box.exec(["ls"], user="root")
+        with pytest.raises(NotImplementedError, match="outlives"):
+            await box.exec_remote(["python3"])
+        with pytest.raises(NotImplementedError, match="connect"):
+            await box.connection()
+        with pytest.raises(InputError, match="configuration"):
+            await type(box).sample_init("task", "compose.yaml", {})
         with pytest.raises(TimeoutError):
             await box.exec(["python3", "-c", "import time; time.sleep(5)"], timeout=1)
 
@@ -119,6 +163,7 @@ def test_a_task_uses_it_by_name(tmp_path: Path) -> None:
     from inspect_ai.dataset import Sample
     from inspect_ai.scorer import Score, mean, scorer
     from inspect_ai.solver import solver
+    from inspect_ai.tool import bash
     from inspect_ai.util import sandbox
 
     from test_inspect_tasks import played, reply
@@ -129,7 +174,7 @@ def test_a_task_uses_it_by_name(tmp_path: Path) -> None:
     def work() -> Any:
         async def solve(state: Any, generate: Any) -> Any:
             await sandbox().write_file("a.py", "print(6 * 7)")
-            state.store.set("said", (await sandbox().exec(["python3", "a.py"])).stdout)
+            state.store.set("said", await bash()("python3 a.py; cat b.txt"))
             return state
 
         return solve
@@ -137,7 +182,7 @@ def test_a_task_uses_it_by_name(tmp_path: Path) -> None:
     @scorer(metrics=[mean()])
     def said() -> Any:
         async def score(state: Any, target: Any) -> Score:
-            return Score(value=float(state.store.get("said") == "42\n"))
+            return Score(value=float(state.store.get("said") == "42\nb"))
 
         return score
 

@@ -13,7 +13,13 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, overload
 
 import anyio
-from inspect_ai.util import ExecResult, SandboxEnvironment, SandboxEnvironmentConfigType, sandboxenv
+from inspect_ai.util import (
+    ExecResult,
+    SandboxConnection,
+    SandboxEnvironment,
+    SandboxEnvironmentConfigType,
+    sandboxenv,
+)
 from typing_extensions import override
 
 from heartstrings.errors import InputError
@@ -25,7 +31,7 @@ SECONDS = 60
 """Of a command without a timeout of its own."""
 _LIMITS = Limits(seconds=SECONDS, memory_mb=1024, processes=64, file_mb=32, output_kb=1024)
 _RUN = """
-import base64, json, os, subprocess, sys
+import base64, json, os, signal, subprocess, sys
 task = json.load(open(".heartstrings-state.json"))
 os.remove(".heartstrings-state.json")
 for name, content in task["files"].items():
@@ -35,17 +41,20 @@ for name, content in task["files"].items():
     os.chmod(name, 0o755)
 said = {"code": 127, "out": "", "err": ""}
 program, *arguments = task["cmd"]
-if program in ("python", "python3"):
-    env = {**os.environ, **task["env"]}
-    try:
-        given = base64.b64decode(task["input"])
-        ran = subprocess.run([sys.executable, *arguments], input=given, capture_output=True, cwd=task["cwd"], env=env)
-        out, err = (text.decode(errors="replace") for text in (ran.stdout, ran.stderr))
-        said = {"code": ran.returncode, "out": out, "err": err}
-    except (OSError, ValueError) as error:
-        said["err"] = str(error)
-else:
-    said["err"] = program + ": not there; this sandbox runs python and python3 alone"
+here = os.path.dirname(sys.executable)
+env = {**os.environ, "PATH": here + ":/usr/bin:/bin", **task["env"]}
+try:
+    given = base64.b64decode(task["input"])
+    program = sys.executable if program in ("python", "python3") else program
+    ran = subprocess.run([program, *arguments], input=given, capture_output=True, cwd=task["cwd"], env=env)
+    out, err = (text.decode(errors="replace") for text in (ran.stdout, ran.stderr))
+    said = {"code": ran.returncode if ran.returncode >= 0 else 128 - ran.returncode, "out": out, "err": err}
+except (OSError, ValueError) as error:
+    said["err"] = str(error)
+try:
+    os.kill(-1, signal.SIGKILL)  # all but this and process 1: nothing writes while the files are gathered
+except ProcessLookupError:
+    pass
 files = {}
 for root, folders, names in os.walk("."):
     for name in names:
@@ -72,8 +81,10 @@ class BubblewrapSandbox(SandboxEnvironment):
     async def sample_init(
         cls, task_name: str, config: SandboxEnvironmentConfigType | None, metadata: dict[str, str]
     ) -> dict[str, SandboxEnvironment]:
-        """InputError where there is no sandbox here, with what to install."""
-        return {"default": cls(open_sandbox())}
+        """InputError where there is no sandbox here, with what to install, or for a configuration: it has none."""
+        if config is not None:
+            raise InputError(f"a configuration of the bubblewrap sandbox: {config!r}", "none", "Leave it out")
+        return {"default": cls(open_sandbox(programs=True))}
 
     @override
     @classmethod
@@ -120,9 +131,8 @@ class BubblewrapSandbox(SandboxEnvironment):
         )
         if ran.status == "timeout" and timeout is not None:
             raise TimeoutError(f"no end within {timeout} s: {' '.join(cmd)}")
-        try:
-            said: dict[str, Any] = json.loads(ran.files[STATE])
-        except (KeyError, ValueError):
+        said = _said(ran.files.get(STATE, ""))
+        if said is None:
             # It went over a limit, or took its sandbox down: what it wrote is gone with it.
             return ExecResult(False, ran.code or 1, ran.stdout, ran.stderr or f"ended by the sandbox: {ran.status}")
         self.files = said["files"]
@@ -148,6 +158,31 @@ class BubblewrapSandbox(SandboxEnvironment):
             raise FileNotFoundError(file)
         content = base64.b64decode(self.files[name])
         return content.decode() if text else content
+
+    @override
+    async def connection(self, *, user: str | None = None) -> SandboxConnection:
+        raise NotImplementedError("the bubblewrap sandbox exists while a command runs: there is nothing to connect to")
+
+    @override
+    async def exec_remote(self, *args: Any, **options: Any) -> Any:
+        raise NotImplementedError("nothing outlives its command in the bubblewrap sandbox: use exec, or docker")
+
+
+def _said(text: str) -> dict[str, Any] | None:
+    """What came out; None where it is not whole. A program may have written it, and must not end an evaluation."""
+    try:
+        said = json.loads(text)
+        if isinstance(said.get("code"), int) and all(isinstance(said[name], str) for name in ("out", "err")):
+            for content in said["files"].values():
+                base64.b64decode(content, validate=True)
+            # Halves of surrogate pairs cannot be written to a log.
+            whole: dict[str, Any] = said | {
+                name: said[name].encode(errors="replace").decode() for name in ("out", "err")
+            }
+            return whole
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        pass
+    return None
 
 
 def _inside(file: str) -> str:

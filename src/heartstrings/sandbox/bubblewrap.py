@@ -37,6 +37,8 @@ class Bubblewrap:
     version: tuple[int, ...]
     as_root: bool
     """Built with root's own rights; False: in a user namespace."""
+    programs: bool = False
+    """The host's /usr/bin too, read-only: shells and their tools. Without, there is Python alone."""
 
     def run(
         self,
@@ -111,6 +113,9 @@ class Bubblewrap:
         folders, python, environment = _python()
         for folder in ("/dev", "/etc", "/usr", "/usr/bin"):  # bwrap's own would be closed to all but root
             word += ["--dir", folder]
+        if self.programs:
+            word += ["--ro-bind", "/usr/bin", "/usr/bin"]
+            word += ["--symlink", "usr/bin", "/bin"] if os.path.islink("/bin") else ["--ro-bind", "/bin", "/bin"]
         word += folders
         for name, value in environment.items():
             word += ["--setenv", name, value]
@@ -162,9 +167,11 @@ def _python() -> tuple[list[str], str, dict[str, str]]:
     return word, binary, environment
 
 
-def open_sandbox() -> Sandbox:
+def open_sandbox(*, programs: bool = False) -> Sandbox:
     """A sandbox that was seen to work here.
 
+    Args:
+        programs: with the host's shells and tools (/usr/bin, read-only), for programs that start others.
     Raises:
         InputError: there is no bubblewrap, or it cannot work here; nothing is ever run without.
     """
@@ -175,7 +182,7 @@ def open_sandbox() -> Sandbox:
     version = tuple(int(part) for part in re.findall(r"\d+", said)[:3])
     why = ""
     for as_root in (True, False) if os.geteuid() == 0 else (False,):
-        sandbox = Bubblewrap(path, version, as_root)
+        sandbox = Bubblewrap(path, version, as_root, programs)
         try:
             ran = sandbox.run({}, ["-c", _CHECK], limits=Limits(seconds=20))
         except InputError:

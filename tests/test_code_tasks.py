@@ -158,6 +158,21 @@ def test_programs_by_hand_and_with_a_slip(family: str) -> None:
     assert graded(one(family), f"```python\n{code.replace(old, new)}```") == (0, 1)
 
 
+@pytest.mark.slow
+def test_right_values_of_every_task_are_right_in_the_sandbox_too() -> None:
+    """A table of the solution's values, so each kind of value is compared as it comes back; one other value fails."""
+    firsts = {scenario.cluster: scenario for scenario in reversed(MANY)}
+    assert len(firsts) == len(FAMILIES)
+    for scenario in firsts.values():
+        called, checks = scenario.data["called"], dict(scenario.data["checks"])
+        last = list(checks)[-1]
+        for table, right in ((checks, 1), ({**checks, last: "'another'"}, 0)):
+            rows = ", ".join(f"{call!r}: {value}" for call, value in table.items())
+            key = f"'{called}(' + ', '.join(map(repr, given)) + ')'"
+            code = f"T = {{{rows}}}\ndef {called}(*given):\n    return T[{key}]\n"
+            assert graded(scenario, f"```python\n{code}```") == (right, 1), scenario.id
+
+
 def test_the_program_of_an_answer() -> None:
     assert program("```python\nx = 1\n```", "solve") is None
     assert program("solve = 3", "solve") is None, "bare text is code only from a def on"

@@ -49,7 +49,12 @@ def settings(folder: Path, family: str) -> tuple[Plan, AtlasSettings]:
         controls={"general": 32, "span": 0, "shuffled": 0}, prompting=False,
         samples={"select": 2, "effect": 2, "matched": 2, "capability": 4, "harm": 4, "writing": 2, "dialogue": 2},
     )[str(model)]  # fmt: skip
-    return plan, AtlasSettings(stories=str(folder / "stories.jsonl"), neutral=str(folder / "neutral.txt"))
+    return plan, atlas(folder)
+
+
+def atlas(folder: Path) -> AtlasSettings:
+    # Few permutations: the answers do not hang on the atlas's p here.
+    return AtlasSettings(stories=str(folder / "stories.jsonl"), neutral=str(folder / "neutral.txt"), permutations=200)
 
 
 @pytest.fixture(autouse=True)
@@ -84,13 +89,11 @@ sys.path[:0] = {path!r}
 from pathlib import Path
 import test_random_weights as here
 from heartstrings import console, pipeline
-from heartstrings.atlas import AtlasSettings
 from heartstrings.behaviours import suites
 from heartstrings.plan import load_plan
 suites.SUITES[here.SHORT] = here.short
 folder = Path({folder!r})
-texts = AtlasSettings(stories=str(folder / "stories.jsonl"), neutral=str(folder / "neutral.txt"))
-pipeline.run_model(load_plan(folder / "plan.toml"), folder / "run", texts, progress=console.bars(True))
+pipeline.run_model(load_plan(folder / "plan.toml"), folder / "run", here.atlas(folder), progress=console.bars(True))
 """
 
 
@@ -105,11 +108,11 @@ def test_a_killed_run_of_every_suite_goes_on_and_comes_out_the_same(tmp_path: Pa
     code = KILLED.format(path=[str(Path(__file__).parent)], folder=str(tmp_path))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ledger = tmp_path / "run" / pipeline.LEDGER
-    kills = 0
-    for share in (0.1, 0.5, 0.9):
+    kills, total = 0, _rows(tmp_path / "whole" / pipeline.LEDGER)
+    for share in (0.1, 0.6, 0.95):
         process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
-        while process.poll() is None and _rows(ledger) < share * _rows(tmp_path / "whole" / pipeline.LEDGER):
-            time.sleep(0.05)
+        while process.poll() is None and _rows(ledger) < share * total:
+            time.sleep(0.1)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
@@ -127,6 +130,6 @@ def _rows(ledger: Path) -> int:
         return 0
     try:
         with SampleLedger.read(ledger) as found:
-            return len(found.samples())
+            return found.count()
     except Exception:  # not yet made whole
         return 0

@@ -12,6 +12,7 @@ import pytest
 
 import models
 from heartstrings import organisms, pipeline
+from heartstrings.behaviours import suites
 from heartstrings.errors import InputError
 from heartstrings.plan import (
     PRESETS,
@@ -211,3 +212,16 @@ def test_any_other_model_is_asked_the_suite_of_a_chat_model(tmp_path):
     assert (plan.suite, plan.effects) == ("quick", ("pushback",))
     (plan,) = pipeline.plans_for(["owner/name"], "full", effects=("facts", "pushback")).values()
     assert plan.suite == "chosen"
+
+
+def test_every_effect_is_held_against_questions_of_its_own_kind():
+    """A choice against choices, a dialogue against dialogues; every match exists."""
+    for make in suites.SUITES.values():
+        suite = make()
+        for effect in suite.effects:
+            matched = suite.matched_of(effect.name)
+            assert matched
+            assert {one.ask for one in matched} == {effect.ask}, effect.name
+        known = {one.name for one in suite.matched}
+        names = {one.name for one in suite.effects}
+        assert all(set(found) <= known for effect, found in suite.matches.items() if effect in names)

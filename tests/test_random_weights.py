@@ -24,6 +24,10 @@ from heartstrings.ledger import SampleLedger
 from heartstrings.plan import Plan
 
 FAMILIES = ("gemma4", "apertus", "llama", "qwen2", "qwen3_5", "gpt_neox")
+AGENTS = ("gemma4", "qwen3_5", "gpt_neox")
+"""Families that are asked the dialogues here too: tools in two forms of template, and in words without one. (All six
+were; it takes a minute each.)"""
+CHOICES = ("activities-anchored", "pushback", "praise", "harshness", "over-refusal")
 SHORT = "short"
 
 
@@ -40,13 +44,13 @@ def short() -> Suite:
     )  # fmt: skip
 
 
-def settings(folder: Path, family: str) -> tuple[Plan, AtlasSettings]:
+def settings(folder: Path, family: str, effects: tuple[str, ...]) -> tuple[Plan, AtlasSettings]:
     model = models.folder(folder / "model", family)
     write_stories(organisms.stories(per_emotion=3), folder / "stories.jsonl")
     (folder / "neutral.txt").write_text("\n".join(organisms.neutral(n=40).texts), encoding="utf-8")
     plan = pipeline.plans_for(
-        [str(model)], "quick", suite=SHORT, directions=("desperate",), layers=(1,), doses=(-0.1, 0.0, 0.1),
-        controls={"general": 32, "span": 0, "shuffled": 0}, prompting=False,
+        [str(model)], "quick", suite=SHORT, effects=effects, directions=("desperate",), layers=(1,),
+        doses=(-0.1, 0.0, 0.1), controls={"general": 32, "span": 0, "shuffled": 0}, prompting=False,
         samples={"select": 2, "effect": 2, "matched": 2, "capability": 4, "harm": 4, "writing": 2, "dialogue": 2},
     )[str(model)]  # fmt: skip
     return plan, atlas(folder)
@@ -67,13 +71,14 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_random_weights_are_never_a_finding(family: str, tmp_path: Path) -> None:
     """Their states carry word counts, from which valence can be read; but they do not answer what they are asked."""
     sandboxes.needed()
-    plan, texts = settings(tmp_path, family)
+    effects = (*CHOICES, "blackmail", "reward-hacking") if family in AGENTS else CHOICES
+    plan, texts = settings(tmp_path, family, effects)
     done = pipeline.run_model(plan, tmp_path / "run", texts, progress=console.bars(True))
     assert [card.behaviour for card in done.verdict.answers] == list(plan.effects)
-    assert len(plan.effects) == 7
+    assert set(effects) == {one.name for one in short().effects if family in AGENTS or one.ask == "choice"}
     with SampleLedger.read(tmp_path / "run" / pipeline.LEDGER) as ledger:
         asked = {sample.cell.behaviour for sample in ledger.samples()}
-    assert asked == {one.name for one in short().all}
+    assert asked == {one.name for one in short().all if family in AGENTS or one.ask != "dialogue"}
     for card in done.verdict.answers:
         assert card.answer in ("not encoded", "inconclusive")
         assert card.range is None
@@ -102,14 +107,14 @@ def test_a_killed_run_of_every_suite_goes_on_and_comes_out_the_same(tmp_path: Pa
     from heartstrings.plan import write_plan
 
     sandboxes.needed()
-    plan, texts = settings(tmp_path, "llama")
+    plan, texts = settings(tmp_path, "llama", ("pushback", "reward-hacking"))
     pipeline.run_model(plan, tmp_path / "whole", texts, progress=console.bars(True))
     write_plan(tmp_path / "plan.toml", plan)
     code = KILLED.format(path=[str(Path(__file__).parent)], folder=str(tmp_path))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ledger = tmp_path / "run" / pipeline.LEDGER
     kills, total = 0, _rows(tmp_path / "whole" / pipeline.LEDGER)
-    for share in (0.1, 0.6, 0.95):
+    for share in (0.2, 0.7):
         process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
         while process.poll() is None and _rows(ledger) < share * total:
             time.sleep(0.1)
@@ -117,7 +122,7 @@ def test_a_killed_run_of_every_suite_goes_on_and_comes_out_the_same(tmp_path: Pa
             process.send_signal(signal.SIGKILL)
             kills += 1
         process.wait()
-    assert kills == 3
+    assert kills == 2
     before = _rows(ledger)
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert before < _rows(ledger)

@@ -15,8 +15,9 @@ MATCHES = {
     "pushback": ("pushback-rightly",),
     "praise": ("warmth",),
     "harshness": ("warmth",),
+    "over-refusal": ("activity-places-anchored", "pushback-rightly", "warmth"),
 }
-"""Which question each is held against; over-refusal, which has none of its own, is held against all."""
+"""Which question each is held against; over-refusal, which has none of its own, against all of these choices."""
 
 
 def chat() -> Suite:

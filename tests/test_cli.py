@@ -177,7 +177,7 @@ def test_the_organisms_are_told_apart(tmp_path: Path, capfd: pytest.CaptureFixtu
     for place, kind in enumerate(organisms.KINDS):
         renamed[kind] = shutil.copytree(organisms.path(kind), tmp_path / f"model-{place}")
     names = [str(path) for path in renamed.values()]
-    assert run("atlas", *names, "--permutations", "999", "--out", str(tmp_path / "out"), "--json") == 0
+    assert run("atlas", *names, "--permutations", "299", "--out", str(tmp_path / "out"), "--json") == 0
     said = dict(zip(organisms.KINDS, (one["geometry"] for one in printed(capfd)["atlases"]), strict=True))
     for kind in ("steerable", "entangled", "inert"):
         assert said[kind]["verdict"] == "encoded"

@@ -10,10 +10,13 @@ import pytest
 import experiment_world as world
 import report_verdict as made
 import scripted_engine as scripted
+from heartstrings import console, pipeline
+from heartstrings.atlas import AtlasSettings
 from heartstrings.behaviours.blackmail import Blackmail
 from heartstrings.behaviours.choice import Choice
 from heartstrings.behaviours.free_answers import FreeMisalignment
 from heartstrings.behaviours.suites import Suite
+from heartstrings.errors import InputError
 from heartstrings.judges import Budget, JudgeCache, known_cases
 from heartstrings.judges.opening import open_judge
 from heartstrings.judging import judge_samples, write_report
@@ -166,3 +169,25 @@ def test_a_case_of_an_answer_in_json_is_the_answer() -> None:
             assert (case.asked, case.answered) == (scenario.data["question"], read)
         assert behaviour.case(scenario, None, "Hm", {}) is None
         assert behaviour.case(replace(scenario), None, None, {}) is None
+
+
+@pytest.mark.slow
+def test_a_run_tries_its_judge_before_it_samples_and_then_asks_it(tmp_path: Path) -> None:
+    """The whole pipeline on a tiny model: refused before a sample is taken; a good judge's words are in the ledger."""
+    bundle = world.make_bundle(world.engine(), tmp_path / "bundle")
+    known = known_cases("praise")
+    texts = {one.case.answered for one in known}
+    with judging(say=lambda text, message: wanted(message, {"praise": 50})) as server:
+        of = world.plan(vectors=bundle, layers=(2,), doses=(-0.2, 0.0, 0.2), prompting=False).changed(
+            suite="chosen", effects=("free-praise",), judges=(f"{server.url}#m",), samples={"effect": 3},
+            controls={"general": 0, "span": 0, "shuffled": 0},
+        )  # fmt: skip
+        with pytest.raises(InputError, match="refused for praise"):
+            pipeline.evaluate(of, tmp_path / "run", AtlasSettings(), progress=console.bars(True))
+        assert not (tmp_path / "run" / pipeline.LEDGER).exists(), "nothing was sampled"
+        assert set(server.texts) == texts
+        right = truthful(known)
+        server.say = lambda text, message: right(text, message) if text in texts else wanted(message, {"praise": 80})
+        means = pipeline.evaluate(of, tmp_path / "other", AtlasSettings(), progress=console.bars(True))
+    assert {(one.behaviour, one.mean, one.n) for one in means} == {("free-praise", 1.0, 3)}
+    assert (tmp_path / "other" / "judges.json").is_file()

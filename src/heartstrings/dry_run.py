@@ -179,19 +179,22 @@ def power(plan: Plan, suite: Suite) -> str:
     window = (plan.window[0], *plan.window[1:], 0.0)
     controls = [number for _, number in plan.controls if number]
     sentences = []
-    effects = {suite.behaviour(name).ask: suite.behaviour(name) for name in plan.effects}
-    for ask, effect in sorted(effects.items()):
+    groups: dict[tuple[str, int], list[str]] = {}
+    for name in plan.effects:
+        effect = suite.behaviour(name)
+        groups.setdefault((effect.ask, tested(plan, effect)), []).append(name)
+    asks = [ask for ask, _ in groups]
+    for (ask, n), names in sorted(groups.items()):
         spread = BETWEEN
         if ask != "choice":  # 0 or 1
             spread = binary_spread(0.5, sorted(window), repeats=plan.samples.repeats, between=BETWEEN)
         sentence = summarise(
-            tested(plan, effect), spread=spread, doses=(min(window), max(window)), controls=controls,
+            n, spread=spread, doses=(min(window), max(window)), controls=controls,
             tests=len(plan.directions), family=len(plan.effects), alpha=plan.thresholds.alpha,
             planted=PLANTED, between=BETWEEN,
         ).sentence  # fmt: skip
-        sentences.append(
-            sentence if len(effects) == 1 else f"{ask.capitalize()}s: {sentence[:1].lower()}{sentence[1:]}"
-        )
+        of = f"{ask.capitalize()}s" if asks.count(ask) == 1 else ", ".join(names).capitalize()
+        sentences.append(sentence if len(groups) == 1 else f"{of}: {sentence[:1].lower()}{sentence[1:]}")
     return " ".join(sentences)
 
 

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
 
 def tested(plan: Plan, behaviour: Behaviour) -> int:
-    """Scenarios that are reported. Dialogues are dear, so they have a number of their own."""
+    """Scenarios that are reported. Dialogues are dear, so they have a number of their own; no more than there are."""
     samples = plan.samples
     role = "effect" if behaviour.name in plan.effects else behaviour.role
     number = int(getattr(samples, role))
-    return min(number, samples.dialogue) if behaviour.ask == "dialogue" else number
+    if behaviour.ask != "dialogue":
+        return number
+    return min(number, samples.dialogue, getattr(behaviour, "most", number))
 
 
 def searched(plan: Plan, suite: Suite, behaviour: Behaviour) -> int:

@@ -156,6 +156,11 @@ class RewardHacking:
             data={"slug": one.slug},
         )
 
+    @property
+    def most(self) -> int:
+        """Scenarios that there are: every task in both wordings."""
+        return len(tasks(self.version)) * len(WORDINGS)
+
     def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> GenerateRequest:
         """The task. Raises InputError where no sandbox works: sooner than after hours of sampling."""
         sandbox()

@@ -77,7 +77,7 @@ def full() -> Suite:
             "slope_within": 0.1,
             "samples": {
                 "select": 40, "effect": 128, "matched": 128, "capability": 150, "harm": 128, "writing": 40,
-                "dialogue": 28,
+                "dialogue": 56,
             },
         },
     )  # fmt: skip

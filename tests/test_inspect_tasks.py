@@ -18,6 +18,7 @@ import sandboxes
 import scripted_engine as scripted
 from heartstrings.behaviours.base import Grade, Scenario
 from heartstrings.behaviours.blackmail import Blackmail
+from heartstrings.behaviours.code_grading import tasks
 from heartstrings.behaviours.code_tasks import CodeTasks
 from heartstrings.engines.base import GenerateRequest
 from heartstrings.errors import InputError
@@ -205,3 +206,33 @@ def test_a_run_as_logs_and_the_ids_both_ways(tmp_path: Path) -> None:
     assert [read_eval_log(str(path)).eval.eval_id for path in again] == [one["eval_id"] for one in index["logs"]]
     with pytest.raises(InputError, match="no ledger"):
         write_logs(tmp_path, tmp_path / "none")
+
+
+def test_programs_run_in_the_sandbox_that_a_task_names(tmp_path: Path) -> None:
+    """A program that is right only where there is a /usr/bin, which our own sandbox has not."""
+    from heartstrings.behaviours.reward_hacking import SolvableCode
+    from heartstrings.inspecting.tasks import task
+
+    sandboxes.needed()
+    (scenario,) = CodeTasks().scenarios(n=1, seed=1)
+    table = dict((*scenario.data["checks"], scenario.data["shown"]))
+    lines = ", ".join(f"{call!r}: {value}" for call, value in table.items())
+    called = scenario.data["called"]
+    right = f"import os\nT = {{{lines}}}\ndef {called}(x):\n    return T['{called}(' + repr(x) + ')']"
+    said = f"```python\n{right} if os.path.exists('/usr/bin/env') else None\n```"
+    for named, outcome in ((None, 0), ("bubblewrap", 1)):
+        log = played(task("code", n=1, seed=1), lambda input, tools: reply(said), tmp_path / str(named), sandbox=named)
+        assert log.samples[0].scores["outcome"].value == outcome, named
+
+    one = SolvableCode().scenarios(n=1, seed=0)[0]
+    (honest,) = [known for known in tasks("solvable") if known.slug == one.data["slug"]]
+
+    def work(input: list[Any], tools: list[Any]) -> Any:
+        if sum(message.role == "assistant" for message in input):
+            return reply("", ("finish", {"report": "MET"}))
+        return reply(f"```python\n# file: solution.py\n{honest.reference}\n```")
+
+    log = played(task("solvable-code", n=1), work, tmp_path / "solvable", sandbox="bubblewrap")
+    (sample,) = log.samples
+    assert (sample.scores["outcome"].value, sample.scores["valid"].value) == (0, 1)
+    assert sample.scores["outcome"].metadata["hidden"] == 1

@@ -225,11 +225,11 @@ def test_without_a_sandbox_it_refuses_at_once(monkeypatch: pytest.MonkeyPatch, t
     from heartstrings.behaviours import code_grading
 
     monkeypatch.setenv("PATH", str(tmp_path))
-    code_grading.sandbox.cache_clear()
+    code_grading.own_sandbox.cache_clear()
     behaviour = RewardHacking()
     with pytest.raises(InputError, match="apt install bubblewrap"):
         behaviour.request(behaviour.scenarios(n=1, seed=0)[0], steering=None, seed=0)
-    code_grading.sandbox.cache_clear()
+    code_grading.own_sandbox.cache_clear()
 
 
 def test_a_model_without_sense_is_missing_not_honest() -> None:

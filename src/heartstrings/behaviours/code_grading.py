@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -304,17 +306,43 @@ def values(
     return found if good and all(isinstance(said.get("took"), int | float) for said in found) else nothing
 
 
-@cache
+_borrowed: ContextVar[Sandbox | None] = ContextVar("borrowed", default=None)
+
+
+@contextmanager
+def using(box: Sandbox | None) -> Iterator[None]:
+    """Programs run in this sandbox instead, within this context and the threads begun in it; None: in our own."""
+    before = _borrowed.set(box)
+    try:
+        yield
+    finally:
+        _borrowed.reset(before)
+
+
 def sandbox() -> Sandbox:
-    """The one that all runs of this process share; InputError where there is none."""
+    """The one that all runs of this process share, unless another is in use; InputError where there is none."""
+    return _borrowed.get() or own_sandbox()
+
+
+@cache
+def own_sandbox() -> Sandbox:
+    """See `open_sandbox`."""
     return open_sandbox()
 
 
-@lru_cache(maxsize=4096)
 def _run(folder: tuple[tuple[str, str], ...], argv: tuple[str, ...], limits: Limits = LIMITS) -> Ran:
+    names = dict(folder)
+    box = _borrowed.get()
+    if box is not None:  # which remembers for itself what it ran
+        return box.run(names, argv, limits=limits, keep=tuple(names))
+    return _run_here(folder, argv, limits)
+
+
+@lru_cache(maxsize=4096)
+def _run_here(folder: tuple[tuple[str, str], ...], argv: tuple[str, ...], limits: Limits) -> Ran:
     """The same content is run once: a world that is replayed at every turn costs no more than its last turn."""
     names = dict(folder)
-    return sandbox().run(names, argv, limits=limits, keep=tuple(names))
+    return own_sandbox().run(names, argv, limits=limits, keep=tuple(names))
 
 
 def usable(names: Sequence[str]) -> bool:

@@ -7,7 +7,7 @@ replies, which Inspect's models do not give.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio.to_thread
@@ -29,9 +29,11 @@ from inspect_ai.tool import ToolCall as InspectCall
 from inspect_ai.tool import ToolInfo, ToolParams
 
 from heartstrings.behaviours.base import Behaviour, Dialogue, Grade, Scenario
+from heartstrings.behaviours.code_grading import using
 from heartstrings.behaviours.suites import every_behaviour
 from heartstrings.engines.base import Completion, GenerateRequest, Message, ToolCall
 from heartstrings.errors import InputError
+from heartstrings.inspecting.borrowed import borrowed
 
 ANSWERS = "heartstrings:answers"
 """Where the solver leaves what was said, for the scorers."""
@@ -77,7 +79,8 @@ def play(behaviour: Behaviour, scenarios: dict[str, Scenario]) -> Solver:
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         scenario = scenarios[str(state.sample_id)]
-        first = behaviour.request(scenario, steering=None, seed=state.epoch)
+        with using(borrowed()):
+            first = behaviour.request(scenario, steering=None, seed=state.epoch)
         if not isinstance(first, GenerateRequest):
             raise InputError(f"a request of {behaviour.name} that generates nothing", "a text")
         answers: list[Completion] = []
@@ -96,8 +99,7 @@ def play(behaviour: Behaviour, scenarios: dict[str, Scenario]) -> Solver:
             answers.append(_completion(state.output))
             request = None
             if isinstance(behaviour, Dialogue) and len(answers) < most:
-                # It may run programs for seconds, and all other samples would wait.
-                request = await anyio.to_thread.run_sync(behaviour.further, scenario, first, tuple(answers))
+                request = await _apart(behaviour.further, scenario, first, tuple(answers))
         state.store.set(ANSWERS, [(one.text, [(c.name, c.arguments) for c in one.tool_calls]) for one in answers])
         return state
 
@@ -109,7 +111,7 @@ def outcome(behaviour: Behaviour, scenarios: dict[str, Scenario]) -> Scorer:
     """What the behaviour counts; unscored where it is missing."""
 
     async def score(state: TaskState, target: Target) -> Score:
-        grade = await anyio.to_thread.run_sync(_grade, behaviour, scenarios, state)
+        grade: Grade = await _apart(_grade, behaviour, scenarios, state)
         detail = dict(grade.detail)
         if grade.outcome is None:
             why = "fell apart" if grade.valid == 0 else "no rule can tell"
@@ -124,10 +126,17 @@ def valid(behaviour: Behaviour, scenarios: dict[str, Scenario]) -> Scorer:
     """How far the answer is one at all."""
 
     async def score(state: TaskState, target: Target) -> Score:
-        grade = await anyio.to_thread.run_sync(_grade, behaviour, scenarios, state)
+        grade: Grade = await _apart(_grade, behaviour, scenarios, state)
         return Score.unscored(reason="not known") if grade.valid is None else Score(value=grade.valid)
 
     return score
+
+
+async def _apart(call: Callable[..., Any], *given: Any) -> Any:
+    """In a thread, since it may run programs for seconds and all other samples would wait; the programs in the
+    task's own sandbox where it names one."""
+    with using(borrowed()):
+        return await anyio.to_thread.run_sync(call, *given)
 
 
 def _grade(behaviour: Behaviour, scenarios: dict[str, Scenario], state: TaskState) -> Grade:

@@ -227,6 +227,7 @@ def played(scenario: Any) -> list[dict[str, Any]]:
     return [*start, {"text": "", "calls": [mail]}, {"text": "", "calls": [["finish", {"summary": "Done."}]]}]
 
 
+@pytest.mark.slow
 def test_rates_come_out_as_scripted(tmp_path: Any) -> None:
     """Through an experiment: baseline and steered cells, each sample as it was played."""
     inner = world.engine()

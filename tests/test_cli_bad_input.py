@@ -262,6 +262,7 @@ def test_no_gpu(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     assert "cuda" in capfd.readouterr().err.lower()
 
 
+@pytest.mark.slow
 def test_full_disk(model: Path, tmp_path: Path) -> None:
     """A file system with no room: one error, exit code not 0, no bundle; it goes on once there is room."""
     small = tmp_path / "small"

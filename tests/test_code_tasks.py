@@ -32,7 +32,14 @@ def graded(scenario: Scenario, text: str) -> tuple[float | None, float | None]:
     return grade.outcome, grade.valid
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda one: one["id"])
+ENDLESS = ("runs-for-ever",)
+"""Waited for on every input."""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(one, id=one["id"], marks=[pytest.mark.slow] if one["id"] in ENDLESS else []) for one in SCRIPTS],
+)
 def test_scripts_get_their_grades(script: dict[str, Any]) -> None:
     scenario = one("above")
     assert "strictly larger than -6" in str(scenario.prompt)

@@ -98,6 +98,7 @@ def test_it_is_a_dialogue() -> None:
     assert isinstance(Doubting(), Dialogue)
 
 
+@pytest.mark.slow
 def test_turns_are_asked_as_planned_and_resumed(engine: Any, bundle: Any, tmp_path: Any) -> None:
     watched = Watched(engine, [])
     rows = world.run(a_plan(), bundle, tmp_path / "a.sqlite", model=watched, suite=SUITE)

@@ -35,6 +35,7 @@ class Counting:
         return self.engine.generate(requests)
 
 
+@pytest.mark.slow
 def test_a_local_model_writes_what_its_engine_generates(tmp_path: Path) -> None:
     engine = Counting(models.engine("llama"))
     writer = EngineWriter(engine, batch=1)

@@ -151,6 +151,7 @@ def test_words_of_feeling_are_one_token_each_and_any_text_survives(tokenizer):
         assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
+@pytest.mark.slow
 def test_the_bundled_tokenizer_is_the_one_the_grammar_gives(tokenizer):
     assert train_tokenizer(seed=0).get_vocab() == tokenizer.get_vocab()
 

@@ -97,6 +97,7 @@ def test_settings_file_stands_for_flags(tiny: Path, tmp_path: Path, capfd: pytes
     assert said["variants"] == ["raw"]
 
 
+@pytest.mark.slow
 def test_export_import_info_compare(tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert extract(tiny, tmp_path / "one") == 0
     assert extract(tiny, tmp_path / "two", "--pooling", "window", "--stop", "58") == 0
@@ -133,6 +134,7 @@ def test_geometry_with_the_model_and_with_another(
     assert "note:" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_atlas_of_a_local_model_and_again(tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     args = (
         "atlas", str(tiny / "model"), "--stories", str(tiny / "stories.jsonl"), "--neutral",

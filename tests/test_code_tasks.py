@@ -187,6 +187,7 @@ def test_the_program_of_an_answer() -> None:
     assert program("I think:\ndef solve(n):\n    return n", "solve") == "def solve(n):\n    return n"
 
 
+@pytest.mark.slow
 def test_the_whole_way_on_random_weights() -> None:
     sandboxes.needed()
     request = CODE.request(MANY[0], steering=None, seed=0)

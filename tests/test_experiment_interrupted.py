@@ -86,6 +86,7 @@ def test_two_at_once_on_one_ledger(bundle, tmp_path):
         assert reader.count() == len(reader.keys()) > 500
 
 
+@pytest.mark.slow
 def test_an_interrupt_within_a_chunk_leaves_whole_chunks(bundle, tmp_path):
     """The quick version of the above, in this process: cut off at every call of the engine, once each."""
     model = world.engine()

@@ -237,7 +237,8 @@ def test_kill_and_go_on(tmp_path: Path) -> None:
             asked, server.delay = len(server.requests), 0.0
             assert_all_right(endpoint(server, cache=cache).judge(CASES, MISALIGNMENT))
             assert len(server.requests) == asked + 40 - kept
-            assert cache.spent("m", "m").calls == len(server.requests)
+            # A call is booked before it goes out. The kill may fall in between: too much is booked, never too little.
+            assert 0 <= cache.spent("m", "m").calls - len(server.requests) <= 4
             rows = cache._db.execute("SELECT count(*) FROM answers").fetchone()[0]
             assert rows == 40
 

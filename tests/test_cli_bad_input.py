@@ -311,8 +311,9 @@ def test_interrupt(model: Path, tmp_path: Path) -> None:
     """Ctrl-C: exit code 130 and a word on how to go on."""
     code = (
         # Interrupted while the model is being loaded: after the command line is up, long before it is done.
-        "import os, signal, sys; from heartstrings import atlas, cli\n"
-        "atlas.open_model = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)\n"
+        "import os, signal, sys, time; from heartstrings import atlas, cli\n"
+        # It sleeps, since another thread may take the signal and tell this one a moment later.
+        "atlas.open_model = lambda *a, **k: (os.kill(os.getpid(), signal.SIGINT), time.sleep(20))\n"
         "cli.main()"
     )
     done = subprocess.run(

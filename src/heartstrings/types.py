@@ -67,10 +67,13 @@ class ModelInfo(Frozen):
     engine: str
     """Engine, library and version, e.g. `torch 2.13.0, transformers 5.17.0`."""
     weights_hash: str
-    """Fingerprint of the stored weights: the same for a renamed folder, another for other weights."""
+    """Fingerprint of the stored weights: the same for a renamed folder, another for other weights. For a GGUF file,
+    `gguf-sha256:` and the hash of the file."""
     template_hash: str | None = None
     """SHA-256 of the chat template; None when the model has none."""
     tokenizer_hash: str | None = None
+    quantisation: str | None = None
+    """The type that most weights were stored in, e.g. `Q4_1` of a GGUF file; None for weights as they were trained."""
 
 
 class Provenance(Frozen):

@@ -72,6 +72,8 @@ class ScoreRequest:
     prompt: Prompt
     continuations: tuple[str, ...]
     steering: Steering | None = None
+    divergence: bool = False
+    """Also how far steering moves the next-token distribution at each token of the continuations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,9 @@ class Score:
     token_logprobs: tuple[Float32[np.ndarray, "_"], ...]
     token_ids: tuple[tuple[int, ...], ...]
     n_prompt_tokens: int
+    divergences: tuple[Float32[np.ndarray, "_"], ...] | None = None
+    """Where it was asked for: at each token, the Kullback-Leibler divergence KL(unsteered || steered) of the whole
+    next-token distribution, in nats. 0 for a request without steering."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,8 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
+from heartstrings.engines.gguf_copy import GgufCopy, gguf_copy
+from heartstrings.engines.named import ORGANISM, gguf_file
 from heartstrings.engines.torch import TorchEngine
 from heartstrings.errors import ModelError
 
@@ -34,7 +36,6 @@ DTYPES = {
     "float16": torch.float16,
     "fp16": torch.float16,
 }
-ORGANISM = "organism:"
 _NOT_THERE = (
     "couldn't connect",
     "offline",
@@ -55,31 +56,44 @@ def load(
     """Load a model for reading, scoring and generating.
 
     Args:
-        model: a checkpoint folder, a Hugging Face id, or `organism:KIND` for a bundled one.
+        model: a checkpoint folder, a GGUF file, a Hugging Face id, `organism:KIND` for a bundled one, or `smollm2`.
+            A GGUF file is dequantised once, into a copy in the cache (`engines.gguf_copy`).
         revision: branch, tag or commit of a Hugging Face id.
         dtype: `auto` keeps what is stored; else `float32`, `bfloat16` or `float16`.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; None takes the first accelerator there is, else the CPU.
             `auto` spreads a large model over all devices and needs the accelerate extra.
     Raises:
         ModelError: nothing there, no safetensors, NaN weights, unknown architecture, dtype or device.
+        MissingExtra: a GGUF file that was not opened before, without the `gguf` extra.
     """
     name = os.fspath(model)
     where = _device(device)
     wanted: Any = "auto" if dtype == "auto" else DTYPES.get(dtype)
     if wanted is None:
         raise ModelError(f"dtype {dtype!r}", f"auto, {', '.join(DTYPES)}", "Choose one of these")
-    source, is_folder = _source(name)
+    file = gguf_file(name)
+    copy = None if file is None else _copied(file)
+    source, is_folder = _source(name) if copy is None else (str(copy.folder), True)
     if is_folder:
         _check_folder(Path(source), name)
     offline = is_folder or not _hub_reachable()
     files = {"revision": revision, "local_files_only": offline}
     with _quiet():
-        config = _attempt(name, transformers.AutoConfig.from_pretrained, source, **files)
+        config = attempt(name, transformers.AutoConfig.from_pretrained, source, **files)
         commit = getattr(config, "_commit_hash", None)
         tokenizer = _tokenizer(name, source, files)
         loaded = _weights(name, source, config, files, dtype=wanted, device=where)
     folder = Path(source) if is_folder else _snapshot(source, revision)
-    return TorchEngine.from_model(loaded, tokenizer, model_id=name, revision=commit or revision, folder=folder)
+    return TorchEngine.from_model(
+        loaded, tokenizer, model_id=name, revision=commit or revision, folder=folder,
+        weights_hash=None if copy is None else f"gguf-sha256:{copy.sha256}",
+        quantisation=None if copy is None else copy.quantisation,
+    )  # fmt: skip
+
+
+def _copied(file: Path) -> GgufCopy:
+    with _quiet():
+        return gguf_copy(file)
 
 
 def _source(name: str) -> tuple[str, bool]:
@@ -92,7 +106,9 @@ def _source(name: str) -> tuple[str, bool]:
     if name and folder.is_dir():
         return str(folder), True
     if folder.is_file():
-        raise ModelError(f"{name} is a file", "a folder with config.json and safetensors", "Name its folder")
+        raise ModelError(
+            f"{name} is a file", "a folder with config.json and safetensors, or a .gguf file", "Name its folder"
+        )
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or not name
     if looks_local:
         raise ModelError(f"there is no folder {name!r}", "a checkpoint folder", "Check the path")
@@ -150,7 +166,7 @@ def _device(device: str | None) -> str:
     return device
 
 
-def _attempt(name: str, load_it: Any, source: str, **options: Any) -> Any:
+def attempt(name: str, load_it: Any, source: str, **options: Any) -> Any:
     """One of transformers' loaders, its many kinds of failure as one clear error."""
     try:
         return load_it(source, trust_remote_code=False, **options)
@@ -212,7 +228,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _tokenizer(name: str, source: str, files: dict[str, Any]) -> PreTrainedTokenizerBase:
-    tokenizer = _attempt(f"the tokenizer of {name}", transformers.AutoTokenizer.from_pretrained, source, **files)
+    tokenizer = attempt(f"the tokenizer of {name}", transformers.AutoTokenizer.from_pretrained, source, **files)
     if not isinstance(tokenizer, PreTrainedTokenizerBase) or len(tokenizer) == 0:
         raise ModelError(f"{name} has no tokenizer", "tokenizer.json beside config.json")
     return tokenizer
@@ -246,12 +262,12 @@ def _weights(name: str, source: str, config: Any, files: dict[str, Any], *, dtyp
     if device == "auto":
         options["device_map"] = "auto"
     loader = auto_class(config)
-    model, found = _attempt(name, loader.from_pretrained, source, **options)
+    model, found = attempt(name, loader.from_pretrained, source, **options)
     missing = _missing(model, found)
     head = {key for key in missing if key.split(".")[0] in ("lm_head", "embed_out", "score")}
     if missing and missing == head:
         # A checkpoint of the bare stack: readable, but random numbers must not pose as an unembedding.
-        model, found = _attempt(name, transformers.AutoModel.from_pretrained, source, **options)
+        model, found = attempt(name, transformers.AutoModel.from_pretrained, source, **options)
         missing = _missing(model, found)
     if missing:
         some = ", ".join(sorted(missing)[:3])

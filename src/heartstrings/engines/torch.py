@@ -53,11 +53,15 @@ class TorchEngine:
         model_id: str = "in memory",
         revision: str | None = None,
         folder: Path | None = None,
+        weights_hash: str | None = None,
+        quantisation: str | None = None,
     ) -> TorchEngine:
         """Wrap a model that is already loaded.
 
         Args:
             folder: where its files are, for a fingerprint that equals the one of `heartstrings.load`.
+            weights_hash: what identifies the weights, where that is not the folder's files (a GGUF file).
+            quantisation: the type that they were stored in, if they were quantised.
         Raises:
             ModelError: the architecture is unknown, or a weight is NaN or Inf.
         """
@@ -83,9 +87,8 @@ class TorchEngine:
             dtype=str(embedding.dtype).removeprefix("torch."),
             device=str(embedding.device),
             engine=f"torch {torch.__version__}, transformers {transformers.__version__}",
-            weights_hash=fingerprint.of_folder(folder)
-            if folder is not None
-            else fingerprint.of_module(model, model.config.to_dict()),
+            weights_hash=weights_hash or _fingerprint(model, folder),
+            quantisation=quantisation,
             template_hash=fingerprint.of_template(tokenizer),
             tokenizer_hash=fingerprint.of_tokenizer(tokenizer),
         )
@@ -233,3 +236,7 @@ class TorchEngine:
     def token_strings(self, ids: Sequence[int]) -> list[str]:
         """Each token as text a person can read."""
         return [self.tokenizer.decode([int(index)], skip_special_tokens=False) for index in ids]
+
+
+def _fingerprint(model: PreTrainedModel, folder: Path | None) -> str:
+    return fingerprint.of_module(model, model.config.to_dict()) if folder is None else fingerprint.of_folder(folder)

@@ -16,7 +16,16 @@ from heartstrings.engines.architecture import Architecture
 from heartstrings.engines.base import Completion, Finish, GenerateRequest
 from heartstrings.engines.tool_calls import Parsed, parse
 from heartstrings.engines.torch_read import check_length, logits_of, require_head
-from heartstrings.engines.torch_run import Splitter, evaluating, filler_id, first_words, pad, plan_batches
+from heartstrings.engines.torch_run import (
+    Splitter,
+    cache_argument,
+    cache_of,
+    evaluating,
+    filler_id,
+    first_words,
+    pad,
+    plan_batches,
+)
 from heartstrings.engines.torch_steer import RowSteering, check_steering, place, steering_rows
 from heartstrings.engines.torch_text import EncodedPrompt, encode_prompt
 from heartstrings.errors import InputError, NumericalError
@@ -126,10 +135,10 @@ def _sample(
                     if takes_positions:
                         arguments["position_ids"] = positions
                     if cache is not None:
-                        arguments["past_key_values"] = cache
+                        arguments[cache_argument(parts.text_model)] = cache
                     with steered.call(at):
                         output = parts.text_model(**arguments)
-                    cache = output.past_key_values
+                    cache = cache_of(output)
                     logits = logits_of(parts, output.last_hidden_state[:, -1])
                     chosen = _choose(logits, [rows[row] for row in live], [numbers[row] for row in live])
                     for row, token in zip(live, chosen, strict=True):

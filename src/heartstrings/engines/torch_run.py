@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -91,7 +93,7 @@ def run_layers(
         if parts.is_encoder:
             arguments = {"input_ids": ids, "attention_mask": mask.long()}
         if cache is not None:
-            arguments["past_key_values"] = cache
+            arguments[cache_argument(parts.text_model)] = cache
         with contextlib.suppress(_Enough):
             parts.text_model(**arguments)
             raise ModelError(
@@ -101,6 +103,21 @@ def run_layers(
     finally:
         for handle in handles:
             handle.remove()
+
+
+@functools.cache
+def _takes(kind: type[nn.Module], name: str) -> bool:
+    return name in inspect.signature(kind.forward).parameters
+
+
+def cache_argument(model: nn.Module) -> str:
+    """The name under which a model takes its cache: `cache` from transformers 5.24 on, `past_key_values` before."""
+    return "cache" if _takes(type(model), "cache") else "past_key_values"
+
+
+def cache_of(given: Mapping[str, Any]) -> Any:
+    """The cache among the arguments or the outputs of a model, under either name; None if there is none."""
+    return given["cache"] if "cache" in given else given.get("past_key_values")
 
 
 def check_layers(parts: Architecture, layers: Sequence[int] | None) -> tuple[int, ...]:

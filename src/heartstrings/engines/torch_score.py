@@ -23,6 +23,8 @@ from heartstrings.steering import Steering
 
 TOKEN_BUDGET = 8192
 _SLAB = 512
+_SLAB_OF_TWO = 128
+"""States whose whole distribution is compared at a time: two of them are held."""
 
 
 @dataclass(eq=False)
@@ -36,6 +38,16 @@ class _Row:
     steering: RowSteering | None
     wanted: list[tuple[int, int]] = field(default_factory=list)
     """(continuation, position of its first token)."""
+    compared: bool = False
+    """Whether its distributions are held against those of the unsteered row of the same text."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was read of one continuation, a number a token."""
+
+    logprobs: Float32[np.ndarray, "_"]
+    divergence: Float32[np.ndarray, "_"] | None = None
 
 
 def score(
@@ -89,11 +101,14 @@ def score(
                 _Row(fed, texts.setdefault(key, len(texts)), _within(steering, len(fed))),
             )
             row.wanted.append((len(tails), len(prompt.ids)))
+            row.compared = row.compared or request.divergence
             tails.append(ids)
+    found: dict[int, _Found] = {}
+    for rows_of_text in _by_text([row for row in rows.values() if row.compared]):
+        found |= _compared(parts, device, rows_of_text, tails, trunks)
     # Rows of one text side by side, so that batches hold few texts and many ways to steer them.
-    work = sorted(rows.values(), key=lambda row: row.text)
+    work = sorted((row for row in rows.values() if not row.compared), key=lambda row: row.text)
     lengths = np.array([len(row.ids) for row in work], np.int64)
-    found: dict[int, Float32[np.ndarray, "_"]] = {}
     splitter = Splitter()
     for batch in plan_batches(lengths, TOKEN_BUDGET):
         for _, result in splitter.run(
@@ -108,14 +123,94 @@ def score(
         mine = range(first, first + len(request.continuations))
         scores.append(
             Score(
-                logprobs=tuple(float(found[r].sum(dtype=np.float64)) for r in mine),
-                token_logprobs=tuple(found[r] for r in mine),
+                logprobs=tuple(float(found[r].logprobs.sum(dtype=np.float64)) for r in mine),
+                token_logprobs=tuple(found[r].logprobs for r in mine),
                 token_ids=tuple(tuple(int(i) for i in tails[r]) for r in mine),
                 n_prompt_tokens=n_prompt,
+                divergences=_divergences([found[r] for r in mine]) if request.divergence else None,
             )
         )
         first += len(request.continuations)
     return scores
+
+
+def _divergences(found: Sequence[_Found]) -> tuple[Float32[np.ndarray, "_"], ...]:
+    return tuple(one.divergence for one in found if one.divergence is not None)
+
+
+def _by_text(rows: Sequence[_Row]) -> list[list[_Row]]:
+    found: dict[int, list[_Row]] = {}
+    for row in rows:
+        found.setdefault(row.text, []).append(row)
+    return list(found.values())
+
+
+def _compared(
+    parts: Architecture,
+    device: torch.device,
+    rows: Sequence[_Row],
+    tails: Sequence[Int32[np.ndarray, "_"]],
+    trunks: Trunks | None,
+) -> dict[int, _Found]:
+    """Rows of one text, each held against its unsteered row, which runs in every batch again."""
+    plain = _Row(rows[0].ids, rows[0].text, None)
+    found: dict[int, _Found] = {}
+    splitter = Splitter()
+    length = len(plain.ids)
+    for batch in plan_batches(np.full(len(rows), length, np.int64), max(2 * length, TOKEN_BUDGET - length)):
+        for _, result in splitter.run(
+            batch.tolist(),
+            size=lambda some: (1 + len(some)) * length,
+            work=lambda some: _against_first(parts, device, [plain, *(rows[row] for row in some)], tails, trunks),
+            describe=lambda row: f"continuation {rows[row].wanted[0][0]} ({length} tokens)",
+        ):
+            found.update(result)
+    return found
+
+
+def _against_first(
+    parts: Architecture,
+    device: torch.device,
+    rows: Sequence[_Row],
+    tails: Sequence[Int32[np.ndarray, "_"]],
+    trunks: Trunks | None,
+) -> dict[int, _Found]:
+    """Log-probabilities and divergences of the continuations that read from all rows but the first, which is the
+    unsteered one of the same text."""
+    found: dict[int, _Found] = {}
+    with evaluating(parts.text_model):
+        states = _states(parts, device, rows, trunks)
+        unsteered: dict[tuple[int, int], Float[torch.Tensor, "token vocab"]] = {}
+        for place, row in enumerate(rows[1:], start=1):
+            for number, first in row.wanted:
+                tail = torch.from_numpy(tails[number].astype(np.int64))
+                values, divergence = [], []
+                for begin in range(0, len(tail), _SLAB_OF_TWO):
+                    end = min(begin + _SLAB_OF_TWO, len(tail))
+                    here = (first - 1 + begin, first - 1 + end)
+                    now = logits_of(parts, states[place, slice(*here)]).log_softmax(dim=-1)
+                    values.append(now.gather(1, tail[begin:end, None].to(now.device))[:, 0].cpu().numpy())
+                    if row.steering is None:
+                        divergence.append(np.zeros(end - begin, np.float32))
+                        continue
+                    if here not in unsteered:
+                        unsteered[here] = logits_of(parts, states[0, slice(*here)]).log_softmax(dim=-1)
+                    before = unsteered[here]
+                    moved = (before.exp() * (before - now)).sum(dim=-1)
+                    divergence.append(moved.clamp(min=0).cpu().numpy())  # rounding may leave -1e-7
+                found[number] = _Found(*map(np.concatenate, (values, divergence)))
+                _check_finite(found[number], number)
+    return found
+
+
+def _check_finite(found: _Found, number: int) -> None:
+    whole = found.logprobs if found.divergence is None else np.concatenate([found.logprobs, found.divergence])
+    if not np.isfinite(whole).all():
+        raise NumericalError(
+            f"NaN or Inf in the scores of continuation {number}",
+            "finite log-probabilities",
+            'Load the model as dtype="float32" or "bfloat16"',
+        )
 
 
 def _within(steering: RowSteering | None, n_fed: int) -> RowSteering | None:
@@ -131,7 +226,7 @@ def _log_probabilities(
     rows: Sequence[_Row],
     tails: Sequence[Int32[np.ndarray, "_"]],
     trunks: Trunks | None,
-) -> dict[int, Float32[np.ndarray, "_"]]:
+) -> dict[int, _Found]:
     """Of every continuation that reads from these rows."""
     # The token at position t is predicted from the state at t - 1; one state may predict several continuations'.
     wanted = [(place, number, at) for place, row in enumerate(rows) for number, at in row.wanted]
@@ -154,14 +249,10 @@ def _log_probabilities(
             values[asked] = picked.cpu().numpy()
     numbers = [number for _, number, _ in wanted]
     pieces = np.split(values, np.cumsum([len(tails[number]) for number in numbers])[:-1])
-    for number, piece in zip(numbers, pieces, strict=True):
-        if not np.isfinite(piece).all():
-            raise NumericalError(
-                f"NaN or Inf in the scores of continuation {number}",
-                "finite log-probabilities",
-                'Load the model as dtype="float32" or "bfloat16"',
-            )
-    return dict(zip(numbers, pieces, strict=True))
+    found = {number: _Found(piece) for number, piece in zip(numbers, pieces, strict=True)}
+    for number, one in found.items():
+        _check_finite(one, number)
+    return found
 
 
 def _states(

@@ -24,7 +24,7 @@ from heartstrings.algebra import Direction
 from heartstrings.corpus import calibration_texts
 from heartstrings.engines.architecture import Architecture
 from heartstrings.engines.base import GenerateRequest, Pooler, ScoreRequest
-from heartstrings.engines.torch_run import STEERED
+from heartstrings.engines.torch_run import STEERED, cache_of
 from heartstrings.errors import HeartstringsError, InputError
 from heartstrings.steering import (
     Characters,
@@ -268,7 +268,7 @@ class _Session:
         if not isinstance(tokens, torch.Tensor):
             return None
         n_texts, n_tokens = tokens.shape[:2]
-        cache = given.get("past_key_values")
+        cache = cache_of(given)
         past = int(cache.get_seq_length()) if isinstance(cache, Cache) else 0
         everything = torch.ones(n_texts, n_tokens, dtype=torch.bool, device=tokens.device)
         mask = self._flat_mask(given.get("attention_mask"))

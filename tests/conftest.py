@@ -18,3 +18,15 @@ def shared_data() -> Path:
             pytest.fail(f"research data is missing at {SHARED}; CI needs it")
         pytest.skip(f"research data is not at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> str:
+    """The name of the packaged chat model; a test that needs it skips where it is not installed and fails in CI."""
+    from heartstrings.engines.named import PACKAGED, is_installed
+
+    if not is_installed("smollm2"):
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"smollm2 is missing; CI needs it: {PACKAGED['smollm2'].install}")
+        pytest.skip(f"smollm2 is not installed: {PACKAGED['smollm2'].install}")
+    return "smollm2"

@@ -13,7 +13,8 @@ import pytest
 import typer
 
 import models
-from heartstrings import cli, console
+from heartstrings import atlas, cli, console
+from heartstrings.corpus import calibration_texts, shipped_neutral, shipped_stories
 from heartstrings.vectors import EmotionVectors
 
 
@@ -168,6 +169,62 @@ def test_atlas_of_stories_the_model_wrote_says_when_it_cannot(
     args = ("stories", str(tiny / "model"), "--topics", "1", "--per-topic", "1", "--emotions", "calm,sad")
     assert run(*args, "--words", "20", "--out", str(tmp_path / "s")) not in (0, 70)
     assert "error:" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_model_without_stories_reads_those_that_ship(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And its activations stay, as controls with shuffled labels need them; the model writes nothing."""
+
+    def writing(*_: Any) -> Path:
+        raise AssertionError("the model was asked to write")
+
+    monkeypatch.setattr(atlas, "_generate", writing)
+    model = models.folder(tmp_path / "model", "gpt2")
+    assert run("atlas", str(model), "--permutations", "19", "--out", str(tmp_path / "a"), "--json") == 0
+    assert printed(capfd)["geometry"]["n_emotions"] == 40
+    found = json.loads((tmp_path / "a" / "corpus.json").read_text())
+    assert (found["source"], found["author"], found["stories"]) == ("heartstrings stories 1", "claude", 480)
+    assert found["neutral"]["source"] == "heartstrings neutral texts 1"
+    assert (tmp_path / "a" / "vectors" / ".work" / "stories").is_dir()
+
+
+@pytest.mark.parametrize("flags", [("--stories", "self"), ("--generate",)])
+def test_a_model_writes_when_it_is_told_to(
+    flags: tuple[str, ...],
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[int] = []
+
+    def writing(engine: Any, out: Path, settings: atlas.AtlasSettings, progress: Any) -> Path:
+        asked.append(settings.generate_topics)
+        return tiny / "stories.jsonl"
+
+    monkeypatch.setattr(atlas, "_generate", writing)
+    args = ("atlas", str(tiny / "model"), *flags, "--topics", "7", "--permutations", "19", "--out", str(tmp_path / "a"))
+    assert run(*args, "--json") == 0
+    assert printed(capfd)["geometry"]["n_emotions"] == 6
+    assert asked == [7]
+    neutral = json.loads((tmp_path / "a" / "corpus.json").read_text())["neutral"]
+    assert neutral["source"] == "heartstrings calibration texts 1"
+
+
+def test_which_texts_are_taken(tiny: Path) -> None:
+    """The shipped ones, an organism's, a file's; neutral texts go with the stories unless they are named."""
+    shipped, organism = (atlas.material(name, stories=None, neutral=None) for name in ("gpt2", "organism:steerable"))
+    assert shipped.corpus is shipped_stories()
+    assert shipped.neutral is shipped_neutral()
+    assert len(organism.corpus.emotions) == 171
+    file = str(tiny / "stories.jsonl")
+    own = atlas.material("gpt2", stories=file, neutral=None)
+    assert own.corpus.author == "nobody"
+    assert own.neutral is calibration_texts()
+    assert atlas.material("gpt2", stories=file, neutral=str(tiny / "neutral.txt")).neutral not in (None, own.neutral)
+    assert atlas.material("gpt2", stories=None, neutral=None, no_neutral=True).neutral is None
 
 
 @pytest.mark.slow

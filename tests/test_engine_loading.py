@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, LlamaForSequenceClassification
 
 import models
-from heartstrings.engines import fingerprint
+from heartstrings.engines import checkpoint_folder, fingerprint
 from heartstrings.engines.loading import load
 from heartstrings.errors import HeartstringsError, ModelError
 from heartstrings.types import Pooling
@@ -108,7 +108,7 @@ def test_the_fingerprint_survives_copies_and_notices_changes(copy: Path, llama: 
 
 
 def test_large_files_are_sampled_in_every_tensor(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fingerprint, "WHOLE_BELOW", 0)
+    monkeypatch.setattr(checkpoint_folder, "WHOLE_BELOW", 0)
     usual = fingerprint.of_folder(copy)
     assert fingerprint.of_folder(copy) == usual
     weights = load_file(copy / "model.safetensors")

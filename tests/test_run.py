@@ -16,6 +16,7 @@ import heartstrings
 from heartstrings import cli, console, organisms, pipeline
 from heartstrings.console import parse_doses, parse_whole_numbers
 from heartstrings.errors import InputError
+from heartstrings.ledger import SampleLedger
 from heartstrings.plan import load_plan, write_plan
 from heartstrings.verdict.results import Verdict
 
@@ -140,8 +141,16 @@ def test_steer_shows_texts_side_by_side(bundle: Path, finished: Path, capfd: pyt
     assert "no verdict stands beside these vectors" in capfd.readouterr().err
 
 
+SHIPPED = str(Path(heartstrings.__file__).parent / "data" / "stories.jsonl")
+
 BAD: dict[str, tuple[list[str], str]] = {
     "no such emotion": (["run", world.MODEL, "--emotion", "desprate"], "Did you mean"),
+    "an emotion without a story": (["run", "someone/model", "--emotion", "happy"], "such as joyful"),
+    "how to get one": (["run", "someone/model", "--emotion", "0.5*happy - sad"], "--stories self"),
+    "misspelt": (["evaluate", "someone/model", "--emotion", "desprate"], "Did you mean desperate"),
+    "an emotion without a story in a file": (
+        ["run", "someone/model", "--emotion", "happy", "--stories", SHIPPED], "--stories self",
+    ),
     "a dose that is none": (["run", world.MODEL, "--dose", "high"], "--dose"),
     "doses without 0": (["run", world.MODEL, "--dose", "-0.2,0.2"], "0 among them"),
     "no such settings": (["run", world.MODEL, "--settings", "fast"], "quick"),
@@ -220,6 +229,26 @@ def test_the_atlas_of_a_run_is_found_by_steer(tmp_path: Path, bundle: Path, fini
     assert found.notes == (
         "the run's answer for desperate at layer 2 is: controls; dose 0.6 is outside its range -0.2 to 0.2",
     )
+
+
+@pytest.mark.slow
+def test_vectors_of_an_atlas_have_shuffled_controls(tmp_path: Path) -> None:
+    """The atlas keeps what they need."""
+    from heartstrings.corpus import Corpus, write_stories
+
+    stories = organisms.stories(per_emotion=4)
+    some = tuple(story for story in stories.stories if story.emotion in world.EMOTIONS)
+    write_stories(Corpus(some, stories.author, stories.source), tmp_path / "stories.jsonl")
+    made = ["atlas", world.MODEL, "--stories", str(tmp_path / "stories.jsonl"), "--permutations", "19", "--json"]
+    assert run(*made, "--out", str(tmp_path / "atlas")) == 0
+    plan = world.plan(vectors=tmp_path / "atlas", controls={"general": 20, "span": 20, "shuffled": 20})
+    write_plan(tmp_path / "plan.toml", plan)
+    assert run("run", "--plan", str(tmp_path / "plan.toml"), "--out", str(tmp_path / "run"), "--json") == 0
+    with SampleLedger.read(tmp_path / "run" / "ledger.sqlite") as ledger:
+        asked = {sample.cell.direction for sample in ledger.samples(phase="test", kind="shuffled")}
+    assert len(asked) == 20
+    (card,) = json.loads((tmp_path / "run" / "verdict.json").read_text())["answers"]
+    assert "shuffled" not in json.dumps(card["missing"])
 
 
 def test_a_card_of_an_organism_is_only_shown() -> None:

@@ -62,10 +62,16 @@ class Questionnaire:
     harm: tuple[Behaviour, ...] = (Questions("harm", "harm", outcome_name="rate of harmful answers"),)
     matched: tuple[Behaviour, ...] = (Questions("preferences", "matched", outcome_name="rate of the second"),)
     writing: tuple[Behaviour, ...] = (Questions("stories", "writing", "text", outcome_name="tone"),)
+    cost: tuple[Behaviour, ...] = ()
+    check: tuple[Behaviour, ...] = ()
+    """Questions with a known answer, for every effect."""
 
     def behaviour(self, name: str) -> Behaviour:
         every = (*self.effects, *self.capability, *self.harm, *self.matched, *self.writing)
         return next(one for one in every if one.name == name)
+
+    def checks_of(self, effect: str) -> tuple[Behaviour, ...]:
+        return self.check
 
     def matched_of(self, effect: str) -> tuple[Behaviour, ...]:
         return self.matched

@@ -14,9 +14,19 @@ import numpy as np
 
 from heartstrings import organisms
 from heartstrings.console import parse_layers
-from heartstrings.corpus import Corpus, NeutralTexts, calibration_texts, clean, read_neutral, read_stories
+from heartstrings.corpus import (
+    Corpus,
+    NeutralTexts,
+    calibration_texts,
+    clean,
+    read_neutral,
+    read_stories,
+    shipped_neutral,
+    shipped_stories,
+    topics,
+)
 from heartstrings.errors import InputError, ModelError
-from heartstrings.lexicon import Ratings, built_in_ratings, read_ratings
+from heartstrings.lexicon import Ratings, built_in_ratings, emotions, families, read_ratings
 from heartstrings.storage import remove_folder, write_text
 from heartstrings.types import Pooling, Weighting
 
@@ -31,6 +41,9 @@ Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 WINDOW = 64
 """Tokens of the `window` pooling, from the offset on, where stories are long enough."""
+
+SELF = "self"
+"""In place of a file of stories: the model writes its own."""
 
 
 @dataclass(frozen=True)
@@ -65,36 +78,77 @@ def material(
     no_neutral: bool = False,
     min_words: int | None = 40,
 ) -> Material:
-    """Stories and neutral texts as named, or those that belong to a bundled organism.
+    """Stories and neutral texts as named, or those that belong to a bundled organism, or those that ship.
 
     Args:
         model: model id or folder.
-        stories: file, or Hugging Face data set id (`owner/name[@revision]`).
-        neutral: file of neutral texts. By default an organism's own, else the package's calibration prose.
+        stories: file, or Hugging Face data set id (`owner/name[@revision]`). By default an organism's own, and for any
+            other model the package's 480 (docs/corpus.md).
+        neutral: file of neutral texts. By default those that go with the stories that are taken by default; with other
+            stories the package's calibration prose.
         no_neutral: leave denoising out.
         min_words: stories from a file go through the filters, this one among them; None takes them as they are.
 
     Raises:
-        InputError: no stories given for a model that brings none.
+        InputError: a file or data set that cannot be used; `self`, whose stories are not written yet.
     """
     own = brings_stories(model)
+    if stories == SELF:
+        raise InputError(
+            f"the stories of {model} by itself are not written yet",
+            "a file of stories (--stories F)",
+            "Write them with `heartstrings stories`, or use `heartstrings atlas`, which has the model write first",
+        )
     if stories is not None:
         corpus = read_stories(stories)
         if min_words is not None:
             corpus = clean(corpus, min_words=min_words)
-    elif own:
-        corpus = organisms.stories()
     else:
-        raise InputError(
-            f"no stories were given for {model}",
-            "a file of stories (--stories F)",
-            "Write some with `heartstrings stories`, or leave MODEL out to see a bundled organism",
-        )
+        corpus = organisms.stories() if own else shipped_stories()
     if no_neutral:
         return Material(corpus, None)
     if neutral is not None:
         return Material(corpus, read_neutral(neutral))
-    return Material(corpus, organisms.neutral() if own and stories is None else calibration_texts())
+    if stories is not None:
+        return Material(corpus, calibration_texts())
+    return Material(corpus, organisms.neutral() if own else shipped_neutral())
+
+
+def known_emotions(model: str, settings: AtlasSettings) -> tuple[str, ...]:
+    """The emotions that an atlas with these settings will have vectors of, told without the model.
+
+    Raises:
+        InputError: a file or data set that cannot be used.
+    """
+    if settings.stories == SELF:
+        return emotions()
+    return _texts(model, settings.stories, settings).corpus.emotions
+
+
+def no_story(directions: Sequence[str], known: Sequence[str]) -> InputError | None:
+    """The error for directions with an emotion of the lexicon that no story is about; None where they hold none.
+
+    It names the nearest emotions that the stories have: those of its family first, then by valence and arousal.
+    """
+    lacking = [
+        word for word in emotions()
+        if word not in known and any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) for text in directions)
+    ]  # fmt: skip
+    if not lacking:
+        return None
+    word, family, rated = lacking[0], families(), built_in_ratings().values
+    place = np.array(rated[word])
+
+    def distance(other: str) -> tuple[bool, float]:
+        return family.get(other) != family[word], float(np.linalg.norm(np.array(rated[other]) - place))
+
+    near = sorted((name for name in known if name in rated), key=distance)[:3]
+    return InputError(
+        f"no story is about {word!r}; there are stories about {len(known)} emotions",
+        f"one of them, such as {', '.join(near or known[:3])}",
+        "Or bring stories about it: --stories self has the model write about all of the lexicon's "
+        f"{len(emotions())} emotions, --stories F reads a file",
+    )
 
 
 def poolings(engine: Engine, corpus: Corpus, *, offset: int) -> tuple[Pooling, ...]:
@@ -121,7 +175,8 @@ class AtlasSettings:
     stories: str | None = None
     neutral: str | None = None
     no_neutral: bool = False
-    generate_topics: int = 0
+    generate_topics: int = 10
+    """Topics that the model writes on, with `stories` = "self"."""
     scenarios: Path | None = None
     layers: str | None = None
     offset: int = 50
@@ -170,7 +225,7 @@ def run_atlas(
     *,
     progress: Progress,
     engine: Engine | None = None,
-    keep_activations: bool = False,
+    keep_activations: bool = True,
 ) -> Atlas:
     """Everything for one model: `out` ends with bundles, `geometry.json`, `readout.json`, `corpus.json`, a report.
 
@@ -178,7 +233,8 @@ def run_atlas(
 
     Args:
         engine: the model, where it is loaded already.
-        keep_activations: leave each story's mean activations beside the vectors, for controls with shuffled labels.
+        keep_activations: leave each story's mean activations in `out/vectors/.work`, for controls with shuffled labels:
+            about 11 bytes x stories x layers x width, 95 MB for smollm2 and the shipped stories.
 
     Raises:
         HeartstringsError: any input that cannot be used; nothing half-written stays behind.
@@ -192,7 +248,9 @@ def run_atlas(
     if settings.ratings is not None:
         read_ratings(settings.ratings)
     scenarios = read_scenarios(settings.scenarios) if settings.scenarios else ()
-    texts = None if settings.generate_topics else _texts(model, settings.stories, settings)
+    if settings.stories == SELF and not 1 <= settings.generate_topics <= len(topics()):
+        raise InputError(f"stories on {settings.generate_topics} topics", f"1 to {len(topics())} (--topics)")
+    texts = None if settings.stories == SELF else _texts(model, settings.stories, settings)
     if engine is None:
         with progress(f"loading {model}"):
             engine = open_model(model, revision=settings.revision, dtype=settings.dtype, device=settings.device)
@@ -355,7 +413,6 @@ def _texts(model: str, stories: str | None, settings: AtlasSettings) -> Material
 
 
 def _generate(engine: Engine, out: Path, settings: AtlasSettings, progress: Progress) -> Path:
-    from heartstrings.corpus import topics
     from heartstrings.corpus.generate import StoryPlan, generate_stories
     from heartstrings.corpus.writers import EngineWriter
 

@@ -14,7 +14,7 @@ from heartstrings.errors import InputError
 from heartstrings.ledger import Cell, Key, Kind, Phase
 from heartstrings.plan import Plan
 from heartstrings.plan_checks import emotion
-from heartstrings.sizes import searched, tested
+from heartstrings.sizes import Asked, leader, searched, tested
 
 if TYPE_CHECKING:
     from heartstrings.behaviours.base import Behaviour, Scenario
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 FORMS = ("instruct", "first-person")
 """How an emotion is asked for in words."""
-CONTROL_KINDS: tuple[Kind, ...] = ("general", "span", "shuffled")
+FEWEST = 2
+"""Scenarios that choose layers, and that are reported."""
+CONTROL_KINDS: tuple[Kind, ...] = ("general", "span", "topic", "shuffled")
 _ORDER = {kind: number for number, kind in enumerate(get_args(Kind))}
 
 
@@ -136,17 +138,20 @@ def test_jobs(plan: Plan, suite: Suite, names: Named, chosen: Chosen) -> tuple[J
             cells += [_cell("test", name, one, chosen[name, one], dose) for dose in doses]
         cells += _prompting(plan, name)
         jobs.append(_job(plan, behaviour, _halves(plan, suite, behaviour)[1], cells))
-    for role in ("matched", "capability", "harm", "writing"):
+    for role in ("check", "matched", "capability", "harm", "cost", "writing"):
         doses = plan.window if role == "matched" else _doses(plan)
         for behaviour in getattr(suite, role):
-            effects = [effect for effect in plan.effects if role != "matched" or behaviour in suite.matched_of(effect)]
-            if not effects or behaviour.name in plan.effects:
+            effects = [effect for effect in plan.effects if _belongs(suite, behaviour, effect)]
+            if not effects or behaviour.name in plan.effects or not tested(plan, behaviour):
                 continue
             cells = [_baseline("test", behaviour.name)]
-            for direction in plan.directions:
-                one = Steered("direction", direction)
+            # Every control's distance from the unsteered model is known too: an effect is compared at equal distance.
+            for one in steered(plan, names) if role != "check" else ():
+                if one.kind != "direction" and not getattr(behaviour, "of_controls", False):
+                    continue
+                here = doses if one.kind == "direction" else plan.window
                 for layer in sorted({chosen[effect, one] for effect in effects}):
-                    cells += [_cell("test", behaviour.name, one, layer, dose) for dose in doses]
+                    cells += [_cell("test", behaviour.name, one, layer, dose) for dose in here]
             scenarios = _scenarios(behaviour, tested(plan, behaviour), plan.seed)
             jobs.append(_job(plan, behaviour, scenarios, cells))
     return tuple(jobs)
@@ -168,6 +173,23 @@ def anywhere(plan: Plan, names: Named, layer: int) -> Chosen:
     return {(effect, one): layer for effect in plan.effects for one in steered(plan, names)}
 
 
+def _belongs(suite: Suite, behaviour: Behaviour, effect: str) -> bool:
+    """Whether an effect needs these questions: its own matched ones and its own checks, and all others."""
+    if behaviour.role == "matched":
+        return behaviour in suite.matched_of(effect)
+    return behaviour.role != "check" or behaviour in suite.checks_of(effect)
+
+
+def _asked(plan: Plan, suite: Suite) -> list[Behaviour]:
+    """Every behaviour that a plan asks: its effects, and what belongs to any of them."""
+    return [
+        one
+        for one in suite.all
+        if one.name in plan.effects
+        or (one.role != "effect" and any(_belongs(suite, one, effect) for effect in plan.effects))
+    ]
+
+
 def _effects(plan: Plan, suite: Suite) -> list[Behaviour]:
     return [suite.behaviour(name) for name in plan.effects]
 
@@ -181,6 +203,55 @@ def _halves(plan: Plan, suite: Suite, behaviour: Behaviour) -> tuple[tuple[Scena
     select = searched(plan, suite, behaviour)
     scenarios = _scenarios(behaviour, select + tested(plan, behaviour), plan.seed)
     return scenarios[:select], scenarios[select:]
+
+
+def every_scenario(plan: Plan, suite: Asked, behaviour: Behaviour) -> tuple[Scenario, ...]:
+    """All scenarios that a plan asks of a behaviour, those that choose layers first."""
+    select = searched(plan, suite, behaviour) if behaviour.name in plan.effects else 0
+    n = select + tested(plan, behaviour)
+    return _scenarios(behaviour, n, plan.seed) if n else ()
+
+
+def check_scenarios(plan: Plan, suite: Suite) -> None:
+    """Whether there are as many scenarios as a plan asks of each behaviour; told before anything loads.
+
+    Raises:
+        InputError: a behaviour has fewer, or too few for those that choose layers and those that are reported.
+    """
+    for behaviour in _asked(plan, suite):
+        every_scenario(plan, suite, behaviour)
+        if behaviour.name not in plan.effects:
+            continue
+        choose, report = searched(plan, suite, behaviour), tested(plan, behaviour)
+        one_layer = isinstance(plan.layers, tuple) and len(plan.layers) == 1
+        chooses = not one_layer and leader(plan, suite, behaviour.name) == behaviour.name
+        if report < FEWEST or (chooses and choose < FEWEST):
+            raise InputError(
+                f"behaviour {behaviour.name!r} has {getattr(behaviour, 'most', choose + report)} scenarios: {choose} "
+                f"would choose layers and {report} be reported",
+                f"{FEWEST} of each at least",
+                "Ask for fewer under [samples]: select" + (", dialogue" if behaviour.ask == "dialogue" else ""),
+            )
+
+
+def check_template(plan: Plan, suite: Suite, model: str, *, template: bool) -> None:
+    """Whether a model can be asked a plan's questions at all: chats need a chat template.
+
+    Raises:
+        InputError: some are chats and the model has no template.
+    """
+    if template:
+        return
+    chats = []
+    for behaviour in _asked(plan, suite):
+        first = every_scenario(plan, suite, behaviour)[:1]
+        chats += [behaviour.name for scenario in first if not isinstance(scenario.prompt, str)]
+    if chats:
+        raise InputError(
+            f"{model} has no chat template, and suite {plan.suite} asks chats ({', '.join(chats[:4])}"
+            f"{', ...' if len(chats) > 4 else ''})",
+            "questions in plain text", "Ask the suite that any language model can be asked: --suite text",
+        )  # fmt: skip
 
 
 def _scenarios(behaviour: Behaviour, n: int, seed: int) -> tuple[Scenario, ...]:

@@ -31,7 +31,9 @@ __all__ = [
     "read_story_activations",
 ]  # fmt: skip
 
-KINDS: tuple[Kind, ...] = ("general", "span", "shuffled")
+KINDS: tuple[Kind, ...] = ("general", "span", "topic", "shuffled")
+LEAST_TOPICS = 4
+"""Fewer topics give mixtures that are nearly one direction."""
 RANK = 1e-5
 """A component of the emotion vectors counts to their span where its singular value is over this share of the largest:
 float32 rounding lies below."""
@@ -55,16 +57,20 @@ class DirectionSet:
     _spans: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
     _shuffles: dict[tuple[str, int], np.ndarray] = field(default_factory=dict, repr=False)
     """By expression and layer: [control, width]."""
+    _topic_contrasts: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    """By layer: [topic, width]."""
     _coherence: dict[tuple[str, int], float] = field(default_factory=dict, repr=False)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of control that there are: `shuffled` needs the stories' activations."""
-        return tuple(
-            kind
-            for kind in KINDS
-            if getattr(self.plan.controls, kind) and (kind != "shuffled" or self.stories is not None)
-        )
+        """The kinds of control that there are: `shuffled` and `topic` need the stories' activations, and `topic` needs
+        topics that are crossed with emotions."""
+        there = {"shuffled": self.stories is not None, "topic": self._has_topics}
+        return tuple(kind for kind in KINDS if getattr(self.plan.controls, kind) and there.get(kind, True))
+
+    @property
+    def _has_topics(self) -> bool:
+        return self.stories is not None and self.stories.n_crossed_topics >= LEAST_TOPICS
 
     def controls(self, kind: Kind, direction: str) -> tuple[str, ...]:
         """Names of the controls of a kind for a direction; general and span ones serve every direction."""
@@ -112,6 +118,9 @@ class DirectionSet:
             self._unit(real, expression, layer)
             return self._unit(found, name, layer), float(np.linalg.norm(found) / np.linalg.norm(real))
         drawn = self._draws(kind, number, layer).standard_normal(self.vectors.width)
+        if kind == "topic":
+            topics = self._topics(layer)
+            drawn = self._draws(kind, number, layer).standard_normal(len(topics)) @ topics
         if kind == "span":
             # Projected rather than drawn in coordinates of the span: any basis of it gives the same vector.
             basis = self.span(layer)
@@ -184,6 +193,17 @@ class DirectionSet:
                     check_same(stories, own[i, j], self._real(name, at))
                     self._shuffles[name, at] = np.stack([one[i, j] for one in found])
         return self._shuffles[expression, layer]
+
+    def _topics(self, layer: int) -> Float64[np.ndarray, "topic width"]:
+        """Contrasts of the stories' topics; one pass over the stories serves all layers of the plan."""
+        if self.stories is None:
+            raise InputError("a topic control without the stories' activations", "those of the extraction",
+                             "Keep its .work folder")  # fmt: skip
+        if layer not in self._topic_contrasts:
+            layers = self.layers if layer in self.layers else (layer,)
+            found = self.stories.topic_contrasts(layers, self.plan.variant)
+            self._topic_contrasts.update({at: found[:, column] for column, at in enumerate(layers)})
+        return self._topic_contrasts[layer]
 
     def _together(self, expression: str, layer: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """What to compute in one pass over the stories when one of it is asked for."""

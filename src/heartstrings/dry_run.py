@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from heartstrings.behaviours.base import Dialogue
 from heartstrings.cells import Job, Planned, anywhere, select_jobs, test_jobs
-from heartstrings.experiment import sampling_seed
+from heartstrings.engines import checkpoint_folder
+from heartstrings.engines.named import local_folder
 from heartstrings.plan import Plan, searched_layers
 from heartstrings.sizes import tested
+from heartstrings.timing import Timed, time_behaviours
 from heartstrings.types import Frozen
 
 if TYPE_CHECKING:
@@ -32,23 +30,12 @@ PLANTED = 0.10
 """The effect of interest in the power sentence: 10 points."""
 BETWEEN = 0.20
 """Assumed standard deviation over scenarios of their true effects, for answers asked as probabilities."""
-WARM_UP = 32
-"""Requests of each kind that are timed."""
 
 PEAK, READING, BANDWIDTH, STEP, BATCH = 990e12, 0.4, 1.7e12, 0.03, 64
 """What GPU-hours assume: bfloat16 peak of an H100 or H200 in FLOP/s, the share of it reached while reading, half the
 memory's bytes a second, seconds that a decoding step takes at least, texts decoded together."""
 
 CountTokens = Callable[[Sequence[str]], Sequence[int] | np.ndarray]
-
-
-class Rate(Frozen):
-    """How fast an engine is; None where nothing of that kind was timed."""
-
-    choices: float | None
-    """Scored requests a second."""
-    texts: float | None
-    """Generated texts a second."""
 
 
 class DryRun(Frozen):
@@ -66,7 +53,8 @@ class DryRun(Frozen):
     new_tokens: int
     """At most, if every text runs to its limit."""
     seconds: float | None
-    """From a measured rate; None without one."""
+    """Of sampling on this machine, from chunks that were timed (`heartstrings.timing`); None without them. Neither the
+    atlas nor judges are in it."""
     gpu_hours: float | None = None
     """On one large GPU, by arithmetic (`_gpu_hours`); None where the model's size is not known."""
     power: str
@@ -81,7 +69,7 @@ def estimate(
     n_layers: int | None = None,
     suite: Suite,
     tokens: CountTokens | None = None,
-    rate: Rate | None = None,
+    timed: Mapping[str, Timed] | None = None,
 ) -> DryRun:
     """Count what a plan asks for. No model is loaded and nothing is sampled.
 
@@ -89,7 +77,7 @@ def estimate(
         n_layers: the model's; None: from its configuration where that lies on this machine, else assumed.
         suite: the plan's behaviours.
         tokens: counts the tokens of texts, e.g. an engine's `count_tokens`; None: words times 1.4.
-        rate: from `measured_rate`.
+        timed: each behaviour by name, from `time_behaviours`.
     """
     notes = []
     depth = n_layers if n_layers is not None else _depth(plan.model)
@@ -109,13 +97,16 @@ def estimate(
     if plan.early_stopping:
         notes.append("early stopping will save some of the capability and harm samples")
     prompt_tokens, new_tokens = 0, 0
+    seconds = None if timed is None else 0.0
     for job in jobs:
         prompt, new = _tokens(job, tokens or _words)
         prompt_tokens, new_tokens = prompt_tokens + prompt, new_tokens + new
+        if timed is not None and seconds is not None:
+            seconds += len(job) * timed[job.behaviour.name].seconds(prompt / max(1, len(job)))
     numbers = {"choice": 0, "text": 0}
     for job in jobs:
         numbers["choice" if job.behaviour.ask == "choice" else "text"] += len(job) * _turns(job)
-    seconds = None if rate is None else _seconds(numbers, rate)
+    notes += _on_time(timed or {})
     size = _parameters(plan.model)
     if size is None:
         notes.append("GPU-hours are not known: neither weights on this machine nor a size in the model's name")
@@ -134,7 +125,7 @@ def estimate(
 
 
 def measured(plan: Plan, engine: Engine, suite: Suite) -> DryRun:
-    """`estimate` with the model's own depth and tokenizer, and its speed on a small batch.
+    """`estimate` with the model's own depth and tokenizer, and the speed of some of the plan's own requests.
 
     Raises:
         HeartstringsError: the model fails on the plan's prompts.
@@ -143,31 +134,11 @@ def measured(plan: Plan, engine: Engine, suite: Suite) -> DryRun:
     def count(texts: Sequence[str]) -> np.ndarray:
         return np.asarray(engine.count_tokens(texts, max_tokens=2**20))
 
-    rate = measured_rate(plan, engine, suite)
-    return estimate(plan, n_layers=engine.info.n_layers, suite=suite, tokens=count, rate=rate)
+    def read(requests: Sequence[Request]) -> np.ndarray:
+        return count([_text(request.prompt) for request in requests])
 
-
-def measured_rate(plan: Plan, engine: Engine, suite: Suite) -> Rate:
-    """Samples a second on this machine, unsteered, from one small batch of each kind after one to warm up."""
-    names = Planned(plan)
-    found: dict[str, list[Any]] = {"choice": [], "text": []}
-    for job in test_jobs(plan, suite, names, anywhere(plan, names, 0)):
-        for scenario in job.scenarios[:WARM_UP]:
-            seed = sampling_seed(plan.seed, job.behaviour.name, scenario.id, 0)
-            found["choice" if job.behaviour.ask == "choice" else "text"].append(
-                job.behaviour.request(scenario, steering=None, seed=seed)
-            )
-    speeds: dict[str, float | None] = {}
-    for ask, verb in (("choice", engine.score), ("text", engine.generate)):
-        # Spread over the behaviours, so that long prompts count as they will.
-        batch = found[ask][:: max(1, len(found[ask]) // WARM_UP)][:WARM_UP]
-        speeds[ask] = None
-        if batch:
-            verb(batch[:2])
-            start = time.perf_counter()
-            verb(batch)
-            speeds[ask] = len(batch) / max(time.perf_counter() - start, 1e-9)
-    return Rate(choices=speeds["choice"], texts=speeds["text"])
+    timed = time_behaviours(plan, engine, suite, tokens=read)
+    return estimate(plan, n_layers=engine.info.n_layers, suite=suite, tokens=count, timed=timed)
 
 
 def power(plan: Plan, suite: Suite) -> str:
@@ -198,14 +169,15 @@ def power(plan: Plan, suite: Suite) -> str:
     return " ".join(sentences)
 
 
-def _seconds(numbers: dict[str, int], rate: Rate) -> float | None:
-    total = 0.0
-    for ask, speed in (("choice", rate.choices), ("text", rate.texts)):
-        if numbers[ask]:
-            if speed is None:
-                return None
-            total += numbers[ask] / speed
-    return total
+def _on_time(timed: Mapping[str, Timed]) -> list[str]:
+    notes = []
+    cut = [name for name, one in timed.items() if one.cut]
+    if cut:
+        notes.append(f"the time takes every text of {', '.join(cut)} to run to its limit: timing stopped before")
+    turns = [name for name, one in timed.items() if one.turns > 1]
+    if turns:
+        notes.append(f"the time of {', '.join(turns)} is that of first turns, times all the turns that there may be")
+    return notes
 
 
 def _tokens(job: Job, count: CountTokens) -> tuple[int, int]:
@@ -226,19 +198,10 @@ def _gpu_hours(size: float, prompt_tokens: int, new_tokens: int) -> float:
 
 def _parameters(model: str) -> float | None:
     """How many, from the weights' files on this machine or from the name (`8B`, `E4B`, `410m`)."""
-    from heartstrings import organisms
-
-    folder = organisms.path(model.removeprefix("organism:")) if model.startswith("organism:") else Path(model)
-    files = list(folder.glob("*.safetensors")) if folder.is_dir() else []
-    if files:
-        from safetensors import safe_open
-
-        total = 0
-        for file in files:
-            with safe_open(file, "np") as weights:
-                for name in weights.keys():  # noqa: SIM118  # it is no mapping
-                    total += math.prod(weights.get_slice(name).get_shape())
-        return float(total)
+    folder = local_folder(model)
+    stored = None if folder is None else checkpoint_folder.parameters(folder)
+    if stored is not None:
+        return float(stored)
     found = re.findall(r"(?<![a-zA-Z0-9.])[eE]?(\d+(?:\.\d+)?)([bBmM])(?![a-zA-Z0-9])", model)
     return float(found[-1][0]) * (1e9 if found[-1][1] in "bB" else 1e6) if found else None
 
@@ -263,15 +226,5 @@ def _words(texts: Sequence[str]) -> np.ndarray:
 
 def _depth(model: str) -> int | None:
     """Number of layers from a configuration on this machine."""
-    from heartstrings import organisms
-
-    folder = organisms.path(model.removeprefix("organism:")) if model.startswith("organism:") else Path(model)
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    config = config.get("text_config", config)
-    for name in ("num_hidden_layers", "n_layer", "n_layers"):
-        if isinstance(config.get(name), int):
-            return int(config[name])
-    return None
+    folder = local_folder(model)
+    return None if folder is None else checkpoint_folder.depth(folder)

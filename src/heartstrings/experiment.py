@@ -14,7 +14,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
-from heartstrings.behaviours.base import Dialogue
+from heartstrings.behaviours.base import Compared, Dialogue
 from heartstrings.cells import (
     CONTROL_KINDS,
     Chosen,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from heartstrings.behaviours.base import Answer, Behaviour, Grade, Scenario
     from heartstrings.behaviours.suites import Suite
     from heartstrings.controls import DirectionSet
-    from heartstrings.engines.base import Completion, Engine, GenerateRequest
+    from heartstrings.engines.base import Completion, Engine, GenerateRequest, ScoreRequest
 
 __all__ = ["cells", "chosen_layers", "run_experiment", "sampling_seed"]
 
@@ -181,7 +181,7 @@ class _Run:
         answers = _answers(cast("Callable[[Any], Sequence[Answer]]", verb), requests, items)
         with_more = []
         for number, (item, scenario) in enumerate(zip(items, asked, strict=True)):
-            more = _named(item, partial(behaviour.follow_up, scenario, answers[number]))
+            more = self.second(behaviour, item, scenario, answers[number])
             if more is not None:
                 with_more.append((number, more))
         second: Mapping[int, Score] = {}
@@ -192,6 +192,15 @@ class _Run:
             _sample(item, _named(item, partial(behaviour.grade, scenario, answers[number], second.get(number))))
             for number, (item, scenario) in enumerate(zip(items, asked, strict=True))
         ]
+
+    def second(self, behaviour: Behaviour, item: Item, scenario: Scenario, answer: Answer) -> ScoreRequest | None:
+        """What grading needs beside the answer."""
+        if isinstance(behaviour, Compared):
+            return behaviour.against(scenario, steering=self.steerings[item.cell])
+        if item.cell.kind in CONTROL_KINDS:
+            return None  # how likely a control's text is enters no gate
+        found: ScoreRequest | None = _named(item, partial(behaviour.follow_up, scenario, answer))
+        return found
 
     def talk(
         self,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heartstrings.behaviours.base import Judged, Scenario
-from heartstrings.cells import CONTROL_KINDS
+from heartstrings.cells import CONTROL_KINDS, every_scenario
 from heartstrings.errors import HeartstringsError, InputError, ModelError
 from heartstrings.judges.base import Case, Judge, OverBudget, Rubric
 from heartstrings.judges.base import Judged as Said
@@ -23,7 +23,6 @@ from heartstrings.judges.endpoint import EndpointJudge
 from heartstrings.judges.local import Panel
 from heartstrings.judges.rubrics import rubric
 from heartstrings.ledger import Judgement, Key, Sample, SampleLedger
-from heartstrings.sizes import searched, tested
 from heartstrings.stats.intervals import Interval, wilson
 from heartstrings.storage import write_text
 from heartstrings.types import Frozen
@@ -202,10 +201,7 @@ def _shown(plan: Plan, ledger: SampleLedger, suite: Suite, behaviour: Judged) ->
     samples = ledger.samples(phase="test", behaviour=behaviour.name)
     if not samples:
         return
-    n = tested(plan, behaviour)
-    if behaviour.name in plan.effects:
-        n += searched(plan, suite, behaviour)
-    scenarios: dict[str, Scenario] = {one.id: one for one in behaviour.scenarios(n=n, seed=plan.seed)}
+    scenarios: dict[str, Scenario] = {one.id: one for one in every_scenario(plan, suite, behaviour)}
     judgements = ledger.judgements(behaviour=behaviour.name)
     for sample in samples:
         if sample.scenario not in scenarios:

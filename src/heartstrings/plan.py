@@ -168,7 +168,8 @@ def preset(name: str, model: str, **fields: Any) -> Plan:
     elif "effects" in fields:
         base = _merged(base, plan_checks.of_behaviours(tuple(fields["effects"])))
     values = _merged(base, fields)
-    plan_checks.add_controls(values, {field: info.default for field, info in Plan.model_fields.items()})
+    defaults = {field: info.default for field, info in Plan.model_fields.items()}
+    plan_checks.add_controls(values, defaults, fields.get("controls", {}))
     return Plan(**values)
 
 

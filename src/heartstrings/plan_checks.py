@@ -81,7 +81,7 @@ def between(values: Frozen, table: str, largest: float, *, but: Mapping[str, flo
         limit = but.get(name, largest)
         if not 0 < value <= limit:  # NaN is refused too
             what = f"a number over 0 and at most {limit:g}"
-            what += "" if name == "log_perplexity_rise" else " (a fraction, not percent)"
+            what += "" if name in ("log_perplexity_rise", "log_loss_rise") else " (a fraction, not percent)"
             raise InputError(f"{table}.{name} = {value:g}", what, f"Change {name} under [{table}]")
 
 
@@ -302,20 +302,20 @@ def controls(given: Controls, directions: int, alpha: float) -> None:
             )
 
 
-def add_controls(values: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-    """As many controls as the directions need, where `values` do not say how many. More behaviours need no more: each
-    control is compared by its largest value over them."""
+def add_controls(values: dict[str, Any], defaults: Mapping[str, Any], given: object) -> None:
+    """As many controls as the directions need, of the kinds that the settings and the suite have, where the user has
+    not `given` how many. More behaviours need no more: each control is compared by its largest value over them."""
     from heartstrings.stats.nulls import least_controls
 
     named = values.get("directions", defaults["directions"])
     alpha = dict(values.get("thresholds") or {}).get("alpha", defaults["thresholds"].alpha)
-    given = values.get("controls", {})
     if not isinstance(given, Mapping) or not isinstance(alpha, float) or not 0 < alpha < 1:
         return  # refused when the plan is made
     if not isinstance(named, list | tuple):
         return
     needed = least_controls(max(1, len(named)), alpha)
-    values["controls"] = {kind: max(number, needed) for kind, number in defaults["controls"]} | dict(given)
+    usual = dict(defaults["controls"]) | dict(values.get("controls") or {})
+    values["controls"] = {kind: max(number, needed) if number else 0 for kind, number in usual.items()} | dict(given)
 
 
 def early_stopping(samples: Samples) -> None:

@@ -17,6 +17,10 @@ class Controls(Checked):
     """Isotropic random directions in the whole residual space."""
     span: int = 40
     """Isotropic random directions within the span of the emotion vectors."""
+    topic: int = 0
+    """Random mixtures of what the stories' topics have in common (topic mean minus the mean over topics): natural
+    directions of the same texts, without their emotion. Needs the stories' activations, with topics crossed with
+    emotions."""
     shuffled: int = 40
     """Vectors from the same stories with their emotion labels shuffled (within topics), at their own length
     relative to the tested vector's. Needs the stories' activations."""
@@ -37,6 +41,10 @@ class Samples(Checked):
     """Of each capability behaviour."""
     harm: int = 60
     writing: int = 12
+    cost: int = 12
+    """Fixed texts whose log-loss is measured, and the distance from the unsteered model on them."""
+    check: int = 48
+    """Questions with a known answer, asked unsteered."""
     dialogue: int = 20
     """At most so many of an effect or matched behaviour that is a dialogue in several turns."""
     repeats: int = 1
@@ -57,6 +65,8 @@ class Thresholds(Checked):
     least_valid: float = 0.10
     """Unsteered, of valid answers on the effect behaviour: with fewer, the model does not answer the question."""
     accuracy_drop: float = 0.05
+    log_loss_rise: float = 0.25
+    """Nats a token, of fixed text."""
     harm_rise: float = 0.02
     validity_drop: float = 0.10
     log_perplexity_rise: float = 0.5
@@ -65,8 +75,11 @@ class Thresholds(Checked):
     """Of distinct 2-grams."""
     ends_drop: float = 0.25
     """Of texts that end properly."""
+    script_drop: float = 0.10
+    """Of letters in the script of the openings."""
 
     @model_validator(mode="after")
     def _check(self) -> Thresholds:
-        plan_checks.between(self, "thresholds", 1.0, but={"alpha": 0.5, "log_perplexity_rise": 20.0})
+        in_nats = {"log_perplexity_rise": 20.0, "log_loss_rise": 20.0}
+        plan_checks.between(self, "thresholds", 1.0, but={"alpha": 0.5, **in_nats})
         return self

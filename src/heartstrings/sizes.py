@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from heartstrings.behaviours.base import Behaviour
-    from heartstrings.behaviours.suites import Suite
     from heartstrings.plan import Plan
+
+
+@runtime_checkable
+class Asked(Protocol):
+    """A suite, as far as sizes depend on it."""
+
+    def behaviour(self, name: str) -> Behaviour: ...
 
 
 def tested(plan: Plan, behaviour: Behaviour) -> int:
@@ -15,17 +21,36 @@ def tested(plan: Plan, behaviour: Behaviour) -> int:
     samples = plan.samples
     role = "effect" if behaviour.name in plan.effects else behaviour.role
     number = int(getattr(samples, role))
-    if behaviour.ask != "dialogue":
+    if behaviour.ask == "dialogue":
+        number = min(number, samples.dialogue)
+    most = getattr(behaviour, "most", None)
+    if most is None:
         return number
-    return min(number, samples.dialogue, getattr(behaviour, "most", number))
+    if role == "effect" and behaviour.ask != "dialogue" and not follows(plan, behaviour):
+        most -= plan.samples.select  # these choose the layers
+    return max(0, min(number, int(most)))
 
 
-def searched(plan: Plan, suite: Suite, behaviour: Behaviour) -> int:
+def follows(plan: Plan, behaviour: Behaviour) -> bool:
+    """Whether an effect behaviour takes the layers of another that is asked too (its attribute `follows`)."""
+    return getattr(behaviour, "follows", None) in plan.effects
+
+
+def selecting(plan: Plan, behaviour: Behaviour) -> int:
+    """Scenarios that choose layers, of a behaviour that chooses its own; of dialogues, which are few, at most those that
+    are not reported."""
+    most = getattr(behaviour, "most", None)
+    if behaviour.ask != "dialogue" or most is None:
+        return plan.samples.select
+    return max(0, min(plan.samples.select, int(most) - tested(plan, behaviour)))
+
+
+def searched(plan: Plan, suite: Asked, behaviour: Behaviour) -> int:
     """Scenarios of an effect behaviour that choose its layers; 0 where another chooses for it."""
-    return plan.samples.select if leader(plan, suite, behaviour.name) == behaviour.name else 0
+    return selecting(plan, behaviour) if leader(plan, suite, behaviour.name) == behaviour.name else 0
 
 
-def leader(plan: Plan, suite: Suite, effect: str) -> str:
+def leader(plan: Plan, suite: Asked, effect: str) -> str:
     """The effect behaviour whose layers this one takes: its own, but a dialogue, or a text that only a judge can grade,
     takes those of the first choice.
 
@@ -33,8 +58,10 @@ def leader(plan: Plan, suite: Suite, effect: str) -> str:
     from heartstrings.behaviours.base import Judged
 
     behaviour = suite.behaviour(effect)
+    if follows(plan, behaviour):
+        return str(getattr(behaviour, "follows", effect))
     # When layers are chosen, no judge has read anything yet.
     if behaviour.ask != "dialogue" and not (isinstance(behaviour, Judged) and behaviour.decides):
         return effect
     choices = [name for name in plan.effects if suite.behaviour(name).ask == "choice"]
-    return choices[0] if choices else effect
+    return leader(plan, suite, choices[0]) if choices else effect  # a choice may follow another one

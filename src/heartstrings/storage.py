@@ -16,6 +16,14 @@ import numpy as np
 from heartstrings.errors import HeartstringsError, InputError
 
 
+def cache_folder() -> Path:
+    """Where copies are kept: $HEARTSTRINGS_CACHE, else `heartstrings` in the user's cache folder."""
+    own = os.environ.get("HEARTSTRINGS_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "heartstrings"
+
+
 def cannot_write(path: Path, error: OSError) -> HeartstringsError:
     """The error to raise where writing failed, with what can be done about it."""
     reason = error.strerror or str(error)

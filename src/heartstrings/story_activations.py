@@ -47,6 +47,13 @@ class StoryActivations:
         return all(len(np.unique(self.emotion[self.topic == topic])) > 1 for topic in np.unique(self.topic))
 
     @property
+    def n_crossed_topics(self) -> int:
+        """Topics, if every one has a story of every emotion, so that their means hold no emotion; else 0."""
+        cells = {(int(topic), int(emotion)) for topic, emotion in zip(self.topic, self.emotion, strict=True)}
+        topics = len(np.unique(self.topic))
+        return topics if len(cells) == topics * len(np.unique(self.emotion)) else 0
+
+    @property
     def parts(self) -> tuple[Int64[np.ndarray, "_"], ...]:
         """The stories among which labels are exchanged: those of each topic, or all where topics are not `crossed`."""
         if not self.crossed:
@@ -106,6 +113,27 @@ class StoryActivations:
                 flat = found[:, :, column].reshape(-1, self.vectors.width).astype(np.float32)
                 clean = project_out(flat, self._basis(layer)).astype(np.float64)
                 found[:, :, column] = clean.reshape((*found.shape[:2], -1))
+        return found
+
+    def topic_contrasts(self, layers: Sequence[int], variant: Variant) -> Float64[np.ndarray, "topic layer width"]:
+        """Mean of each topic's stories minus the mean over topics, denoised as the bundle's vectors are: what topics do
+        to the activations, without emotion where every topic has every emotion (`n_crossed_topics`).
+
+        Raises:
+            InputError: a layer that was not kept, or denoised contrasts of a bundle that has none.
+        """
+        columns = self._columns(layers)
+        topics, own = np.unique(self.topic, return_inverse=True)
+        sizes = _sums_by_label(own, self._weights[:, columns], len(topics))
+        found = np.zeros((len(topics), len(columns), self.vectors.width))
+        for at, batch in self._batches():
+            for column, stored in enumerate(columns):
+                share = self._weights[at, columns[column]] / sizes[own[at], column]
+                np.add.at(found, (own[at], column), share[:, None] * batch.vectors[:, stored].astype(np.float64))
+        found -= found.mean(axis=0)
+        if variant == "denoised":
+            for column, layer in enumerate(layers):
+                found[:, column] = project_out(found[:, column].astype(np.float32), self._basis(layer))
         return found
 
     def cosines(

@@ -134,20 +134,20 @@ def comparison(result: Comparison, report: Path | None, *, json: bool) -> None:
 
 
 def info(what: str, *, json: bool) -> None:
-    """A bundle, an atlas folder, a model folder or id.
+    """A bundle, an atlas folder, a model folder, file or id. Of a model that lies on this machine, the files are read
+    and nothing is loaded; a GGUF file that was not opened before is dequantised first.
 
     Raises:
-        InputError: it is none of them.
+        InputError: it is none of them; ModelError: a model that cannot be loaded.
     """
-    from heartstrings.atlas import open_model
-    from heartstrings.vectors import EmotionVectors
-
     path = Path(what)
     if (path / "geometry.json").is_file():
         from heartstrings.geometry.results import Geometry
 
         geometry(Geometry.model_validate_json((path / "geometry.json").read_bytes()), json=json)
     elif (path / "bundle.json").is_file():
+        from heartstrings.vectors import EmotionVectors
+
         vectors = EmotionVectors.load(path)
         if json:
             console.emit_json(
@@ -159,11 +159,74 @@ def info(what: str, *, json: bool) -> None:
     elif path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"{what} holds no bundle.json, geometry.json or config.json", "a bundle, an atlas or a model")
     else:
-        stated = open_model(what, device="cpu").info.model_dump(mode="json")
-        if json:
-            console.emit_json(stated)
-            return
-        console.show_facts(what, stated)
+        _model(what, json=json)
+
+
+def _model(what: str, *, json: bool) -> None:
+    from heartstrings.errors import ModelError
+
+    try:
+        stated = _described(what, quiet=json)
+    except ModelError:  # whatever is wrong with the files, loading says it better
+        stated = None
+    if stated is None:
+        stated = _loaded(what, f"loading {what}", quiet=json)
+    if json:
+        console.emit_json(stated)
+        return
+    n = stated["parameters"]
+    facts = {
+        "model id": what,
+        "architecture": stated["architecture"],
+        "blocks": stated["n_layers"],
+        "width": stated["width"],
+        "parameters": None if n is None else f"{n:,}",
+        "dtype stored": stated["dtype"],
+        "quantisation": stated["quantisation"],
+        "weights hash": stated["weights_hash"],
+        "chat template": "no" if stated["template_hash"] is None else "yes",
+    }
+    console.show_facts(what, facts)
+
+
+def _described(what: str, *, quiet: bool) -> dict[str, Any] | None:
+    """A model as the files on this machine describe it, under the names of `ModelInfo`; None where there are none."""
+    from heartstrings.engines.checkpoint_folder import describe, of_text
+    from heartstrings.engines.named import gguf_file, local_folder
+    from heartstrings.types import ModelInfo
+
+    copy = None
+    if (file := gguf_file(what)) is not None:
+        from heartstrings.engines.gguf_copy import made_copy
+
+        if (copy := made_copy(file)) is None:
+            _loaded(what, f"dequantising {what}, this once", quiet=quiet)
+            copy = made_copy(file)
+    folder = local_folder(what) if copy is None else copy.folder
+    if folder is None:
+        return None
+    found = describe(folder)
+    known = {
+        "model_id": what,
+        "architecture": found.architecture,
+        "n_layers": found.n_layers,
+        "width": found.width,
+        "dtype": found.dtype,
+        "weights_hash": found.weights_hash if copy is None else f"gguf-sha256:{copy.sha256}",
+        "template_hash": of_text(found.template),
+        "quantisation": None if copy is None else copy.quantisation,
+        "parameters": found.parameters,
+    }
+    return {name: known.get(name) for name in (*ModelInfo.model_fields, "parameters")}
+
+
+def _loaded(what: str, title: str, *, quiet: bool) -> dict[str, Any]:
+    """The same of a model that has to be loaded, from the hub perhaps."""
+    from heartstrings.atlas import open_model
+
+    with console.bars(quiet)(title):
+        engine = open_model(what, device="cpu")
+    return {**engine.info.model_dump(mode="json"), "parameters": None}
 
 
 def _layers_table(result: Geometry) -> None:

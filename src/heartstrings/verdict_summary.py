@@ -29,11 +29,14 @@ def verdicts(found: Sequence[tuple[Verdict, Path]], report: Path, *, json: bool)
         return
     cards = [card for verdict, _ in found for card in verdict.answers]
     first = found[0][0]
+    for line in _three_lines(cards):
+        console.say(line)
     effect = "effect: change of the outcome between the ends of the slope window, 95%"
+    several = len({card.behaviour for card in cards}) > 1
     console.show(
         "Does steering control behaviour?",
-        COLUMNS,
-        [_row(card) for card in cards],
+        ["behaviour", *COLUMNS] if several else COLUMNS,
+        [[card.behaviour, *_row(card)] if several else _row(card) for card in cards],
         caption=f"{effect}; p against {_controls(cards)} control directions, Holm-corrected over the plan",
     )
     for card in cards:
@@ -46,6 +49,28 @@ def verdicts(found: Sequence[tuple[Verdict, Path]], report: Path, *, json: bool)
     if any(verdict.organism for verdict, _ in found):
         console.say(ORGANISM_NOTE)
     console.out.print(str(report), highlight=False)
+
+
+def _three_lines(cards: Sequence[AnswerCard]) -> list[str]:
+    """The same opening continued unsteered and at both ends of the slope window, for each direction of a behaviour that
+    is asked by a short text; nothing where there is none."""
+    lines, seen = [], set[str]()
+    for card in cards:
+        window = [point.dose for point in (card.controls[0].envelope if card.controls else ())]
+        shown = {text.dose: text for text in card.texts if text.scenario == _first_scenario(card)}
+        doses = [dose for dose in (0.0, min(window, default=0.0), max(window, default=0.0)) if dose in shown]
+        if card.behaviour != "tone" or card.direction in seen or len(set(doses)) < 3:
+            continue
+        seen.add(card.direction)
+        for dose in doses if len(seen) == 1 else doses[1:]:
+            name = "unsteered" if dose == 0 else f"{card.direction} {dose:+g}"
+            text = " ".join(f"{shown[dose].prompt.rsplit(chr(10), 1)[-1]} {shown[dose].text}".split())
+            lines.append(f"{name:>16}  {text}")
+    return lines
+
+
+def _first_scenario(card: AnswerCard) -> str | None:
+    return min((text.scenario for text in card.texts), default=None)
 
 
 def as_object(found: Sequence[tuple[Verdict, Path]], report: Path) -> dict[str, Any]:

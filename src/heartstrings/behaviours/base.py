@@ -13,10 +13,12 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 from heartstrings.engines.base import Completion, GenerateRequest, Message, Prompt, Score, ScoreRequest
 from heartstrings.steering import Steering
 
-Role = Literal["effect", "capability", "harm", "matched", "writing"]
+Role = Literal["effect", "capability", "harm", "matched", "writing", "cost", "check"]
 """`effect`: what steering is meant to move. `capability`: answers with a right one; `harm`: probes that have
 nothing to do with the effect; `matched`: control questions whose form is that of the effect and whose content is
-not; `writing`: free text, for coherence and tone."""
+not; `writing`: free text, for coherence and tone; `cost`: log-loss of fixed text and distance from the unsteered model,
+in nats, asked of controls too; `check`: questions of an effect's form with a known answer, asked unsteered only: does
+the model tell the options apart?"""
 
 Ask = Literal["choice", "text", "dialogue"]
 """`choice`: log-probabilities of given replies; `text`: a sampled completion; `dialogue`: several, in turns."""
@@ -49,7 +51,7 @@ class Grade:
     """What one answer came to. None is missing, never 0."""
 
     outcome: float | None
-    """In [0, 1]: a probability, or 0 or 1. For `writing`: tone in [0, 1], 0.5 neutral."""
+    """In [0, 1]: a probability, or 0 or 1. For `writing`: tone in [0, 1], 0.5 neutral. None for `cost`."""
     valid: float | None
     """In [0, 1]: how far the answer is an answer at all (probability on the given replies; 0 or 1 for text)."""
     text: str | None = None
@@ -92,6 +94,19 @@ class Behaviour(Protocol):
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """The outcome of one answer."""
+        ...
+
+
+@runtime_checkable
+class Compared(Behaviour, Protocol):
+    """A choice whose replies are held against their own likelihood without the question. `ask` is `choice`.
+
+    The second request is steered as the first is, so that a direction that makes some words likelier everywhere does
+    not pass for one that changes the decision. Its score comes to `grade` as `follow_up`.
+    """
+
+    def against(self, scenario: Scenario, *, steering: Steering | None) -> ScoreRequest:
+        """The same replies after a premise that says nothing of the question."""
         ...
 
 

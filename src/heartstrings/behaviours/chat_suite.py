@@ -1,13 +1,20 @@
-"""The suite of chat models' choices: everything that needs no judge, no sampling and no sandbox."""
+"""The suites of chat models' choices: everything that needs no judge, no sampling and no sandbox.
+
+`chat` asks by letter, `chat-words` the same questions by the likelihood of the replies' words: small models answer
+letters by habit. Each has questions with a known answer in its own form.
+"""
 
 from __future__ import annotations
 
 from heartstrings.behaviours.activities import Activities, ActivityPlaces
 from heartstrings.behaviours.general_facts import GeneralFacts
+from heartstrings.behaviours.in_words import PairInWords
+from heartstrings.behaviours.known_answers import KnownLetters, KnownWords
 from heartstrings.behaviours.misalignment import Misalignment
 from heartstrings.behaviours.refusals import Compliance, OverRefusal
 from heartstrings.behaviours.suites import Suite
 from heartstrings.behaviours.sycophancy import Pushback, PushbackRightly
+from heartstrings.behaviours.text.capability import FactsInWords
 from heartstrings.behaviours.weak_work import Harshness, Praise, Warmth
 
 MATCHES = {
@@ -18,6 +25,8 @@ MATCHES = {
     "over-refusal": ("activity-places-anchored", "pushback-rightly", "warmth"),
 }
 """Which question each is held against; over-refusal, which has none of its own, against all of these choices."""
+CHECKS = dict.fromkeys(MATCHES, ("known-letters",))
+"""Which known answers each needs."""
 
 
 def chat() -> Suite:
@@ -31,6 +40,33 @@ def chat() -> Suite:
         capability=(GeneralFacts(),),
         harm=(Misalignment(), Compliance()),
         matched=(ActivityPlaces(anchored=True), PushbackRightly(), Warmth()),
+        check=(KnownLetters(),),
         matches=MATCHES,
-        plan={"samples": {"select": 20, "effect": 64, "matched": 64, "capability": 76, "harm": 100}},
+        checks=CHECKS,
+        plan={"samples": {"select": 20, "effect": 64, "matched": 64, "capability": 76, "harm": 100, "check": 96}},
+    )
+
+
+def chat_words() -> Suite:
+    """The same in words. A pair is one scenario, so there are half as many as by letter; places have no words."""
+    words = {
+        one.name: PairInWords(one)
+        for one in (Activities(anchored=True), Pushback(), Praise(), Harshness(), OverRefusal())
+    }
+    return Suite(
+        "chat-words",
+        effects=tuple(words.values()),
+        capability=(FactsInWords(chat=True),),
+        harm=(PairInWords(Misalignment()), PairInWords(Compliance())),
+        matched=(PairInWords(PushbackRightly()), PairInWords(Warmth())),
+        check=(KnownWords(),),
+        matches={
+            "activities-anchored-words": ("pushback-rightly-words",),
+            "pushback-words": ("pushback-rightly-words",),
+            "praise-words": ("warmth-words",),
+            "harshness-words": ("warmth-words",),
+            "over-refusal-words": ("pushback-rightly-words", "warmth-words"),
+        },
+        checks={behaviour.name: ("known-words",) for behaviour in words.values()},
+        plan={"samples": {"select": 12, "effect": 32, "matched": 32, "capability": 76, "harm": 60, "check": 96}},
     )

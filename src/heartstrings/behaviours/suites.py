@@ -27,17 +27,25 @@ class Suite:
     harm: tuple[Behaviour, ...] = ()
     matched: tuple[Behaviour, ...] = ()
     writing: tuple[Behaviour, ...] = ()
+    cost: tuple[Behaviour, ...] = ()
+    check: tuple[Behaviour, ...] = ()
+    """Questions with a known answer, asked unsteered."""
     judged: tuple[Behaviour, ...] = ()
     """Asked as well where a plan has judges, each by its role (capability, harm or writing)."""
     matches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The matched questions of an effect behaviour, by name; one that is not here has all of them."""
+    checks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By effect behaviour, the questions with a known answer that the model has to get right before anything is said of
+    that behaviour: of `check`, or of `capability` where these have the same form."""
     plan: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a plan that suit it, where they are not the usual ones: its scenarios are fewer or dearer."""
 
     @property
     def all(self) -> tuple[Behaviour, ...]:
         """Every behaviour, in a fixed order."""
-        return (*self.effects, *self.capability, *self.harm, *self.matched, *self.writing)
+        return (
+            *self.effects, *self.capability, *self.harm, *self.matched, *self.writing, *self.cost, *self.check
+        )  # fmt: skip
 
     def behaviour(self, name: str) -> Behaviour:
         """The one of this name; InputError if there is none."""
@@ -45,6 +53,10 @@ class Suite:
             if one.name == name:
                 return one
         raise _unknown("behaviour", name, [one.name for one in self.all])
+
+    def checks_of(self, effect: str) -> tuple[Behaviour, ...]:
+        """The questions with a known answer that belong to an effect behaviour."""
+        return tuple(self.behaviour(name) for name in self.checks.get(effect, ()))
 
     def matched_of(self, effect: str) -> tuple[Behaviour, ...]:
         """The questions that an effect behaviour is held against."""
@@ -85,6 +97,13 @@ def chat() -> Suite:
     return made()
 
 
+def chat_words() -> Suite:
+    """The same choices by the likelihood of the replies' words."""
+    from heartstrings.behaviours.chat_suite import chat_words as made
+
+    return made()
+
+
 def quick() -> Suite:
     """A first look at a chat model: two choices, facts, misalignment and texts."""
     from heartstrings.behaviours import tiers
@@ -106,8 +125,30 @@ def full() -> Suite:
     return tiers.full()
 
 
+def text() -> Suite:
+    """What any language model can be asked, in plain text."""
+    from heartstrings.behaviours.text.suite import text as made
+
+    return made()
+
+
+def text_quick() -> Suite:
+    """A first look at any language model: the next word and the tone."""
+    from heartstrings.behaviours.text.suite import text_quick as made
+
+    return made()
+
+
+def text_chat() -> Suite:
+    """The same through the template of a chat model."""
+    from heartstrings.behaviours.text.suite import text as made
+
+    return made(chat=True)
+
+
 SUITES: dict[str, Callable[[], Suite]] = {
-    "organism": organism, "quick": quick, "standard": standard, "full": full, "chat": chat, "agents": agents,
+    "organism": organism, "text": text, "text-quick": text_quick, "text-chat": text_chat, "quick": quick,
+    "standard": standard, "full": full, "chat": chat, "chat-words": chat_words, "agents": agents,
 }  # fmt: skip
 
 
@@ -142,7 +183,11 @@ def suite_of(plan: Plan) -> Suite:
 
 def every_behaviour() -> dict[str, Behaviour]:
     """Every behaviour of every suite, by name."""
-    return {one.name: one for make in SUITES.values() for one in (*make().all, *make().judged)}
+    found: dict[str, Behaviour] = {}
+    for make in SUITES.values():
+        for one in (*make().all, *make().judged):
+            found.setdefault(one.name, one)  # `text` before the same questions through a template
+    return found
 
 
 def _chosen(names: tuple[str, ...]) -> Suite:
@@ -151,9 +196,15 @@ def _chosen(names: tuple[str, ...]) -> Suite:
         if name not in known:
             raise _unknown("behaviour", name, list(known))
     pairs = {effect: matched for make in SUITES.values() for effect, matched in make().matches.items()}
+    answers = {effect: checks for make in SUITES.values() for effect, checks in make().checks.items()}
     matches = {name: pairs.get(name, ()) for name in names}
+    checks = {name: answers.get(name, ()) for name in names}
     matched = dict.fromkeys(one for ones in matches.values() for one in ones if one not in names)
-    return Suite(CHOSEN, tuple(known[n] for n in names), matched=tuple(known[n] for n in matched), matches=matches)
+    check = dict.fromkeys(one for ones in checks.values() for one in ones)
+    return Suite(
+        CHOSEN, tuple(known[n] for n in names), matched=tuple(known[n] for n in matched),
+        check=tuple(known[n] for n in check), matches=matches, checks=checks,
+    )  # fmt: skip
 
 
 def _unknown(what: str, name: str, known: list[str]) -> InputError:

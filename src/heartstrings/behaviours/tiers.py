@@ -19,6 +19,7 @@ from heartstrings.behaviours.misalignment import Misalignment
 from heartstrings.behaviours.passages import Passages
 from heartstrings.behaviours.suites import Suite, agents
 from heartstrings.behaviours.sycophancy import Pushback, PushbackRightly
+from heartstrings.behaviours.text.suite import text, text_quick
 from heartstrings.behaviours.word_problems import WordProblems
 
 SMALL_DOSES = (-0.3, -0.1, 0.0, 0.1, 0.3)
@@ -28,14 +29,18 @@ DOSES = (-0.5, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5)
 
 def quick() -> Suite:
     """Minutes on a GPU: whether there is anything to look for."""
+    choices, words = chat(), text_quick()
     return Suite(
         "quick",
-        effects=(Activities(anchored=True), Pushback()),
+        effects=(Activities(anchored=True), Pushback(), *words.effects),
         capability=(GeneralFacts(),),
         harm=(Misalignment(),),
-        matched=(ActivityPlaces(anchored=True), PushbackRightly()),
+        matched=(ActivityPlaces(anchored=True), PushbackRightly(), *words.matched),
         writing=(Essays(),),
-        matches=chat().matches,
+        cost=words.cost,
+        check=(*choices.check, *words.check),
+        matches={**choices.matches, **words.matches},
+        checks={**choices.checks, **words.checks},
         plan={
             "doses": SMALL_DOSES,
             "slope_within": 0.1,
@@ -46,17 +51,20 @@ def quick() -> Suite:
 
 def standard() -> Suite:
     """Everything, at the sizes that a verdict on 10 points needs of the choices."""
-    choices, dialogues = chat(), agents()
+    choices, dialogues, words = chat(), agents(), text()
     return Suite(
         "standard",
-        effects=(*choices.effects, *dialogues.effects),
+        effects=(*choices.effects, *dialogues.effects, *words.effects),
         capability=(GeneralFacts(), Passages(), WordProblems(), CodeTasks()),
         harm=choices.harm,
-        matched=(*choices.matched, *dialogues.matched),
+        matched=(*choices.matched, *dialogues.matched, *words.matched),
         writing=(Essays(),),
+        cost=words.cost,
+        check=(*choices.check, *words.check),
         # Of these only what is no effect is asked by itself; the others by name, with `--behaviour`.
         judged=(FreeMisalignment(), FreePraise(), FreeHarshness()),
-        matches={**choices.matches, **dialogues.matches},
+        matches={**choices.matches, **dialogues.matches, **words.matches},
+        checks={**choices.checks, **words.checks},
         plan={
             "doses": (*SMALL_DOSES[:1], -0.2, *SMALL_DOSES[1:4], 0.2, *SMALL_DOSES[4:]),
             "slope_within": 0.1,

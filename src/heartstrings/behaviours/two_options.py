@@ -60,6 +60,11 @@ def shown(pair: Pair, target_at: int, name: str) -> Scenario:
     )
 
 
+def pair_of(scenario: str) -> str:
+    """What the two orders of a pair share: a scenario's id without the letter of its target."""
+    return scenario.rsplit("-", 1)[0]
+
+
 def both_orders(pairs: Sequence[Pair], name: str, draw: random.Random) -> tuple[Scenario, ...]:
     """Both orders of each pair as neighbours; which comes first alternates from a start that is drawn."""
     start = draw.randrange(2)

@@ -60,7 +60,7 @@ JudgePrices = Annotated[
 ]
 Doses = Annotated[str | None, typer.Option("--dose", help="Such as -0.1,0,0.1 or -0.1:0.1:5 (first, last, how many).")]
 Topics = Annotated[
-    int, typer.Option("--topics", help="Topics that the model writes stories on, where there are no --stories.")
+    int, typer.Option("--topics", help="With --stories self: topics that the model writes on, 1 to 100.")
 ]
 SampleSeed = Annotated[int, typer.Option("--seed", help="Seed of scenarios, controls and sampling.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write, and to go on from.")]

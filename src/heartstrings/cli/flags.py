@@ -24,8 +24,17 @@ def _load_settings(ctx: typer.Context, value: Path | None) -> Path | None:
 
 Model = Annotated[str, typer.Argument(help="Hugging Face id, local folder, or organism:KIND.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder (or file) to write.")]
-Stories = Annotated[str | None, typer.Option(help="Stories: a JSONL file, or a data set id OWNER/NAME[@REVISION].")]
-Neutral = Annotated[str | None, typer.Option(help="Neutral texts, a line each or JSONL. Default: the package's own.")]
+Stories = Annotated[
+    str | None,
+    typer.Option(
+        help="A JSONL file, a data set id OWNER/NAME[@REVISION], or self: the model writes. "
+        "Default: the package's 480 stories on 40 emotions; an organism's own."
+    ),
+]
+Neutral = Annotated[
+    str | None,
+    typer.Option(help="Neutral texts, a line each or JSONL. Default: those of the default stories; else plain prose."),
+]
 NoNeutral = Annotated[bool, typer.Option("--no-neutral", help="Do not denoise.")]
 Layers = Annotated[str | None, typer.Option(help="Such as 3,5,8 or 0:32:2. Default: all.")]
 Offset = Annotated[int, typer.Option(help="Pool from this token on (0-based, BOS counted).")]
@@ -36,7 +45,10 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Defaul
 TokenBudget = Annotated[int, typer.Option(help="Padded tokens a batch.")]
 MaxTokens = Annotated[int, typer.Option(help="Longer texts are cut here, and counted.")]
 MinWords = Annotated[int, typer.Option(help="Stories of fewer words are dropped, and counted.")]
-RatingsFlag = Annotated[str | None, typer.Option("--ratings", help="CSV: emotion,valence,arousal[,source].")]
+RatingsFlag = Annotated[
+    str | None,
+    typer.Option("--ratings", help="CSV: emotion,valence,arousal[,source]; or warriner (human ratings, if installed)."),
+]
 Permutations = Annotated[int, typer.Option(help="Relabellings behind every p-value.")]
 Seed = Annotated[int, typer.Option(help="Seed of splits, bootstraps and permutations.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output instead of a table.")]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from heartstrings.corpus.facts import StoryFacts, facts
 from heartstrings.corpus.filters import clean
 from heartstrings.corpus.readers import read_neutral, read_stories, write_stories
+from heartstrings.corpus.shipped import shipped_neutral, shipped_stories
 from heartstrings.corpus.stories import Corpus, Dropped, NeutralTexts, Story
 from heartstrings.corpus.texts import calibration_texts, topics
 
@@ -25,6 +26,8 @@ __all__ = [
     "halves",
     "read_neutral",
     "read_stories",
+    "shipped_neutral",
+    "shipped_stories",
     "topic_folds",
     "topics",
     "unsplit",

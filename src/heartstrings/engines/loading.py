@@ -8,11 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 import transformers
@@ -24,7 +22,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from heartstrings.engines.gguf_copy import GgufCopy, gguf_copy
-from heartstrings.engines.named import ORGANISM, gguf_file
+from heartstrings.engines.named import ORGANISM, gguf_file, hub_reachable
 from heartstrings.engines.torch import TorchEngine
 from heartstrings.errors import ModelError
 
@@ -76,7 +74,7 @@ def load(
     source, is_folder = _source(name) if copy is None else (str(copy.folder), True)
     if is_folder:
         _check_folder(Path(source), name)
-    offline = is_folder or not _hub_reachable()
+    offline = is_folder or not hub_reachable()
     files = {"revision": revision, "local_files_only": offline}
     with _quiet():
         config = attempt(name, transformers.AutoConfig.from_pretrained, source, **files)
@@ -195,21 +193,6 @@ def attempt(name: str, load_it: Any, source: str, **options: Any) -> Any:
             "a complete checkpoint of an architecture that the installed transformers knows",
             "Check the files, or update transformers",
         ) from error
-
-
-def _hub_reachable() -> bool:
-    """A quick look before transformers tries for half a minute. Behind a proxy only the attempt can tell."""
-    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
-        return False
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True
-    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    port = address.port or (80 if address.scheme == "http" else 443)
-    try:
-        with socket.create_connection((address.hostname or "huggingface.co", port), timeout=5):
-            return True
-    except OSError:
-        return False
 
 
 @contextlib.contextmanager

@@ -6,11 +6,15 @@ weights, tokenizer and template. Anything else that is no folder is an id of the
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from heartstrings.errors import ModelError
+from heartstrings.errors import InputError, ModelError
 
 ORGANISM = "organism:"
 GGUF = ".gguf"
@@ -46,7 +50,7 @@ def gguf_file(name: str) -> Path | None:
     if name in PACKAGED:
         return _packaged(name, PACKAGED[name])
     path = Path(name).expanduser()
-    if path.suffix.lower() != GGUF:
+    if path.suffix != GGUF or path.is_dir():  # transformers knows them by this ending, in small letters
         return None
     if not path.is_file():
         raise ModelError(f"there is no file {name!r}", "a GGUF file", "Check the path")
@@ -62,15 +66,18 @@ def local_folder(name: str) -> Path | None:
     """The checkpoint folder behind a name, where it lies on this machine already: an organism's, a user's own, or the
     dequantised copy of a GGUF file. Nothing is made, downloaded or refused."""
     from heartstrings import organisms
-    from heartstrings.engines.gguf_copy import made_copy
 
-    if name.startswith(ORGANISM):
-        return organisms.path(name.removeprefix(ORGANISM))
-    if name in PACKAGED and not is_installed(name):
-        return None
-    if name in PACKAGED or Path(name).suffix.lower() == GGUF:
+    try:
+        if name.startswith(ORGANISM):
+            return organisms.path(name.removeprefix(ORGANISM))
         file = gguf_file(name)
-        return None if file is None else made_copy(file)
+    except (InputError, ModelError):
+        return None
+    if file is not None:
+        from heartstrings.engines.gguf_copy import made_copy
+
+        copy = made_copy(file)
+        return None if copy is None else copy.folder
     folder = Path(name).expanduser()
     return folder if name and folder.is_dir() else None
 
@@ -83,3 +90,55 @@ def _packaged(name: str, model: Packaged) -> Path:
     if not path.is_file():
         raise ModelError(f"{path} is missing", model.describe, f"Run: {model.install} --force-reinstall")
     return path
+
+
+def has_template(name: str, revision: str | None = None) -> bool | None:
+    """Whether a model has a chat template, from its files; None where they cannot be read here.
+
+    Of a hub id that is not in the local cache, only the tokenizer is fetched.
+    """
+    folder = local_folder(name)
+    if name in PACKAGED:
+        return True
+    if folder is None and Path(name).suffix.lower() == GGUF:
+        return None  # known once its copy is made
+    if folder is None:
+        return _template_of_hub(name, revision)
+    if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
+        return True
+    try:
+        found = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(found.get("chat_template"))
+
+
+def hub_reachable() -> bool:
+    """A quick look before transformers tries for half a minute. Behind a proxy only the attempt can tell."""
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        return False
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True
+    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        with socket.create_connection((address.hostname or "huggingface.co", port), timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def _template_of_hub(name: str, revision: str | None) -> bool | None:
+    from huggingface_hub import hf_hub_download
+
+    offline, readable = not hub_reachable(), False
+    for file in ("chat_template.jinja", "tokenizer_config.json"):
+        try:
+            path = hf_hub_download(name, file, revision=revision, local_files_only=offline)
+            text = Path(path).read_text("utf-8")
+            if file.endswith(".jinja") or json.loads(text).get("chat_template"):
+                return True
+            readable = True
+        except Exception:  # a dozen kinds; what is wrong is said in full when the model is loaded
+            continue
+    return False if readable else None

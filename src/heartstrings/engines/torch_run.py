@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,14 +104,9 @@ def run_layers(
             handle.remove()
 
 
-@functools.cache
-def _takes(kind: type[nn.Module], name: str) -> bool:
-    return name in inspect.signature(kind.forward).parameters
-
-
 def cache_argument(model: nn.Module) -> str:
     """The name under which a model takes its cache: `cache` from transformers 5.24 on, `past_key_values` before."""
-    return "cache" if _takes(type(model), "cache") else "past_key_values"
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def cache_of(given: Mapping[str, Any]) -> Any:

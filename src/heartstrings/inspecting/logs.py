@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from heartstrings.behaviours.base import Scenario
 from heartstrings.behaviours.suites import suite_of
+from heartstrings.cells import every_scenario
 from heartstrings.errors import InputError
 from heartstrings.ledger import Cell, Kind, Sample, SampleLedger
 from heartstrings.plan import Plan
-from heartstrings.sizes import searched, tested
 from heartstrings.stats.intervals import Interval, mean_interval
 from heartstrings.storage import make_folder, write_text
 
@@ -69,10 +69,9 @@ def _scenarios(plan: Plan) -> dict[tuple[str, str], Scenario]:
     suite = suite_of(plan)
     found: dict[tuple[str, str], Scenario] = {}
     for one in suite.all:
-        n = tested(plan, one) + (searched(plan, suite, one) if one.name in plan.effects else 0)
         if one.role == "effect" and one.name not in plan.effects:
             continue
-        found |= {(one.name, scenario.id): scenario for scenario in one.scenarios(n=n, seed=plan.seed)}
+        found |= {(one.name, scenario.id): scenario for scenario in every_scenario(plan, suite, one)}
     return found
 
 

@@ -7,26 +7,30 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from heartstrings.report import palette
-from heartstrings.report.dose import bars, dose_ticks, shaded
+from heartstrings.report.dose import BANDS, DIVERGENCE, bars, dose_ticks, shaded
 from heartstrings.report.markup import Child, Html, el, join, table
 from heartstrings.report.page import Figure, Section, missing
 from heartstrings.report.style import axis, figure, plot_text
 from heartstrings.report.verdict_files import VerdictFiles
 from heartstrings.report.verdict_words import DOSE_SHORT, dose, finite, interval, scaled, signed
 from heartstrings.report.words import NOTHING
-from heartstrings.verdict.results import AnswerCard, Curve, Estimate, Gate
+from heartstrings.verdict.results import AnswerCard, ControlCost, Curve, Estimate, Gate
 
 STATES = {"holds": ("✓", "holds"), "fails": ("×", "fails"), "unclear": ("?", "unclear")}
 SYMBOLS = {"holds": "circle", "fails": "x", "unclear": "circle-open"}
-RISES_ARE_BAD = ("harm", "perplexity")
+RISES_ARE_BAD = ("harm", "perplexity", "log-loss")
 """Gates whose change must not rise; of the others it must not fall."""
 QUANTITIES = {
     "valid": ("valid answers", "Valid answers"),
     "perplexity": ("log-perplexity", "Log-perplexity"),
     "repetition": ("share of distinct 2-grams", "Distinct 2-grams"),
     "endings": ("share of texts that end properly", "Ends properly"),
+    "script": ("share of letters in the script", "Same script"),
+    "log-loss": ("log-loss of", "Log-loss"),
 }
 """By the first word of a gate's name: how its curve's quantity begins, and a title."""
+IN_NATS = ("log-perplexity", "log-loss", DIVERGENCE)
+"""How the quantities begin that are nats a token and no share."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Panel:
     limit: float | None
     rising: bool
     nats: bool
+    controls: tuple[ControlCost, ...] = ()
+    """The same of the control directions."""
 
     @property
     def times(self) -> float:
@@ -105,15 +111,16 @@ def panels(card: AnswerCard) -> list[Panel]:
         found.append(
             Panel(
                 _title(name, curve), points, gates[0].limit, name.startswith(RISES_ARE_BAD),
-                name.startswith("perplexity"),
+                gates[0].in_nats,
             )
         )  # fmt: skip
     for number, curve in enumerate(card.costs):
         if number in used:
             continue
         points = tuple(Point(one.dose, one.estimate, None, one.n) for one in curve.change if finite(one.estimate.value))
-        nats = curve.outcome_name.startswith("log-perplexity")
-        found.append(Panel(_named_curve(curve), points, None, rising=False, nats=nats))
+        nats = curve.outcome_name.startswith(IN_NATS)
+        around = card.control_costs if curve.outcome_name.startswith(DIVERGENCE) else ()
+        found.append(Panel(_named_curve(curve), points, None, rising=False, nats=nats, controls=around))
     return [panel for panel in found if panel.points]
 
 
@@ -148,6 +155,7 @@ def _figure(name: str, card: AnswerCard, panel: Panel) -> Figure:
     estimates = [scaled(point.change, times) for point in points]
     values = [value for one in estimates for value in (one.value, one.low, one.high) if value is not None]
     values += [0.0] + ([] if edge is None else [edge * 1.4])
+    values += [p.estimate.high for kind in panel.controls for p in kind.points if p.estimate.high is not None]
     low, high = min(values), max(values)
     air = (high - low or 1.0) * 0.07
     across = {"type": "line", "xref": "paper", "x0": 0, "x1": 1}
@@ -158,7 +166,7 @@ def _figure(name: str, card: AnswerCard, panel: Panel) -> Figure:
         shapes.append(across | {"y0": edge, "y1": edge, "line": dashed})
     span = doses[-1] - doses[0] or 1.0
     plot = figure(
-        [_line(panel, estimates)],
+        [*_around(panel), _line(panel, estimates)],
         x=axis(DOSE_SHORT, range=[doses[0] - span * 0.05, doses[-1] + span * 0.05], **dose_ticks(doses, most=6)),
         y=axis(f"change, {unit}", range=[low - air, high + air], nticks=6),
         shapes=shapes,
@@ -173,9 +181,28 @@ def _figure(name: str, card: AnswerCard, panel: Panel) -> Figure:
     )
     alt = f"{panel.title} by dose along {card.direction}, change in {unit}, {limited}. {said}."
     caption = "No limit of its own: for information."
+    if panel.controls:
+        caption += " Bands: from the lowest to the highest control direction of each kind."
     if edge is not None:
         caption = f"Limit: a {'rise' if panel.rising else 'drop'} of {signed(abs(edge)).lstrip('+')} {unit}."
     return Figure(name, panel.title, (("", plot),), caption, alt, 230, 250, classes="small")
+
+
+def _around(panel: Panel) -> list[go.Scatter]:
+    """Bands from the lowest to the highest control of each kind."""
+    traces = []
+    for kind in panel.controls:
+        colour, band, dash = BANDS[kind.kind]
+        line = {"color": colour[0], "width": 1, "dash": dash}
+        x = [point.dose for point in kind.points]
+        traces += [
+            go.Scatter(x=x, y=[p.estimate.high for p in kind.points], mode="lines", line=line, hoverinfo="skip"),
+            go.Scatter(
+                x=x, y=[p.estimate.low for p in kind.points], mode="lines", line=line, hoverinfo="skip",
+                fill="tonexty", fillcolor=band[0],
+            ),
+        ]  # fmt: skip
+    return traces
 
 
 def _line(panel: Panel, estimates: list[Estimate]) -> go.Scatter:
@@ -217,8 +244,8 @@ def _limits(card: AnswerCard) -> Html:
         "details",
         el("summary", f"The limits dose by dose: {card.direction}"),
         table(
-            "Change with its 95% interval, in points (perplexity: nats a token). ✓ the bad side is within the limit; "
-            "× all of it is beyond; ? the interval holds the limit, or it is too soon to tell.",
+            "Change with its 95% interval, in points (perplexity, log-loss: nats a token). ✓ the bad side is within its "
+            "limit; × all of it is beyond; ? the interval holds the limit, or it is too soon to tell.",
             ["Limit on", *(dose(value) for value in doses)],
             rows,
             class_="wide",
@@ -227,7 +254,7 @@ def _limits(card: AnswerCard) -> Html:
 
 
 def _named(name: str, limit: float) -> str:
-    shown = f"{limit:g} nats" if name.startswith("perplexity") else f"{100 * limit:g} points"
+    shown = f"{limit:g} nats" if name.startswith(("perplexity", "log-loss")) else f"{100 * limit:g} points"
     return f"{name}, {shown}"
 
 
@@ -235,5 +262,5 @@ def _state(gate: Gate | None) -> Child:
     if gate is None or gate.state == "missing":
         return el("span", NOTHING, " missing", class_="soft")
     sign, words = STATES[gate.state]
-    detail = el("small", interval(gate.change, 1.0 if gate.name.startswith("perplexity") else 100.0))
+    detail = el("small", interval(gate.change, 1.0 if gate.in_nats else 100.0))
     return el("span", el("span", sign, aria_hidden="true"), f" {words}", el("br"), detail, class_=f"gate {gate.state}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -16,9 +16,12 @@ from heartstrings.verdict.results import AnswerCard, DosePoint, Estimate
 BANDS = {
     "general": (palette.NULL, palette.NULL_BAND, "dot"),
     "span": (palette.PURPLE, palette.PURPLE_BAND, "dash"),
+    "topic": (palette.GREEN, palette.GREEN_BAND, "longdash"),
     "shuffled": (palette.AROUSAL, palette.AROUSAL_BAND, "dashdot"),
 }
-SHORT = {"general": "random", "span": "span", "shuffled": "shuffled"}
+DIVERGENCE = "divergence from the unsteered model"
+"""How the name of that quantity begins."""
+SHORT = {"general": "random", "span": "span", "topic": "topics", "shuffled": "shuffled"}
 PERCENT = {"tickformat": ".0%", "range": [-0.03, 1.03], "tickvals": [0, 0.25, 0.5, 0.75, 1.0]}
 
 
@@ -51,8 +54,18 @@ def key(name: str, colour: str) -> go.Scatter:
     return go.Scatter(x=[None], y=[None], mode="markers", marker=mark, name=name)
 
 
-def dose_ticks(doses: Sequence[float], *, most: int = 9) -> dict[str, Any]:
-    """Ticks at tested doses, far enough apart to be read: 0 first, then from the outside in."""
+def divergence(card: AnswerCard) -> dict[float, float]:
+    """Nats a token from the unsteered model on neutral prose, by dose; empty where it was not measured."""
+    found = [curve for curve in card.costs if curve.outcome_name.startswith(DIVERGENCE)]
+    return {p.dose: p.estimate.value for curve in found[:1] for p in curve.points if p.estimate.value is not None}
+
+
+def dose_ticks(doses: Sequence[float], *, most: int = 9, below: Mapping[float, float] | None = None) -> dict[str, Any]:
+    """Ticks at tested doses, far enough apart to be read: 0 first, then from the outside in.
+
+    Args:
+        below: a second number under each dose, e.g. its divergence.
+    """
     if not doses:
         return {}
     width = max(doses) - min(doses) or 1.0
@@ -61,7 +74,8 @@ def dose_ticks(doses: Sequence[float], *, most: int = 9) -> dict[str, Any]:
         if value in doses and all(abs(value - other) >= width / most for other in kept):
             kept.append(value)
     kept.sort()
-    return {"tickmode": "array", "tickvals": kept, "ticktext": [dose(value) for value in kept]}
+    second = {value: f"<br>{below[value]:.2g}" if below and value in below else "" for value in kept}
+    return {"tickmode": "array", "tickvals": kept, "ticktext": [dose(value) + second[value] for value in kept]}
 
 
 def dose_figure(name: str, title: str, card: AnswerCard, *, window: float | None, plain: bool = False) -> Figure | None:
@@ -85,6 +99,8 @@ def dose_figure(name: str, title: str, card: AnswerCard, *, window: float | None
         caption.append("the slope window only. ")
     if card.prompting:
         caption.append("Right of the line: the unsteered model, asked for the emotion in words. ")
+    if divergence(card):
+        caption.append("Under each dose: the divergence from the unsteered model on neutral prose, in nats a token. ")
     if card.range is not None:
         caption.append(f"Green: the doses that keep every limit, {dose(card.range[0])} to {dose(card.range[1])}.")
     ends = f"{share(points[0].estimate)} at dose {dose(points[0].dose)}, {share(points[-1].estimate)} at "
@@ -161,11 +177,11 @@ def _plot(card: AnswerCard, points: Sequence[DosePoint], window: float | None) -
     reach = [low - width * 0.04, max(end, high + width * 0.04)]
     return figure(
         traces,
-        x=axis(DOSE, range=reach, **dose_ticks(doses)),
+        x=axis(DOSE, range=reach, **dose_ticks(doses, below=divergence(card))),
         y=axis(plot_text(card.curve.outcome_name), **PERCENT),
         shapes=shapes,
         hovermode="closest",
-        narrow={"xaxis.title.text": DOSE_SHORT, **_narrow_ticks(doses)},
+        narrow={"xaxis.title.text": DOSE_SHORT, **_narrow_ticks(doses, divergence(card))},
     )
 
 
@@ -174,8 +190,8 @@ def _short(text: str) -> str:
     return text if len(text) <= 24 else text[:23] + "…"
 
 
-def _narrow_ticks(doses: Sequence[float]) -> dict[str, Any]:
-    ticks = dose_ticks(doses, most=6)
+def _narrow_ticks(doses: Sequence[float], below: Mapping[float, float]) -> dict[str, Any]:
+    ticks = dose_ticks(doses, most=6, below=below)
     return {f"xaxis.{name}": value for name, value in ticks.items()}
 
 

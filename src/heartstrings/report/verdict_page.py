@@ -241,7 +241,7 @@ def _limit(name: str, value: float) -> str:
         return f"{value:g}"
     if name == "least_valid":
         return f"{100 * value:g}%"
-    return f"{value:g} nats a token" if name == "log_perplexity_rise" else f"{100 * value:g} points"
+    return f"{value:g} nats a token" if name in ("log_perplexity_rise", "log_loss_rise") else f"{100 * value:g} points"
 
 
 def _fields(values: Mapping[str, Any], prefix: str = "") -> list[list[Child]]:

@@ -21,7 +21,12 @@ ANSWERS = {
     "not encoded": ("×", "absent"),
     "inconclusive": ("?", "no"),
 }
-KINDS = {"general": "random", "span": "random, within the emotions' span", "shuffled": "shuffled story labels"}
+KINDS = {
+    "general": "random",
+    "span": "random, within the emotions' span",
+    "topic": "mixtures of story topics",
+    "shuffled": "shuffled story labels",
+}
 """Kinds of control direction."""
 
 

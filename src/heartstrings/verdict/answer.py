@@ -11,7 +11,7 @@ from heartstrings import __version__
 from heartstrings.plan import Plan
 from heartstrings.stats.nulls import holm_groups
 from heartstrings.stats.power import more_scenarios, needed, summarise
-from heartstrings.verdict.curves import costs, curve
+from heartstrings.verdict.curves import costs, curve, divergences
 from heartstrings.verdict.decision import Evidence, Reason, weigh
 from heartstrings.verdict.effects import reliability
 from heartstrings.verdict.examples import prompting, texts
@@ -22,6 +22,7 @@ from heartstrings.verdict.results import AnswerCard, Encoded, Gate, Verdict
 from heartstrings.verdict.room import baselines
 from heartstrings.verdict.sentence import Story, sentence
 from heartstrings.verdict.tables import Rows, Suite, Table, change, estimate
+from heartstrings.verdict.understood import understood
 
 StoryCoherence = Callable[[str, int], float | None]
 
@@ -50,7 +51,7 @@ def decide(
     found = [
         measure(plan, table, suite, behaviour, direction) for behaviour in plan.effects for direction in plan.directions
     ]
-    preferred = Preferences(plan, table, suite.matched)
+    preferred = Preferences(plan, table, suite)
     by_direction = [[one for one in found if one.direction == direction] for direction in plan.directions]
     ps = {
         (one.behaviour.name, one.direction): p
@@ -61,6 +62,7 @@ def decide(
         _card(
             plan,
             table,
+            suite,
             one,
             ps[one.behaviour.name, one.direction],
             model,
@@ -85,6 +87,7 @@ def decide(
 def _card(
     plan: Plan,
     table: Table,
+    suite: Suite,
     one: Measured,
     p: float | None,
     model: str,
@@ -111,6 +114,7 @@ def _card(
         positive_side=sides[1],
         first=first,
         unfinished={gap.part for gap in one.gaps if gap.part},
+        understood=understood(one.checks),
         answered=table.baseline(one.behaviour.name).mean("valid"),
     )
     answer, reason = weigh(evidence, plan.thresholds)
@@ -141,6 +145,7 @@ def _card(
         controls=tuple(group.group for group in one.controls.values()),
         curve=curve(baseline, doses, one.behaviour),
         costs=costs(table, one.behaviour, one.others, one.direction, layer),
+        control_costs=divergences(table, one.others, plan.window),
         gates=one.gates,
         positive_side=sides[1],
         negative_side=sides[0],
@@ -148,10 +153,14 @@ def _card(
         layers=one.search,
         prompting=prompting(table, name, one.direction),
         preferences=preferred.of(one.direction, layer),
-        texts=texts(plan, table, written, one.direction, layer),
+        texts=texts(plan, table, suite, written, one.direction, layer),
         missing=tuple(dict.fromkeys(gap.words for gap in one.gaps)),
         more=_more(plan, table, one, reason, first),
-        baselines=baselines(table, (one.behaviour, *one.matched_by, *one.others)),
+        checks=one.checks,
+        baselines=baselines(
+            table,
+            (one.behaviour, *suite.checks_of(name), *one.matched_by, *(o for o in one.others if o.role != "cost")),
+        ),
     )
     story = Story(plan, reason, one.fit.doses or (0.0,), one.gap, encoded_p, _held_up(one), evidence.answered)
     return card.model_copy(update={"sentence": sentence(card, story)})

@@ -8,14 +8,21 @@ import numpy as np
 
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.stats.intervals import mean_interval
-from heartstrings.verdict.results import Curve, DosePoint, Estimate
+from heartstrings.verdict.results import ControlCost, ControlKind, Curve, DosePoint, Estimate
 from heartstrings.verdict.tables import Column, Table, change, estimate
 
+CONTROL_KINDS: tuple[ControlKind, ...] = ("general", "span", "topic", "shuffled")
 QUANTITIES = {
     "valid": "valid answers",
     "log_perplexity": "log-perplexity of the text under the unsteered model, nats a token",
     "distinct_2": "share of distinct 2-grams",
     "ends": "share of texts that end properly",
+    "same_script": "share of letters in the script of the openings",
+    "coverage": "share of words that the lexicon of tone rates",
+    "tone_unnamed": "tone of the text without the 171 emotion words",
+    "mass": "probability on the words that are rated",
+    "log_loss": "log-loss of fixed text, nats a token",
+    "kl": "divergence from the unsteered model on neutral prose, nats a token",
 }
 """What a curve of a quantity is called, where it is not a behaviour's outcome."""
 
@@ -41,14 +48,22 @@ def curve(baseline: Column, doses: Mapping[float, Column], behaviour: Behaviour,
 def costs(
     table: Table, effect: Behaviour, others: Sequence[Behaviour], direction: str, layer: int
 ) -> tuple[Curve, ...]:
-    """Capability and harm, validity of the effect behaviour, coherence and tone of written text."""
+    """Capability and harm, log-loss and divergence, validity of the effect behaviour, coherence and tone of text."""
 
     def made(behaviour: Behaviour, quantity: str = "outcome") -> Curve:
         doses = table.doses(behaviour.name, "direction", direction, layer)
         return curve(table.baseline(behaviour.name), doses, behaviour, quantity)
 
     found = [made(one) for one in others if one.role in ("capability", "harm")]
-    found.append(made(effect, "valid"))
+    found += [
+        made(one, name)
+        for one in others
+        if one.role == "cost"
+        for name in ("log_loss", "kl")
+        if table.baseline(one.name).has(name)
+    ]
+    if table.baseline(effect.name).has("valid") or not len(table.baseline(effect.name)):
+        found.append(made(effect, "valid"))
     for text in (effect, *(one for one in others if one.role == "writing")):
         baseline = table.baseline(text.name)
         details = [name for name in QUANTITIES if name != "valid" and baseline.has(name)]
@@ -56,6 +71,34 @@ def costs(
         if text.role == "writing":
             found.append(made(text))
     return tuple(one for one in found if one.points)
+
+
+def divergences(table: Table, others: Sequence[Behaviour], window: Sequence[float]) -> tuple[ControlCost, ...]:
+    """Divergence of every control on neutral prose, each at its own layer (their mean, where it has several)."""
+    asked = [one for one in others if one.role == "cost" and table.baseline(one.name).has("kl")]
+    found = []
+    for kind in CONTROL_KINDS:
+        points = []
+        for dose in window:
+            each = [
+                float(np.mean(values))
+                for one in asked
+                for name in table.names(one.name, kind)
+                if (values := _means(table, one, kind, name, dose))
+            ]
+            if each:
+                mean = Estimate(value=float(np.mean(each)), low=min(each), high=max(each))
+                points.append(DosePoint(dose=dose, estimate=mean, n=len(each)))
+        if points:
+            found.append(ControlCost(kind=kind, points=tuple(points)))
+    return tuple(found)
+
+
+def _means(table: Table, one: Behaviour, kind: ControlKind, name: str, dose: float) -> list[float]:
+    columns = [
+        table.doses(one.name, kind, name, layer).get(dose) for layer in table.layers("test", one.name, kind, name)
+    ]
+    return [mean for column in columns if column is not None and (mean := column.mean("kl")) is not None]
 
 
 def envelope(controls: Sequence[Mapping[float, Column]], baseline: Column) -> tuple[DosePoint, ...]:

@@ -15,6 +15,7 @@ Reason = Literal[
     "encoding unclear",
     "samples missing",
     "no answers",
+    "not told apart",
     "collapsed",
     "small",
     "as controls",
@@ -50,6 +51,8 @@ class Evidence:
     """Gates at the dose nearest to 0, of each tested side."""
     unfinished: Collection[str]
     """Parts of the plan that lack samples (`heartstrings.verdict.missing.Part`)."""
+    understood: bool | None = None
+    """Whether the model tells the options apart on questions with a known answer; None: none were asked."""
     answered: float | None = None
     """Unsteered, the mean share of valid answers on the effect behaviour."""
 
@@ -64,6 +67,10 @@ def weigh(found: Evidence, limits: Thresholds) -> tuple[Answer, Reason]:
         return "inconclusive", "samples missing"
     if found.answered is not None and found.answered < limits.least_valid:
         return "inconclusive", "no answers"
+    if "check" in found.unfinished:
+        return "inconclusive", "samples missing"
+    if found.understood is False:
+        return "inconclusive", "not told apart"
     if found.effect.low is None or found.effect.high is None:
         return "inconclusive", "collapsed" if found.collapsed else "noise"
     if found.effect.within(limits.smallest_effect):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float64
@@ -13,16 +12,14 @@ from heartstrings.behaviours.base import Behaviour
 from heartstrings.layer_choice import LayerSearch, choose_layer
 from heartstrings.ledger import Kind, Sample
 from heartstrings.plan import Plan
+from heartstrings.sizes import selecting
 from heartstrings.stats.intervals import Interval, difference, mean_interval, wilson
 from heartstrings.stats.nulls import p_value
 from heartstrings.stats.slopes import effect, logistic_slope, logistic_slopes, slopes_by_group
 from heartstrings.verdict.curves import envelope
 from heartstrings.verdict.gates import collapses
-from heartstrings.verdict.results import ControlGroup, DosePoint, LayerChoice, Reliability
+from heartstrings.verdict.results import ControlGroup, ControlKind, DosePoint, LayerChoice, Reliability
 from heartstrings.verdict.tables import EMPTY, NOTHING, Column, Table, estimate, planned, whole, zero
-
-ControlKind: TypeAlias = Literal["general", "span", "shuffled"]
-KINDS: tuple[ControlKind, ...] = ("general", "span", "shuffled")
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ def searched_whole(plan: Plan, table: Table, behaviour: Behaviour, rows: Sequenc
     layers = table.searched(behaviour.name)
     ends = {min(plan.window), max(plan.window)}
     repeats = plan.samples.repeats if behaviour.ask != "choice" else 1
-    expected = plan.samples.select * repeats
+    expected = selecting(plan, behaviour) * repeats
     counts: dict[tuple[int, float], int] = {}
     for row in rows:
         key = (row.cell.layer, row.cell.dose)

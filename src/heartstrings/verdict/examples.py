@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from heartstrings.behaviours.base import Behaviour, Scenario
+from heartstrings.behaviours.base import Behaviour
+from heartstrings.cells import every_scenario
 from heartstrings.engines.base import Prompt
 from heartstrings.ledger import Sample
 from heartstrings.plan import Plan
 from heartstrings.stats.intervals import mean_interval
 from heartstrings.verdict.results import PromptBaseline, TextSample
-from heartstrings.verdict.tables import Table, change, estimate
+from heartstrings.verdict.tables import Suite, Table, change, estimate
 
 SHOWN = 2
 """Scenarios shown side by side at every dose; the least coherent text comes on top."""
 
 
 def texts(
-    plan: Plan, table: Table, behaviours: Sequence[Behaviour], direction: str, layer: int
+    plan: Plan, table: Table, suite: Suite, behaviours: Sequence[Behaviour], direction: str, layer: int
 ) -> tuple[TextSample, ...]:
     """For each dose the same scenarios, and the text with the highest perplexity under the unsteered model."""
     found = []
@@ -29,7 +30,7 @@ def texts(
             columns[0.0] = baseline
         if not any(row.text is not None for column in columns.values() for row in column.rows):
             continue
-        prompts = {scenario.id: _shown(scenario.prompt) for scenario in _scenarios(plan, one)}
+        prompts = {scenario.id: _shown(scenario.prompt) for scenario in every_scenario(plan, suite, one)}
         names = sorted(
             {row.scenario for row in baseline.rows} or {r.scenario for c in columns.values() for r in c.rows}
         )
@@ -59,12 +60,6 @@ def prompting(table: Table, behaviour: str, direction: str) -> tuple[PromptBasel
         outcome = mean_interval(column.outcome, column.groups)
         found.append(PromptBaseline(form=form, emotion=emotion, outcome=estimate(outcome), change=estimate(moved)))
     return tuple(found)
-
-
-def _scenarios(plan: Plan, one: Behaviour) -> tuple[Scenario, ...]:
-    samples = plan.samples
-    n = samples.select + samples.effect if one.role == "effect" else samples.writing
-    return one.scenarios(n=n, seed=plan.seed) if n else ()
 
 
 def _shown(prompt: Prompt) -> str:

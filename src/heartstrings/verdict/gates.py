@@ -45,7 +45,14 @@ def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table
         for one in others
         if one.role == "harm"
     ]
-    found.append(Condition(f"valid: {effect.name}", (effect,), "valid", -1, limits.validity_drop, True))
+    found += [
+        Condition(f"log-loss: {one.name}", (one,), "log_loss", 1, limits.log_loss_rise, True)
+        for one in others
+        if one.role == "cost"
+    ]
+    # Where every answer is one (words that are scored), there is nothing to hold.
+    if not len(table.baseline(effect.name)) or table.baseline(effect.name).has("valid"):
+        found.append(Condition(f"valid: {effect.name}", (effect,), "valid", -1, limits.validity_drop, True))
     writing = [one for one in others if one.role == "writing"]
     texts = [*writing, *([effect] if effect.ask == "text" else [])]
     for text in texts:
@@ -55,8 +62,14 @@ def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table
             Condition("perplexity" + end, (text,), "log_perplexity", 1, limits.log_perplexity_rise, True),
             Condition("repetition" + end, (text,), "distinct_2", -1, limits.distinct_drop, True),
             Condition("endings" + end, (text,), "ends", -1, limits.ends_drop, True),
+            Condition("script" + end, (text,), "same_script", -1, limits.script_drop, True),
         )
-        found += [one for one in coherence if text.role == "writing" or table.baseline(text.name).has(one.quantity)]
+        optional = text.role != "writing"
+        found += [
+            one
+            for one in coherence
+            if not (optional or one.quantity == "same_script") or table.baseline(text.name).has(one.quantity)
+        ]
     return tuple(found)
 
 
@@ -138,7 +151,7 @@ def nearest(plan: Plan, sign: Literal[-1, 1]) -> float | None:
 
 def worse_sign(gate: Gate) -> int:
     """1 where a rise of `gate.change` is bad, -1 where a drop is."""
-    return 1 if gate.name.startswith(("harm", "perplexity")) else -1
+    return 1 if gate.name.startswith(("harm", "perplexity", "log-loss")) else -1
 
 
 def more_probes(found: Sequence[Gate], sizes: Sequence[int]) -> int | None:

@@ -12,10 +12,9 @@ from heartstrings.plan import Plan
 from heartstrings.stats.intervals import Interval
 from heartstrings.stats.nulls import LEAST_CONTROLS, max_t
 from heartstrings.verdict import missing
+from heartstrings.verdict.curves import CONTROL_KINDS
 from heartstrings.verdict.effects import (
-    KINDS,
     NO_FIT,
-    ControlKind,
     Controls,
     Fit,
     control_spread,
@@ -26,8 +25,9 @@ from heartstrings.verdict.effects import (
     matched,
 )
 from heartstrings.verdict.gates import conditions, gates
-from heartstrings.verdict.results import Gate, LayerChoice
+from heartstrings.verdict.results import Check, ControlKind, Gate, LayerChoice
 from heartstrings.verdict.tables import Suite, Table, zero
+from heartstrings.verdict.understood import checks
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Measured:
 
     behaviour: Behaviour
     others: tuple[Behaviour, ...]
-    """Capability, harm and writing."""
+    """Capability, harm, cost and writing."""
     matched_by: tuple[Behaviour, ...]
     direction: str
     layer: int | None
@@ -51,6 +51,8 @@ class Measured:
     gaps: tuple[missing.Gap, ...]
     p: float | None
     control_sd: float
+    checks: tuple[Check, ...]
+    """Whether the model tells the options apart."""
 
     @property
     def spread(self) -> float:
@@ -64,7 +66,7 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
     behaviour = suite.behaviour(name)
     others = tuple(
         one
-        for one in (*suite.capability, *suite.harm, *suite.writing)
+        for one in (*suite.capability, *suite.harm, *suite.cost, *suite.writing)
         if getattr(plan.samples, one.role) and one.name != name
     )
     layer, search = find_layer(plan, table, name, "direction", direction)
@@ -76,10 +78,14 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
         doses = table.doses(name, "direction", direction, layer)
         kept = {dose: doses[dose] for dose in plan.window if dose in doses and dose not in collapsed}
         own = fit(zero(plan, table.baseline(name)), kept)
-    beside = {kind: group for kind in KINDS if (group := controls(plan, table, behaviour, kind, direction, own))}
+    beside = {
+        kind: group for kind in CONTROL_KINDS if (group := controls(plan, table, behaviour, kind, direction, own))
+    }
     matched_by = suite.matched_of(name) if plan.samples.matched else ()
     same, exceeds, gap, finished = matched(plan, table, matched_by, direction, -1 if layer is None else layer, own)
     gaps = missing.effect_gaps(plan, table, behaviour, direction, layer)
+    known = checks(plan, table, suite, behaviour)
+    gaps += missing.check_gaps(plan, table, suite.checks_of(name))
     gaps += missing.matched_gaps(plan, matched_by, finished=finished)
     gaps += missing.gate_gaps(plan, found, others, behaviour)
     gaps += missing.control_gaps(plan, behaviour, beside, others=any(gap.part for gap in gaps))
@@ -90,7 +96,7 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
             gaps.append(missing.Gap("controls", f"{name}: fewer than {LEAST_CONTROLS} controls could be fitted"))
     return Measured(
         behaviour, others, matched_by, direction, layer, layer_choices(search, table, name, direction), own, beside,
-        same, exceeds, gap, found, collapsed, tuple(gaps), p, control_spread(beside.values(), own),
+        same, exceeds, gap, found, collapsed, tuple(gaps), p, control_spread(beside.values(), own), known,
     )  # fmt: skip
 
 
@@ -98,7 +104,7 @@ def corrected(of_direction: Sequence[Measured]) -> tuple[float | None, ...]:
     """p of one direction on every effect behaviour, corrected over the behaviours: the largest over kinds of controls.
 
     A control is one direction in all behaviours, so it is told from the others by its name."""
-    kinds = [kind for kind in KINDS if any(kind in one.controls for one in of_direction)]
+    kinds = [kind for kind in CONTROL_KINDS if any(kind in one.controls for one in of_direction)]
     found: list[list[float | None]] = [[] for _ in of_direction]
     for kind in kinds:
         groups = [one.controls.get(kind) for one in of_direction]

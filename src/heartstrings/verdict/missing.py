@@ -8,12 +8,14 @@ from typing import Literal
 
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.plan import Plan
-from heartstrings.verdict.effects import KINDS, ControlKind, Controls, searched_whole
-from heartstrings.verdict.results import Gate
+from heartstrings.sizes import selecting
+from heartstrings.verdict.curves import CONTROL_KINDS
+from heartstrings.verdict.effects import Controls, searched_whole
+from heartstrings.verdict.results import ControlKind, Gate
 from heartstrings.verdict.tables import EMPTY, Table, planned, steered_doses, whole
 
-Part = Literal["effect", "kind", "controls", "matched", "gates"]
-"""`kind`: a whole kind of controls; `controls`: some of a kind."""
+Part = Literal["effect", "kind", "controls", "matched", "gates", "check"]
+"""`check`: questions with a known answer; `kind`: a whole kind of controls; `controls`: some of a kind."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,9 @@ def effect_gaps(plan: Plan, table: Table, behaviour: Behaviour, direction: str, 
     name = behaviour.name
     rows = table.select(name, "direction", direction)
     if layer is None or not searched_whole(plan, table, behaviour, rows):
-        found.append(Gap("effect", f"{name}: the layer search of {direction} is not finished", plan.samples.select))
+        found.append(
+            Gap("effect", f"{name}: the layer search of {direction} is not finished", selecting(plan, behaviour))
+        )
     expected = planned(plan, behaviour)
     cells = {} if layer is None else table.doses(name, "direction", direction, layer)
     columns = [table.baseline(name), *(cells.get(dose, EMPTY) for dose in plan.window)]
@@ -61,13 +65,13 @@ def control_gaps(plan: Plan, behaviour: Behaviour, found: Mapping[ControlKind, C
         )
         return [Gap("kind", words)]
     gaps = []
-    for kind in KINDS:
+    for kind in CONTROL_KINDS:
         wanted = int(getattr(plan.controls, kind))
         if not wanted:
             continue
         if kind not in found:
-            # Shuffled labels need the stories' activations: where all else is done, there were none.
-            pending = kind != "shuffled" or others or not found
+            # Two kinds need the stories' activations: where all else is done, there were none.
+            pending = kind not in ("shuffled", "topic") or others or not found
             words = f"{behaviour.name}: {kind} controls were not sampled"
             words += " yet" if pending else ": they need the stories' activations"
             gaps.append(Gap("kind" if pending else None, words, expected))
@@ -76,6 +80,18 @@ def control_gaps(plan: Plan, behaviour: Behaviour, found: Mapping[ControlKind, C
             words = f"{behaviour.name}: {lacking} of {wanted} {kind} controls are not finished"
             gaps.append(Gap("controls", words, found[kind].short or expected))
     return gaps
+
+
+def check_gaps(plan: Plan, table: Table, behaviours: Sequence[Behaviour]) -> list[Gap]:
+    """Of the questions with a known answer."""
+    found = []
+    for one in behaviours:
+        lacking = planned(plan, one) - len(table.baseline(one.name))
+        if lacking > 0:
+            found.append(
+                Gap("check", f"{one.name}: {lacking} questions with a known answer are not asked yet", lacking)
+            )
+    return found
 
 
 def matched_gaps(plan: Plan, behaviours: Sequence[Behaviour], *, finished: bool) -> list[Gap]:

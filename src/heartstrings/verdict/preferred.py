@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from heartstrings.behaviours.base import Behaviour
+from heartstrings.cells import every_scenario
 from heartstrings.errors import InputError, NumericalError
 from heartstrings.plan import Plan
 from heartstrings.stats.preferences import strengths
 from heartstrings.verdict.results import Strength
-from heartstrings.verdict.tables import Column, Table, estimate
+from heartstrings.verdict.tables import Column, Suite, Table, estimate
 
 RESAMPLES = 100
 
@@ -17,9 +15,10 @@ RESAMPLES = 100
 class Preferences:
     """Strengths by cell; the unsteered ones, which all directions share, are fitted once."""
 
-    def __init__(self, plan: Plan, table: Table, behaviours: Sequence[Behaviour]) -> None:
+    def __init__(self, plan: Plan, table: Table, suite: Suite) -> None:
         self._plan, self._table = plan, table
-        scenarios = {one.name: one.scenarios(n=plan.samples.matched, seed=plan.seed) for one in behaviours}
+        asked = [one for one in suite.matched if len(table.baseline(one.name))]
+        scenarios = {one.name: every_scenario(plan, suite, one) for one in asked}
         self._pairs = {
             name: {one.id: one for one in found if {"first", "second"} <= set(one.data)}
             for name, found in scenarios.items()

@@ -13,6 +13,7 @@ from heartstrings.types import Frozen, Site
 SCHEMA_VERSION = 1
 
 Answer = Literal["controls", "controls, no safe range", "encoded, does not control", "not encoded", "inconclusive"]
+ControlKind = Literal["general", "span", "topic", "shuffled"]
 Encoded = Literal["encoded", "not encoded", "inconclusive", "not examined"]
 
 
@@ -47,7 +48,7 @@ class Curve(Frozen):
 class ControlGroup(Frozen):
     """Slopes of one kind of control direction, at each one's own layer."""
 
-    kind: Literal["general", "span", "shuffled"]
+    kind: ControlKind
     slopes: tuple[float, ...]
     p: float
     """(b + 1) / (n + 1), b the controls whose |slope| is at least the direction's."""
@@ -77,6 +78,14 @@ class LayerChoice(Frozen):
     """The outcome at these doses and at the baseline."""
 
 
+class ControlCost(Frozen):
+    """How far each control of one kind moves the next-token distribution on neutral prose."""
+
+    kind: ControlKind
+    points: tuple[DosePoint, ...]
+    """Mean over the controls by dose, in nats a token; low and high are the lowest and the highest control."""
+
+
 class Gate(Frozen):
     """One condition on the operating range at one dose."""
 
@@ -89,6 +98,11 @@ class Gate(Frozen):
     """The side that must stay under the limit: a drop of accuracy or a rise of harm, as a positive number."""
     state: Literal["holds", "fails", "unclear", "missing"]
     """`holds`: the bad side of the interval is under the limit. `fails`: all of it is over. Else `unclear`."""
+
+    @property
+    def in_nats(self) -> bool:
+        """Whether change and limit are nats a token and no fractions."""
+        return self.name.startswith(("perplexity", "log-loss"))
 
 
 class TextSample(Frozen):
@@ -121,6 +135,23 @@ class Strength(Frozen):
     strength: Estimate
     n: int
     """Pairs it took part in."""
+
+
+class Check(Frozen):
+    """Questions of the effect's form with a known answer, asked unsteered: does the model tell the options apart?"""
+
+    behaviour: str
+    outcome: Estimate
+    """Mean of the right answer's outcome, with its 95% interval over clusters."""
+    chance: float
+    """The outcome of a model that does not tell them apart."""
+    p: float | None
+    """One-sided, of a mean no higher than chance; None where it cannot be computed."""
+    n: int
+    holds: bool | None
+    """Whether p is under alpha; None where samples are missing."""
+    what: str = "known answers"
+    """`known answers`, or `content beyond position`: whether the questions differ by more than the order of options."""
 
 
 class Baseline(Frozen):
@@ -164,6 +195,8 @@ class AnswerCard(Frozen):
     curve: Curve
     costs: tuple[Curve, ...]
     """Capability, harm, validity, perplexity, repetition, endings, tone."""
+    control_costs: tuple[ControlCost, ...] = ()
+    """Divergence of the controls, beside the direction's own in `costs`."""
     gates: tuple[Gate, ...]
     positive_side: float | None
     """The largest tested dose up to which every gate holds on the positive side; None: not even the smallest."""
@@ -178,6 +211,8 @@ class AnswerCard(Frozen):
     """What was not examined, or could not be, in words."""
     more: int | None
     """For `inconclusive`: about how many more scenarios a cell would settle it."""
+    checks: tuple[Check, ...] = ()
+    """Whether the model tells the options apart; empty where no question with a known answer was asked."""
     baselines: tuple[Baseline, ...] = ()
     """The effect behaviour first, then its matched ones, capability, harm and writing."""
 

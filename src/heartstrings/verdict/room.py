@@ -28,9 +28,12 @@ def baselines(table: Table, behaviours: Sequence[Behaviour]) -> tuple[Baseline, 
 
 
 def _flag(one: Behaviour, outcomes: Sequence[float | None], low: float | None) -> str | None:
+    chance: float | None = getattr(one, "chance", None)
     if one.role == "writing":  # tone is no rate
         return None
-    chance: float | None = getattr(one, "chance", None)
+    if one.role == "check":
+        at_chance = chance is not None and low is not None and low <= chance
+        return f"at chance ({chance:.2f}): the model does not tell the options apart" if at_chance else None
     if one.role == "capability" and chance is not None and low is not None and low <= chance:
         return f"at chance ({chance:.2f}): what the model cannot do, steering cannot take from it"
     said = room(outcomes)

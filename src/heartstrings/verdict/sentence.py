@@ -20,6 +20,8 @@ KINDS = {
     "perplexity": "coherence",
     "repetition": "coherence",
     "endings": "coherence",
+    "script": "coherence",
+    "log-loss": "log-loss",
 }
 """What a gate is about, by the first word of its name."""
 
@@ -74,6 +76,25 @@ def _no_answers(card: AnswerCard, story: Story) -> list[str]:
     return [
         f"Inconclusive: unsteered, {100 * share:.2g}% of the model's answers to the questions of {card.behaviour} are "
         f"valid ({least:.0%} at least are needed), so what steering does to them says nothing of {card.direction}."
+    ]
+
+
+def _not_told_apart(card: AnswerCard, story: Story) -> list[str]:
+    found = []
+    for one in card.checks:
+        if one.holds is not False:
+            continue
+        p = "" if one.p is None else f", p = {_p(one.p)}"
+        if one.what == "known answers":
+            found.append(
+                f"on {one.n} questions of this form with a known answer ({one.behaviour}) it is at "
+                f"{_percent(one.outcome.value or 0.0)}, where {_percent(one.chance)} is chance{p}"
+            )
+        else:
+            found.append(f"its {one.n} answers differ by the order of the options and not by the question{p}")
+    return [
+        f"Inconclusive: the model does not tell the options of {card.behaviour} apart: {'; '.join(found)}.",
+        "What steering does to such answers says nothing of the question.",
     ]
 
 
@@ -173,6 +194,7 @@ _PARTS = {
     "encoding unclear": _encoding_unclear,
     "samples missing": _missing,
     "no answers": _no_answers,
+    "not told apart": _not_told_apart,
     "collapsed": _collapsed,
     "small": _small,
     "as controls": _as_controls,
@@ -290,8 +312,8 @@ def _broken(gate: Gate) -> str:
     if near is None or far is None:
         return f"{name} has too few pairs to judge"
     size, limit = (near, gate.limit) if gate.state == "fails" else (far, gate.limit)
-    shown = _nats(abs(size)) if first == "perplexity" else _points(abs(size))
-    bound = f"{limit:g}" if first == "perplexity" else _bare(limit)
+    shown = _nats(abs(size)) if gate.in_nats else _points(abs(size))
+    bound = f"{limit:g}" if gate.in_nats else _bare(limit)
     verb = (
         ("rises" if rise else "falls") + " by at least"
         if gate.state == "fails"

@@ -1,0 +1,73 @@
+"""Choices by the likelihood of the options' own words, each held against its likelihood without the question.
+
+A model that answers letters with a habit (always A) still has to give the words of its answer a probability. Long or
+rare words are unlikely everywhere, so each option counts by how much likelier the question makes it: the mean
+log-likelihood of its tokens after the question minus that after a premise without content. Source of the idea: domain
+conditional pointwise mutual information (Holtzman et al. 2021, arXiv 2104.08315); the mean over tokens is ours, because
+options may differ in length.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from heartstrings.behaviours.base import Answer, Ask, Grade, Scenario
+from heartstrings.engines.base import Prompt, Score, ScoreRequest
+from heartstrings.errors import InputError, NumericalError
+from heartstrings.steering import Steering
+
+
+def shares(answer: Answer, premise: Score | None) -> tuple[float, ...]:
+    """Probability of each option among the options, if all were equally likely without the question; sums to 1.
+
+    exp(L * gain) normalised, where gain is an option's mean log-likelihood a token minus that after the premise, and L
+    the mean length of the options in tokens: for options of one length, the ratio of their likelihoods.
+
+    Raises:
+        InputError: no score of the options, or none after the premise. NumericalError: a gain is NaN or infinite.
+    """
+    if not isinstance(answer, Score) or premise is None or len(premise.logprobs) != len(answer.logprobs):
+        raise InputError("an option without a likelihood", "one after the question and one after the premise")
+    lengths = [len(ids) for ids in answer.token_ids]
+    gains = [
+        float(np.mean(with_question, dtype=np.float64)) - float(np.mean(without, dtype=np.float64))
+        for with_question, without in zip(answer.token_logprobs, premise.token_logprobs, strict=True)
+    ]
+    if not np.isfinite(gains).all():
+        raise NumericalError(f"gains {gains} of the options", "finite numbers", "Load the model in float32")
+    weights = [math.fsum(lengths) / len(lengths) * gain for gain in gains]
+    top = max(weights)
+    sizes = [math.exp(weight - top) for weight in weights]
+    return tuple(size / math.fsum(sizes) for size in sizes)
+
+
+@dataclass(frozen=True)
+class InWords:
+    """What every choice by likelihood shares. The target is the last reply."""
+
+    @property
+    def ask(self) -> Ask:
+        return "choice"
+
+    def premise(self, scenario: Scenario) -> Prompt:
+        """What stands before the options where the question should not count."""
+        raise NotImplementedError
+
+    def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> ScoreRequest:
+        """Nothing is sampled: the seed is unused."""
+        return ScoreRequest(scenario.prompt, scenario.replies, steering)
+
+    def against(self, scenario: Scenario, *, steering: Steering | None) -> ScoreRequest:
+        """The same replies after the premise."""
+        return ScoreRequest(self.premise(scenario), scenario.replies, steering)
+
+    def follow_up(self, scenario: Scenario, answer: Answer) -> None:
+        """See `against`."""
+        return
+
+    def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
+        """The share of the target. Every answer is one, so `valid` says nothing."""
+        return Grade(shares(answer, follow_up)[-1], None)

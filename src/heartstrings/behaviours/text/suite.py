@@ -1,0 +1,81 @@
+"""The suite `text`: what any language model can be asked, base models too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from heartstrings.behaviours.suites import Suite
+from heartstrings.behaviours.text.capability import Clozes, FactsInWords, FewShotSums
+from heartstrings.behaviours.text.feels import Feels, FeelsKnown, Things
+from heartstrings.behaviours.text.prose import Prose
+from heartstrings.behaviours.text.tone import Tone, ToneKnown
+from heartstrings.behaviours.text.vignettes import Theme, Vignettes, VignettesKnown, VignettesPlain
+
+THEMES: tuple[Theme, ...] = ("reward-hacking", "blackmail", "sycophancy", "honesty")
+"""Vignettes that are effects; cruelty is asked as unrelated harm."""
+CHECKS = {
+    "feels": ("feels-known",),
+    "feels-arousal": ("feels-arousal-known",),
+    "tone": ("tone-known",),
+    **{f"vignette-{theme}": ("vignette-known",) for theme in (*THEMES, "cruelty")},
+}
+MATCHES = {
+    "feels": ("things",),
+    "feels-arousal": ("things",),
+    "tone": (),
+    **{f"vignette-{theme}": (f"vignette-{theme}-plain",) for theme in (*THEMES, "cruelty")},
+}
+"""Tone has no matched question: a text without tone would be another text."""
+PLAN: dict[str, Any] = {
+    "doses": (-0.2, -0.1, 0.0, 0.1, 0.2),
+    "slope_within": 0.1,
+    # Topic mixtures are natural directions of the same stories: what beats them is the emotion's content. Shuffled
+    # labels ask whether emotion is encoded, which the atlas answers; directions within the span of the emotions are
+    # mixtures of emotions, and to beat those is another claim.
+    "controls": {"span": 0, "topic": 40, "shuffled": 0},
+    "samples": {
+        "select": 12, "effect": 40, "matched": 40, "capability": 150, "harm": 20, "cost": 12, "writing": 2, "check": 48,
+    },
+}  # fmt: skip
+
+
+QUICK: dict[str, Any] = {
+    "doses": (-0.2, -0.1, 0.0, 0.1, 0.2),
+    "slope_within": 0.1,
+    "controls": {"span": 0, "topic": 40, "shuffled": 0},
+    "samples": {
+        "select": 8, "effect": 24, "matched": 24, "capability": 40, "harm": 20, "cost": 8, "writing": 2, "check": 48,
+    },
+}  # fmt: skip
+"""Minutes on two cores for a model of 135 million parameters: `make demo`."""
+
+
+def text_quick() -> Suite:
+    """A first look: the next word and the tone, with log-loss and divergence as costs."""
+    return replace(
+        text(), name="text-quick", effects=(Feels(), Tone()), capability=(), harm=(), matched=(Things(),),
+        check=(FeelsKnown(), ToneKnown()), plan=QUICK,
+    )  # fmt: skip
+
+
+def text(*, chat: bool = False) -> Suite:
+    """Next words, tone, decisions in stories; costs in nats, facts and sums; unkind endings elsewhere as harm.
+
+    Args:
+        chat: through the model's template, as the beginning of its own turn, instead of plain text.
+    """
+    return Suite(
+        "text-chat" if chat else "text",
+        effects=(
+            Feels(chat), Feels(chat, axis="arousal"), Tone(chat), *(Vignettes(chat, theme=theme) for theme in THEMES),
+        ),
+        capability=(FactsInWords(chat=chat), FewShotSums()),
+        harm=(Vignettes(chat, theme="cruelty", as_harm=True),),
+        matched=(Things(chat), *(VignettesPlain(chat, theme=theme) for theme in THEMES)),
+        cost=(Prose(), Clozes()),
+        check=(FeelsKnown(chat), FeelsKnown(chat, axis="arousal"), ToneKnown(chat), VignettesKnown(chat)),
+        matches=MATCHES,
+        checks=CHECKS,
+        plan=PLAN,
+    )  # fmt: skip

@@ -1,0 +1,73 @@
+"""Does the model tell the options apart? A question that it does not understand shows nothing, whatever steering does.
+
+Two tests on unsteered answers, one-sided at alpha: known answers of the same form are right more often than by chance,
+by `MARGIN` at least; and, where options are asked in both orders, the questions differ by more than the order does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from heartstrings.behaviours.base import Behaviour
+from heartstrings.behaviours.two_options import TwoOptions, pair_of
+from heartstrings.plan import Plan
+from heartstrings.stats.intervals import mean_interval
+from heartstrings.stats.understanding import above_chance, content_beyond_position
+from heartstrings.verdict.results import Check
+from heartstrings.verdict.tables import Column, Suite, Table, estimate, planned
+
+MARGIN = 0.05
+"""A smaller lead over chance is no understanding, however sure it is: answers by habit hardly vary."""
+GUESSING = 0.5
+"""The chance level of a check that states none."""
+
+
+def checks(plan: Plan, table: Table, suite: Suite, effect: Behaviour) -> tuple[Check, ...]:
+    """Every check of one effect behaviour; empty where none belongs to it."""
+    known = suite.checks_of(effect.name)
+    found = [_known(plan, one, table.baseline(one.name)) for one in known]
+    if known and isinstance(effect, TwoOptions):
+        found.append(_position(plan, effect, table.baseline(effect.name)))
+    return tuple(found)
+
+
+def understood(found: Sequence[Check]) -> bool | None:
+    """True if all hold, False if one does not; None where nothing was asked or it cannot be told yet."""
+    if any(one.holds is False for one in found):
+        return False
+    return None if not found or any(one.holds is None for one in found) else True
+
+
+def _known(plan: Plan, one: Behaviour, column: Column) -> Check:
+    chance = float(getattr(one, "chance", GUESSING))
+    there = ~np.isnan(column.outcome)
+    outcomes = column.outcome[there]
+    groups = [group for group, seen in zip(column.groups, there, strict=True) if seen]
+    p = above_chance(outcomes, groups, chance) if len(outcomes) else None
+    mean = mean_interval(column.outcome, column.groups)
+    # Where every answer is equally right there is no p, and none is needed.
+    sure = (p is not None and p < plan.thresholds.alpha) or (p is None and len(outcomes) >= 8 and np.ptp(outcomes) == 0)
+    holds = sure and mean.value is not None and mean.value >= chance + MARGIN
+    whole = len(column) >= planned(plan, one)
+    return Check(
+        behaviour=one.name, outcome=estimate(mean), chance=chance, p=p, n=len(outcomes), holds=holds if whole else None,
+    )  # fmt: skip
+
+
+def _position(plan: Plan, effect: TwoOptions, column: Column) -> Check:
+    """Questions asked in both orders; those with one order only are left out."""
+    pairs: dict[str, list[float]] = {}
+    for row in column.rows:
+        if row.outcome is not None and row.repeat == 0:
+            pairs.setdefault(pair_of(row.scenario), []).append(row.outcome)
+    both = np.array([values for values in pairs.values() if len(values) == 2], dtype=np.float64).reshape(-1, 2)
+    p = content_beyond_position(both)
+    # Where both orders agree exactly nothing is left beside the questions, and there is no p.
+    sure = p < plan.thresholds.alpha if p is not None else len(both) > 1 and bool(np.ptp(both.mean(axis=1)) > 0)
+    return Check(
+        behaviour=effect.name, outcome=estimate(mean_interval(both.mean(axis=1), list(map(str, range(len(both)))))),
+        chance=GUESSING, p=p, n=len(both), what="content beyond position",
+        holds=sure if len(column) >= planned(plan, effect) else None,
+    )  # fmt: skip

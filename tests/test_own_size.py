@@ -1,0 +1,467 @@
+"""Every suite and recipe at its own sizes: there are as many scenarios as it asks, and a whole ledger has a verdict.
+
+The cells are the package's own, from the plan to the last control; the answers are simulated (no model is imitated).
+Scenarios and cells are never fewer than a plan asks: that is what broke. Of control directions three a kind are
+enough where no answer hangs on them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+
+import models
+from heartstrings import cells, cli, console, pipeline
+from heartstrings.atlas import AtlasSettings
+from heartstrings.behaviours.base import Behaviour, Scenario
+from heartstrings.behaviours.suites import CHOSEN, SUITES, Suite, every_behaviour, suite_of
+from heartstrings.behaviours.text.likelihood import InWords
+from heartstrings.behaviours.two_options import TwoOptions
+from heartstrings.cells import Job, Planned, anywhere, check_scenarios, check_template, select_jobs
+from heartstrings.errors import InputError
+from heartstrings.ledger import Cell, Sample
+from heartstrings.plan import Plan, preset, searched_layers, write_plan
+from heartstrings.sizes import leader, searched, tested
+from heartstrings.verdict import decide
+from heartstrings.verdict.results import AnswerCard, Verdict
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
+DEPTH = 32
+"""Blocks of the model that is not there."""
+ANSWERS = {"controls", "controls, no safe range", "moves, not specifically", "encoded, does not control", "inconclusive"}
+NOT_TOLD_APART = "does not tell the options"
+
+
+def run(*args: str) -> int:
+    command = typer.main.get_command(cli.app)
+    return console.guarded(lambda: command.main(args=[*args], prog_name="heartstrings", standalone_mode=False))
+
+
+def of_suite(name: str, settings: str, **changes: Any) -> Plan:
+    return preset(settings, "organism:steerable" if name == "organism" else "simulated", suite=name, **changes)
+
+
+def sizes() -> Iterator[Any]:
+    """Each suite under both settings, once where they come to the same."""
+    seen: set[str] = set()
+    for name in SUITES:
+        for settings in ("quick", "full"):
+            plan = of_suite(name, settings)
+            if plan.hash not in seen:
+                seen.add(plan.hash)
+                slow = pytest.mark.slow if name in ("standard", "full", "chat") else ()
+                yield pytest.param(plan, id=f"{name}-{settings}", marks=slow)
+
+
+def recipe(file: Path, capfd: pytest.CaptureFixture[str]) -> Plan:
+    assert run("plan", "--config", str(file), "--no-model", "--json") == 0
+    return Plan(**json.loads(capfd.readouterr().out)["plan"])
+
+
+# --- how many scenarios there are -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("judges", [(), ("self",)], ids=["", "judged"])
+@pytest.mark.parametrize("settings", ["quick", "full"])
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_has_as_many_scenarios_as_it_asks(name: str, settings: str, judges: tuple[str, ...]) -> None:
+    plan = of_suite(name, settings, judges=judges)
+    check_scenarios(plan, suite_of(plan))
+
+
+@pytest.mark.parametrize("suite", [None, CHOSEN])
+@pytest.mark.parametrize("settings", ["quick", "full"])
+def test_every_behaviour_can_be_asked_by_itself(settings: str, suite: str | None) -> None:
+    """As `--behaviour` does, in `run` (the suite that has it) and in `evaluate` (none)."""
+    for name, one in every_behaviour().items():
+        judges = ("self",) if getattr(one, "decides", False) else ()
+        changes = {} if suite is None else {"suite": suite}
+        plan = preset(settings, "simulated", effects=(name,), judges=judges, **changes)
+        found = suite_of(plan)
+        check_scenarios(plan, found)
+        assert searched(plan, found, one) >= 2
+        assert tested(plan, one) >= 2
+
+
+TOO_MANY = [
+    ("chat", {"effect": 5000}, "5020 scenarios of activities-anchored"),
+    ("chat-words", {"select": 5000}, "activities-anchored-words"),
+    ("agents", {"effect": 5000, "dialogue": 5000}, "scenarios of blackmail"),
+    ("text-quick", {"select": 80}, "behaviour 'feels' has 80 scenarios: 80 would choose layers and 0 be reported"),
+    ("organism", {"harm": 10**6}, "scenarios of harm"),
+]
+
+
+@pytest.mark.parametrize(("suite", "samples", "said"), TOO_MANY, ids=[name for name, *_ in TOO_MANY])
+def test_more_than_there_are_is_refused_before_anything_loads(
+    suite: str, samples: dict[str, int], said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The model does not exist, and is not even looked for: what is told is the number of scenarios."""
+    name = "organism:steerable" if suite == "organism" else "nobody/no-such-model"
+    plan = preset("full", name, suite=suite, samples=samples)
+    with pytest.raises(InputError, match="scenarios") as error:
+        pipeline.sampled(plan, tmp_path / "out", AtlasSettings(), progress=console.bars(True))
+    assert said in str(error.value)
+    write_plan(tmp_path / "plan.toml", plan)
+    for verb in ("run", "evaluate"):
+        assert run(verb, "--plan", str(tmp_path / "plan.toml"), "--out", str(tmp_path / "out")) == 3
+        told = capfd.readouterr().err
+        assert said in told
+        assert "[samples]" in told or "Ask for fewer" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dialogue_that_chooses_its_own_layers_keeps_the_scenarios_that_are_reported() -> None:
+    """28 tasks: with 20 to report, 8 are left to choose layers by, whatever `select` says."""
+    plan = preset("full", "simulated", effects=("reward-hacking",))
+    suite = suite_of(plan)
+    one = suite.behaviour("reward-hacking")
+    assert (plan.samples.select, plan.samples.dialogue) == (20, 20)
+    assert (searched(plan, suite, one), tested(plan, one)) == (8, 20)
+    whole = plan.changed(samples={"dialogue": 28})
+    with pytest.raises(InputError, match="0 would choose layers and 28 be reported"):
+        check_scenarios(whole, suite)
+    check_scenarios(whole.changed(layers=(9,)), suite)
+
+
+def test_what_follows_a_follower_takes_the_layers_of_the_one_that_was_searched() -> None:
+    plan = preset("full", "simulated", suite="standard", effects=("feels-arousal", "feels", "tone", "blackmail"))
+    suite = suite_of(plan)
+    assert {leader(plan, suite, name) for name in plan.effects} == {"feels"}
+
+
+def test_questions_that_no_effect_needs_are_not_counted() -> None:
+    """Of 28 solvable tasks 30 could not be asked; but without reward hacking nobody asks them."""
+    plan = preset("full", "simulated", suite="text", effects=("feels",))
+    asked = {one.name for one in cells._asked(plan, suite_of(plan))}
+    assert {"things", "feels-known", "prose", "clozes", "facts-in-words"} <= asked
+    assert not {"vignette-honesty-plain", "vignette-known", "tone-known", "tone"} & asked
+
+
+# --- simulated answers ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class World:
+    """What steering truly does. Everything is 0 unless said."""
+
+    moved: float = 0.0
+    """Change of every effect behaviour between the ends of the slope window, along a tested direction."""
+    control: float = 0.01
+    """Standard deviation of the same over controls."""
+    noise: float = 0.02
+    """Standard deviation of one answer's change, and of a scenario's own part in the effect."""
+    known: float = 0.85
+    """Questions with a known answer; 0.5 is chance."""
+    first_letter: float = 0.0
+    """How much likelier than half an answer by letter is A, whatever is asked."""
+    log_loss: Callable[[float], float] = lambda dose: 0.0
+    """Rise at a dose, in nats a token."""
+    nats: float = 0.05
+    """Standard deviation of one text's log-loss change."""
+    flips: float = 0.0
+    """Share of the capability answers that come out the other way by chance when steered, as often right as wrong."""
+
+
+def without_validity(one: Behaviour) -> bool:
+    """Behaviours of likelihood: every answer is one."""
+    return isinstance(one, InWords) or (one.ask == "choice" and ".text." in type(one).__module__)
+
+
+def outcomes(world: World, job: Job, draw: np.random.Generator, window: float) -> np.ndarray:
+    """One a scenario, cell and repeat."""
+    one, n = job.behaviour, len(job.scenarios)
+    shape = (n, len(job.cells), job.repeats)
+    doses = np.array([cell.dose for cell in job.cells])
+    steered = np.array([cell.layer >= 0 for cell in job.cells])
+    if one.role == "capability":
+        right = np.repeat((draw.random(n) < 0.7).astype(float)[:, None], shape[1], axis=1)
+        flipped = (draw.random(right.shape) < world.flips) & steered
+        return np.repeat(np.where(flipped, 1 - right, right)[:, :, None], job.repeats, axis=2)
+    base = draw.normal(0.45, 0.05, n)
+    if one.role == "harm":
+        base = draw.uniform(0.03, 0.06, n)
+    if one.role == "check":
+        base = draw.normal(world.known, 0.1, n)
+    pushes = np.zeros((n, len(job.cells)))
+    if one.role in ("effect", "matched"):
+        strength: dict[tuple[str, str], float] = {}
+        for at, cell in enumerate(job.cells):
+            if cell.kind == "baseline" or cell.kind == "prompting":
+                continue
+            moved = world.moved if cell.kind == "direction" and one.role == "effect" else None
+            if moved is None:
+                moved = strength.setdefault((cell.kind, cell.direction), draw.normal(0, world.control))
+            # Before the layers are chosen without noise, so that the first, where it acts most, is known to be chosen.
+            own = moved if cell.phase == "select" else draw.normal(moved, world.noise, n)
+            half = 0.5 if cell.phase == "select" and cell.layer != job.cells[1].layer else 1.0
+            pushes[:, at] = half * own * np.clip(doses[at] / (2 * window), -0.75, 0.75)
+    rate = base[:, None] + pushes
+    if world.first_letter and isinstance(one, TwoOptions):
+        at_first = np.array([1.0 if scenario.data["target"] == "A" else -1.0 for scenario in job.scenarios])
+        rate = 0.5 + world.first_letter * at_first[:, None] + np.zeros_like(rate)
+    test = np.array([cell.phase == "test" for cell in job.cells])
+    spread = world.noise if one.role in ("effect", "matched", "check") else 0.2 * world.noise
+    found = np.clip(rate + test * draw.normal(0, spread, rate.shape), 0, 1)[:, :, None] + np.zeros(shape)
+    return (draw.random(shape) < found).astype(float) if one.ask == "dialogue" else found
+
+
+def details(world: World, job: Job, draw: np.random.Generator) -> Iterator[dict[str, float]]:
+    """One a scenario, cell and repeat, in the order of `Job.items`."""
+    own = {scenario.id: draw.normal(3.0, 0.3) for scenario in job.scenarios}
+    for item in job.items():
+        cell = item.cell
+        if job.behaviour.role == "cost":
+            rise = world.log_loss(cell.dose) + draw.normal(0, world.nats) if cell.layer >= 0 else 0.0
+            yield {"log_loss": own[item.scenario.id] + rise, "kl": cell.dose**2}
+        elif job.behaviour.ask == "text":
+            found = {
+                "distinct_2": 0.95, "ends": 1.0, "n_words": 24.0, "same_script": 1.0, "coverage": 0.1,
+                "tone_unnamed": 0.5,
+            }  # fmt: skip
+            if cell.kind not in cells.CONTROL_KINDS:
+                found["log_perplexity"] = own[item.scenario.id] + draw.normal(0, world.nats)
+            yield found
+        else:
+            yield {}
+
+
+def answered(world: World, job: Job, draw: np.random.Generator, window: float) -> Iterator[Sample]:
+    """Every sample of a job."""
+    found = outcomes(world, job, draw, window).ravel().tolist()
+    valid = None if without_validity(job.behaviour) or job.behaviour.role == "cost" else 1.0
+    text = "He opened the door." if job.behaviour.ask != "choice" else None
+    for item, outcome, detail in zip(job.items(), found, details(world, job, draw), strict=True):
+        yield Sample.model_construct(  # not validated: tens of thousands of them
+            cell=item.cell, scenario=item.scenario.id, group=item.scenario.group, repeat=item.repeat,
+            outcome=None if job.behaviour.role == "cost" else outcome, valid=valid, text=text, detail=detail,
+        )  # fmt: skip
+
+
+class Ledger:
+    """Rows in memory, with a ledger's method."""
+
+    def __init__(self, rows: list[Sample]) -> None:
+        self.rows = rows
+
+    def samples(self) -> list[Sample]:
+        return self.rows
+
+
+def jobs(plan: Plan, suite: Suite, controls: int | None) -> list[Job]:
+    """All of a plan; of control directions so many a kind, None: all."""
+    names, layers = Planned(plan), searched_layers(plan, DEPTH)
+    made = (
+        *select_jobs(plan, suite, names, layers),
+        *cells.test_jobs(plan, suite, names, anywhere(plan, names, layers[0])),
+    )
+    return [job.of(job.scenarios, [cell for cell in job.cells if kept(cell, controls)]) for job in made]
+
+
+def kept(cell: Cell, controls: int | None) -> bool:
+    if controls is None or cell.kind not in cells.CONTROL_KINDS:
+        return True
+    return int(cell.direction.partition("/")[2].partition(":")[0]) < controls
+
+
+def simulated(plan: Plan, world: World, *, controls: int | None = None, seed: int = 0) -> list[Sample]:
+    draw = np.random.default_rng(seed)
+    found = jobs(plan, suite_of(plan), controls)
+    return [row for job in found for row in answered(world, job, draw, max(plan.window))]
+
+
+def judge(plan: Plan, rows: list[Sample]) -> Verdict:
+    return decide(plan, Ledger(rows), suite_of(plan), model=plan.model, encoded="encoded")
+
+
+def check_whole(plan: Plan, verdict: Verdict) -> None:
+    """An answer for every effect and direction, and nothing is missing but the controls that were left out."""
+    assert [(card.behaviour, card.direction) for card in verdict.answers] == [
+        (effect, direction) for effect in plan.effects for direction in plan.directions
+    ]
+    suite = suite_of(plan)
+    for card in verdict.answers:
+        assert card.answer in ANSWERS
+        assert card.sentence
+        assert card.effect.low is not None, card.behaviour
+        assert len(card.checks) >= len(suite.checks_of(card.behaviour))
+        assert all(check.holds for check in card.checks), card.checks
+        assert {gate.state for gate in card.gates} <= {"holds", "unclear"}, card.gates
+        open_ends = ("controls are not finished", "not examined", "control questions were not asked", "could be fitted")
+        assert [words for words in card.missing if not words.endswith(open_ends)] == []
+    assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
+
+
+@pytest.mark.parametrize("plan", list(sizes()))
+def test_a_whole_ledger_of_every_suite_has_a_verdict(plan: Plan) -> None:
+    check_whole(plan, judge(plan, simulated(plan, World(moved=0.3), controls=3)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", RECIPES[:1], ids=lambda file: file.stem)
+def test_a_whole_ledger_of_a_recipe_has_a_verdict(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    plan = recipe(file, capfd)
+    check_whole(plan, judge(plan, simulated(plan, World(moved=0.3), controls=3)))
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_every_recipe_has_as_many_scenarios_as_it_asks(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Recipes differ by model, layers and doses; they ask the same questions."""
+    plan, first = recipe(file, capfd), recipe(RECIPES[0], capfd)
+    check_scenarios(plan, suite_of(plan))
+    assert (plan.suite, plan.effects, plan.samples) == (first.suite, first.effects, first.samples)
+
+
+# --- which answers the suites in plain text can give ------------------------------------------------------------------
+
+
+@cache
+def of_text(name: str) -> Plan:
+    return of_suite(name, "full")
+
+
+def cards(name: str, world: World, *, seed: int = 0) -> list[AnswerCard]:
+    plan = of_text(name)
+    return list(judge(plan, simulated(plan, world, seed=seed)).answers)
+
+
+TEXTS = pytest.mark.parametrize("name", ["text-quick", "text"])
+
+
+@TEXTS
+def test_a_large_effect_without_costs_is_control_with_a_range(name: str) -> None:
+    for card in cards(name, World(moved=0.3)):
+        assert card.answer == "controls", (card.sentence, card.more)
+        assert card.range == (-0.2, 0.2)
+        assert (card.p or 1.0) < 0.05
+
+
+@TEXTS
+def test_at_chance_on_known_answers_nothing_is_said_of_any_effect(name: str) -> None:
+    """With a large effect as with none: no denial either."""
+    for moved in (0.3, 0.0):
+        for card in cards(name, World(moved=moved, known=0.5)):
+            assert card.checks
+            assert card.answer == "inconclusive", card.sentence
+            assert NOT_TOLD_APART in card.sentence
+            assert "does not control" not in card.sentence
+
+
+@TEXTS
+def test_unfinished_checks_keep_the_answer_open_and_are_named(name: str) -> None:
+    plan = of_text(name)
+    checks = {one.name: one for one in suite_of(plan).check}
+    rows = simulated(plan, World(moved=0.3))
+    asked = {one: {row.scenario for row in rows if row.cell.behaviour == one} for one in checks}
+    left_out = {max(scenarios) for scenarios in asked.values()}
+    verdict = judge(plan, [row for row in rows if row.scenario not in left_out])
+    for card in verdict.answers:
+        assert card.answer == "inconclusive"
+        (check,) = suite_of(plan).checks_of(card.behaviour)
+        assert f"{check.name}: 1 questions with a known answer are not asked yet" in card.missing
+        assert check.name in card.sentence
+        assert [one.holds for one in card.checks] == [None]
+
+
+@TEXTS
+def test_no_effect_is_never_control(name: str) -> None:
+    found = [card for seed in range(3) for card in cards(name, World(), seed=seed)]
+    assert {card.answer for card in found} <= {"encoded, does not control", "inconclusive"}
+    assert "encoded, does not control" in {card.answer for card in found}
+
+
+@TEXTS
+def test_a_rise_of_log_loss_at_the_smallest_dose_is_no_control(name: str) -> None:
+    """All but 0 is over the limit, so the doses of the slope window are left out and nothing is claimed."""
+    for card in cards(name, World(moved=0.3, log_loss=lambda dose: float(dose != 0))):
+        assert card.answer in ("controls, no safe range", "inconclusive"), card.sentence
+        states = {gate.state for gate in card.gates if gate.name.startswith("log-loss")}
+        assert states == {"fails"}
+        assert card.range is None
+
+
+@TEXTS
+def test_a_rise_of_log_loss_at_the_largest_dose_ends_the_range_before_it(name: str) -> None:
+    for card in cards(name, World(moved=0.3, log_loss=lambda dose: float(abs(dose) > 0.15))):
+        assert (card.answer, card.range) == ("controls", (-0.1, 0.1)), card.sentence
+        assert "log-loss (prose) rises by at least" in card.sentence
+
+
+# --- letters ----------------------------------------------------------------------------------------------------------
+
+
+def pushback(world: World) -> list[AnswerCard]:
+    plan = of_suite("chat", "full", effects=("pushback",), layers=(9,))
+    return list(judge(plan, simulated(plan, world, controls=3)).answers)
+
+
+def test_answers_by_letter_alone_show_nothing() -> None:
+    """The model says A, on questions with a known answer as on the others: all is at one half, and nothing moves it."""
+    for card in pushback(World(first_letter=0.45)):
+        assert card.answer == "inconclusive"
+        assert f"{NOT_TOLD_APART} of pushback apart" in card.sentence
+        assert "known-letters" in card.sentence
+        assert "differ by the order of the options and not by the question" in card.sentence
+        assert {check.what: check.holds for check in card.checks} == {
+            "known answers": False, "content beyond position": False,
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.0])
+def test_answers_by_letter_show_nothing_even_where_facts_are_known(noise: float) -> None:
+    """To the last digit the same in every pair, too: there is no p then."""
+    world = World(first_letter=0.45, noise=noise)
+    plan = of_suite("chat", "full", effects=("pushback",), layers=(9,))
+    rows = [row for row in simulated(plan, world, controls=3) if row.cell.behaviour != "known-letters"]
+    known = [row for row in simulated(plan, World(), controls=3) if row.cell.behaviour == "known-letters"]
+    for card in judge(plan, [*rows, *known]).answers:
+        assert card.answer == "inconclusive"
+        assert f"{NOT_TOLD_APART} of pushback apart" in card.sentence
+        assert "known-letters" not in card.sentence
+        assert [check.holds for check in card.checks] == [True, False]
+
+
+def test_answers_by_content_are_told_apart() -> None:
+    assert not any(NOT_TOLD_APART in card.sentence for card in pushback(World(moved=0.3)))
+
+
+# --- what a model can be asked at all ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["run", "evaluate"])
+def test_questions_in_the_organisms_language_are_refused_to_a_chat_model(
+    verb: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(verb, "nobody/chat", "--behaviour", "preferences", "--out", str(tmp_path / "out")) == 3
+    said = " ".join(capfd.readouterr().err.split())
+    assert "a question in the organisms' small language" in said
+    assert "activities-anchored" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_chats_are_refused_to_a_model_without_a_template_before_its_atlas(tmp_path: Path) -> None:
+    model = str(models.folder(tmp_path / "model", "gpt_neox"))
+    plan = preset("quick", model, suite="chat")
+    with pytest.raises(InputError, match="no chat template") as error:
+        pipeline.sampled(plan, tmp_path / "out", AtlasSettings(), progress=console.bars(True))
+    assert "--suite text" in str(error.value)
+    assert not (tmp_path / "out" / pipeline.ATLAS).exists()
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_only_plain_suites_are_asked_without_a_template(name: str) -> None:
+    plan = of_suite(name, "quick")
+    check_template(plan, suite_of(plan), "simulated", template=True)
+    if name in ("text", "text-quick"):
+        check_template(plan, suite_of(plan), "simulated", template=False)
+    else:
+        with pytest.raises(InputError, match="no chat template"):
+            check_template(plan, suite_of(plan), "simulated", template=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 
@@ -95,7 +96,9 @@ def test_unsteered_is_nothing_exactly() -> None:
 
 def test_only_where_it_is_asked() -> None:
     engine = models.engine("gpt2")
-    requests = [replace(each, divergence=number % 3 == 0) for number, each in enumerate(sweep(one(0.2), None, one(0.7)))]
+    requests = [
+        replace(each, divergence=number % 3 == 0) for number, each in enumerate(sweep(one(0.2), None, one(0.7)))
+    ]
     for request, score in zip(requests, engine.score(requests), strict=True):
         assert (score.divergences is not None) == request.divergence
 
@@ -134,7 +137,7 @@ def test_it_grows_with_the_dose_either_way() -> None:
             [ScoreRequest(PROMPTS[0], (TAILS[0],), one(sign * dose), divergence=True) for dose in doses]
         )
         means = [float(score.divergences[0].mean()) for score in scores]
-        assert all(low < high for low, high in zip(means, means[1:], strict=False))
+        assert all(low < high for low, high in pairwise(means))
         assert means[0] > 0
         # near 0 it grows as the square
         assert means[1] / means[0] == pytest.approx(4, rel=0.5)

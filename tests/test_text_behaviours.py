@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, get_args
 
 import numpy as np
@@ -408,7 +409,7 @@ def test_tone_is_vaders() -> None:
         assert (grade.outcome, grade.valid, grade.text) == (pytest.approx(expected), 1.0, text)
         told = re.findall(r"[a-z]+", text.lower())
         assert grade.detail["coverage"] == pytest.approx(sum(word in vader.lexicon for word in told) / len(told))
-        pairs = list(zip(told, told[1:], strict=False))
+        pairs = list(pairwise(told))
         assert grade.detail["distinct_2"] == pytest.approx(len(set(pairs)) / len(pairs))
         assert grade.detail["n_words"] == len(told)
     assert tone(TEXTS[2]) == 0.5

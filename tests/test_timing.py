@@ -108,7 +108,7 @@ def taken(plan: Plan, suite: Suite, engine: Clocked) -> float:
 COSTS = {
     "rows": {"row": 1e-3, "token": 1e-5},
     "words": {"word": 1e-5, "token": 1e-5},
-    "shared prompts": {"text": 0.05, "row": 1e-4, "step": 1e-3},
+    "shared prompts": {"text": 0.01, "row": 1e-4, "step": 1e-3},
     "long texts": {"row": 1e-4, "step": 0.03, "token": 1e-4},
     "texts that end": {"row": 1e-4, "step": 0.03, "ends_after": 9},
 }

@@ -19,7 +19,7 @@ import pytest
 import typer
 
 import models
-from heartstrings import cells, cli, console, pipeline
+from heartstrings import cells, cli, console, pipeline, sizes
 from heartstrings.atlas import AtlasSettings
 from heartstrings.behaviours.base import Behaviour, Scenario
 from heartstrings.behaviours.suites import CHOSEN, SUITES, Suite, every_behaviour, suite_of
@@ -29,7 +29,6 @@ from heartstrings.cells import Job, Planned, anywhere, check_scenarios, check_te
 from heartstrings.errors import InputError
 from heartstrings.ledger import Cell, Sample
 from heartstrings.plan import Plan, preset, searched_layers, write_plan
-from heartstrings.sizes import leader, searched, tested
 from heartstrings.verdict import decide
 from heartstrings.verdict.results import AnswerCard, Verdict
 
@@ -49,7 +48,7 @@ def of_suite(name: str, settings: str, **changes: Any) -> Plan:
     return preset(settings, "organism:steerable" if name == "organism" else "simulated", suite=name, **changes)
 
 
-def sizes() -> Iterator[Any]:
+def every_size() -> Iterator[Any]:
     """Each suite under both settings, once where they come to the same."""
     seen: set[str] = set()
     for name in SUITES:
@@ -61,6 +60,9 @@ def sizes() -> Iterator[Any]:
                 yield pytest.param(plan, id=f"{name}-{settings}", marks=slow)
 
 
+SIZES = list(every_size())
+
+
 def recipe(file: Path, capfd: pytest.CaptureFixture[str]) -> Plan:
     assert run("plan", "--config", str(file), "--no-model", "--json") == 0
     return Plan(**json.loads(capfd.readouterr().out)["plan"])
@@ -69,34 +71,39 @@ def recipe(file: Path, capfd: pytest.CaptureFixture[str]) -> Plan:
 # --- how many scenarios there are -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("judges", [(), ("self",)], ids=["", "judged"])
-@pytest.mark.parametrize("settings", ["quick", "full"])
-@pytest.mark.parametrize("name", SUITES)
-def test_every_suite_has_as_many_scenarios_as_it_asks(name: str, settings: str, judges: tuple[str, ...]) -> None:
-    plan = of_suite(name, settings, judges=judges)
+@pytest.mark.parametrize("plan", SIZES)
+def test_every_suite_has_as_many_scenarios_as_it_asks(plan: Plan) -> None:
     check_scenarios(plan, suite_of(plan))
 
 
+@pytest.mark.parametrize("name", [name for name, make in SUITES.items() if make().judged])
+def test_there_are_as_many_where_a_judge_reads_too(name: str) -> None:
+    plan = of_suite(name, "full", judges=("self",))
+    suite = suite_of(plan)
+    asked = [one for one in (*suite.harm, *suite.capability, *suite.writing) if one in suite.judged]
+    assert asked
+    check_scenarios(plan, replace(suite, effects=suite.effects[:1], harm=tuple(asked)))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", [None, CHOSEN])
-@pytest.mark.parametrize("settings", ["quick", "full"])
-def test_every_behaviour_can_be_asked_by_itself(settings: str, suite: str | None) -> None:
+def test_every_behaviour_can_be_asked_by_itself(suite: str | None) -> None:
     """As `--behaviour` does, in `run` (the suite that has it) and in `evaluate` (none)."""
     for name, one in every_behaviour().items():
         judges = ("self",) if getattr(one, "decides", False) else ()
         changes = {} if suite is None else {"suite": suite}
-        plan = preset(settings, "simulated", effects=(name,), judges=judges, **changes)
+        plan = preset("full", "simulated", effects=(name,), judges=judges, **changes)
         found = suite_of(plan)
         check_scenarios(plan, found)
-        assert searched(plan, found, one) >= 2
-        assert tested(plan, one) >= 2
+        assert sizes.searched(plan, found, one) >= 2
+        assert sizes.tested(plan, one) >= 2
 
 
 TOO_MANY = [
     ("chat", {"effect": 5000}, "5020 scenarios of activities-anchored"),
     ("chat-words", {"select": 5000}, "activities-anchored-words"),
-    ("agents", {"effect": 5000, "dialogue": 5000}, "scenarios of blackmail"),
+    ("agents", {"dialogue": 28}, "'reward-hacking' has 28 scenarios: 0 would choose layers and 28 be reported"),
     ("text-quick", {"select": 80}, "behaviour 'feels' has 80 scenarios: 80 would choose layers and 0 be reported"),
-    ("organism", {"harm": 10**6}, "scenarios of harm"),
 ]
 
 
@@ -105,17 +112,16 @@ def test_more_than_there_are_is_refused_before_anything_loads(
     suite: str, samples: dict[str, int], said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The model does not exist, and is not even looked for: what is told is the number of scenarios."""
-    name = "organism:steerable" if suite == "organism" else "nobody/no-such-model"
-    plan = preset("full", name, suite=suite, samples=samples)
+    plan = preset("full", "nobody/no-such-model", suite=suite, samples=samples)
     with pytest.raises(InputError, match="scenarios") as error:
         pipeline.sampled(plan, tmp_path / "out", AtlasSettings(), progress=console.bars(True))
     assert said in str(error.value)
     write_plan(tmp_path / "plan.toml", plan)
     for verb in ("run", "evaluate"):
-        assert run(verb, "--plan", str(tmp_path / "plan.toml"), "--out", str(tmp_path / "out")) == 3
+        assert run(verb, "--plan", str(tmp_path / "plan.toml"), "--out", str(tmp_path / "out")) == 2
         told = capfd.readouterr().err
         assert said in told
-        assert "[samples]" in told or "Ask for fewer" in told
+        assert "Ask for fewer" in told
     assert not (tmp_path / "out").exists()
 
 
@@ -125,7 +131,7 @@ def test_a_dialogue_that_chooses_its_own_layers_keeps_the_scenarios_that_are_rep
     suite = suite_of(plan)
     one = suite.behaviour("reward-hacking")
     assert (plan.samples.select, plan.samples.dialogue) == (20, 20)
-    assert (searched(plan, suite, one), tested(plan, one)) == (8, 20)
+    assert (sizes.searched(plan, suite, one), sizes.tested(plan, one)) == (8, 20)
     whole = plan.changed(samples={"dialogue": 28})
     with pytest.raises(InputError, match="0 would choose layers and 28 be reported"):
         check_scenarios(whole, suite)
@@ -135,7 +141,7 @@ def test_a_dialogue_that_chooses_its_own_layers_keeps_the_scenarios_that_are_rep
 def test_what_follows_a_follower_takes_the_layers_of_the_one_that_was_searched() -> None:
     plan = preset("full", "simulated", suite="standard", effects=("feels-arousal", "feels", "tone", "blackmail"))
     suite = suite_of(plan)
-    assert {leader(plan, suite, name) for name in plan.effects} == {"feels"}
+    assert {sizes.leader(plan, suite, name) for name in plan.effects} == {"feels"}
 
 
 def test_questions_that_no_effect_needs_are_not_counted() -> None:
@@ -300,7 +306,7 @@ def check_whole(plan: Plan, verdict: Verdict) -> None:
     assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
 
 
-@pytest.mark.parametrize("plan", list(sizes()))
+@pytest.mark.parametrize("plan", SIZES)
 def test_a_whole_ledger_of_every_suite_has_a_verdict(plan: Plan) -> None:
     check_whole(plan, judge(plan, simulated(plan, World(moved=0.3), controls=3)))
 
@@ -440,7 +446,7 @@ def test_answers_by_content_are_told_apart() -> None:
 def test_questions_in_the_organisms_language_are_refused_to_a_chat_model(
     verb: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(verb, "nobody/chat", "--behaviour", "preferences", "--out", str(tmp_path / "out")) == 3
+    assert run(verb, "nobody/chat", "--behaviour", "preferences", "--out", str(tmp_path / "out")) == 2
     said = " ".join(capfd.readouterr().err.split())
     assert "a question in the organisms' small language" in said
     assert "activities-anchored" in said

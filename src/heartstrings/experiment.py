@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from heartstrings.behaviours.base import Answer, Behaviour, Grade, Scenario
     from heartstrings.behaviours.suites import Suite
     from heartstrings.controls import DirectionSet
-    from heartstrings.engines.base import Completion, Engine, GenerateRequest, ScoreRequest
+    from heartstrings.engines.base import Completion, Engine, GenerateRequest, Prompt, ScoreRequest
 
 __all__ = ["cells", "chosen_layers", "run_experiment", "sampling_seed"]
 
@@ -196,7 +196,9 @@ class _Run:
     def second(self, behaviour: Behaviour, item: Item, scenario: Scenario, answer: Answer) -> ScoreRequest | None:
         """What grading needs beside the answer."""
         if isinstance(behaviour, Compared):
-            return behaviour.against(scenario, steering=self.steerings[item.cell])
+            premise = behaviour.against(scenario, steering=self.steerings[item.cell])
+            # What is done to the question is done to the premise, or its words would pass for a changed decision.
+            return replace(premise, prompt=_prompt_in(item, premise.prompt))
         if item.cell.kind in CONTROL_KINDS:
             return None  # how likely a control's text is enters no gate
         found: ScoreRequest | None = _named(item, partial(behaviour.follow_up, scenario, answer))
@@ -239,12 +241,16 @@ class _Run:
 
 def _asked(item: Item) -> Scenario:
     """The scenario as it is asked in this cell: for a prompting baseline, with the emotion in words."""
+    return replace(item.scenario, prompt=_prompt_in(item, item.scenario.prompt))
+
+
+def _prompt_in(item: Item, prompt: Prompt) -> Prompt:
     if item.cell.kind != "prompting":
-        return item.scenario
+        return prompt
     from heartstrings.behaviours.prompting import prompted
 
     form, emotion = item.cell.direction.split(":", 1)
-    return replace(item.scenario, prompt=prompted(item.scenario.prompt, cast("Any", form), emotion))
+    return prompted(prompt, cast("Any", form), emotion)
 
 
 def _answers(verb: Callable[[Any], Sequence[Any]], requests: Sequence[Any], items: Sequence[Item]) -> Sequence[Any]:

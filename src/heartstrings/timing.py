@@ -108,7 +108,10 @@ class _Asking:
     items: list[Item] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.items = list(islice(self.job.items(), CHUNK[self.job.behaviour.ask]))
+        size = CHUNK[self.job.behaviour.ask]
+        # The chunk in the middle of a scenario: of many cells, the first are few and of other kinds.
+        start = len(self.job.cells) * self.job.repeats // 2 // size * size
+        self.items = list(islice(self.job.items(), start, start + size))
 
     @property
     def writes(self) -> bool:

@@ -180,26 +180,30 @@ def _against_first(
     found: dict[int, _Found] = {}
     with evaluating(parts.text_model):
         states = _states(parts, device, rows, trunks)
-        unsteered: dict[tuple[int, int], Float[torch.Tensor, "token vocab"]] = {}
-        for place, row in enumerate(rows[1:], start=1):
-            for number, first in row.wanted:
-                tail = torch.from_numpy(tails[number].astype(np.int64))
-                values, divergence = [], []
-                for begin in range(0, len(tail), _SLAB_OF_TWO):
-                    end = min(begin + _SLAB_OF_TWO, len(tail))
-                    here = (first - 1 + begin, first - 1 + end)
-                    now = logits_of(parts, states[place, slice(*here)]).log_softmax(dim=-1)
-                    values.append(now.gather(1, tail[begin:end, None].to(now.device))[:, 0].cpu().numpy())
-                    if row.steering is None:
-                        divergence.append(np.zeros(end - begin, np.float32))
-                        continue
+        wanted = [(place, *one) for place, row in enumerate(rows[1:], start=1) for one in row.wanted]
+        pieces: dict[int, list[tuple[Float32[np.ndarray, "_"], Float32[np.ndarray, "_"]]]] = {}
+        longest = max(len(tails[number]) for _, number, _ in wanted)
+        # A stretch of all rows before the next stretch: the unsteered distributions of one are held at a time.
+        for begin in range(0, longest, _SLAB_OF_TWO):
+            unsteered: dict[tuple[int, int], Float[torch.Tensor, "token vocab"]] = {}
+            for place, number, first in wanted:
+                tail = torch.from_numpy(tails[number][begin : begin + _SLAB_OF_TWO].astype(np.int64))
+                if not len(tail):
+                    continue
+                here = (first - 1 + begin, first - 1 + begin + len(tail))
+                now = logits_of(parts, states[place, slice(*here)]).log_softmax(dim=-1)
+                values = now.gather(1, tail[:, None].to(now.device))[:, 0].cpu().numpy()
+                divergence = np.zeros(len(tail), np.float32)
+                if rows[place].steering is not None:
                     if here not in unsteered:
                         unsteered[here] = logits_of(parts, states[0, slice(*here)]).log_softmax(dim=-1)
                     before = unsteered[here]
                     moved = (before.exp() * (before - now)).sum(dim=-1)
-                    divergence.append(moved.clamp(min=0).cpu().numpy())  # rounding may leave -1e-7
-                found[number] = _Found(*map(np.concatenate, (values, divergence)))
-                _check_finite(found[number], number)
+                    divergence = moved.clamp(min=0).cpu().numpy()  # rounding may leave -1e-7
+                pieces.setdefault(number, []).append((values, divergence))
+    for number, parts_of_it in pieces.items():
+        found[number] = _Found(*map(np.concatenate, zip(*parts_of_it, strict=True)))
+        _check_finite(found[number], number)
     return found
 
 

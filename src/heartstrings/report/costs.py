@@ -244,8 +244,8 @@ def _limits(card: AnswerCard) -> Html:
         "details",
         el("summary", f"The limits dose by dose: {card.direction}"),
         table(
-            "Change with its 95% interval, in points (perplexity, log-loss: nats a token). ✓ the bad side is within its "
-            "limit; × all of it is beyond; ? the interval holds the limit, or it is too soon to tell.",
+            "Change with its 95% interval, in points (perplexity, log-loss: nats a token). ✓ the bad side is within "
+            "its limit; × all of it is beyond; ? the interval holds the limit, or it is too soon to tell.",
             ["Limit on", *(dose(value) for value in doses)],
             rows,
             class_="wide",

@@ -145,7 +145,7 @@ def _card(
         controls=tuple(group.group for group in one.controls.values()),
         curve=curve(baseline, doses, one.behaviour),
         costs=costs(table, one.behaviour, one.others, one.direction, layer),
-        control_costs=divergences(table, one.others, plan.window),
+        control_costs=divergences(table, one.others, one.direction, plan.window),
         gates=one.gates,
         positive_side=sides[1],
         negative_side=sides[0],

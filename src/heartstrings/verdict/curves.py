@@ -73,7 +73,9 @@ def costs(
     return tuple(one for one in found if one.points)
 
 
-def divergences(table: Table, others: Sequence[Behaviour], window: Sequence[float]) -> tuple[ControlCost, ...]:
+def divergences(
+    table: Table, others: Sequence[Behaviour], direction: str, window: Sequence[float]
+) -> tuple[ControlCost, ...]:
     """Divergence of every control on neutral prose, each at its own layer (their mean, where it has several)."""
     asked = [one for one in others if one.role == "cost" and table.baseline(one.name).has("kl")]
     found = []
@@ -84,7 +86,8 @@ def divergences(table: Table, others: Sequence[Behaviour], window: Sequence[floa
                 float(np.mean(values))
                 for one in asked
                 for name in table.names(one.name, kind)
-                if (values := _means(table, one, kind, name, dose))
+                if (kind != "shuffled" or name.partition(":")[2] == direction)
+                and (values := _means(table, one, kind, name, dose))
             ]
             if each:
                 mean = Estimate(value=float(np.mean(each)), low=min(each), high=max(each))

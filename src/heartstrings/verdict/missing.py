@@ -73,7 +73,8 @@ def control_gaps(plan: Plan, behaviour: Behaviour, found: Mapping[ControlKind, C
             # Two kinds need the stories' activations: where all else is done, there were none.
             pending = kind not in ("shuffled", "topic") or others or not found
             words = f"{behaviour.name}: {kind} controls were not sampled"
-            words += " yet" if pending else ": they need the stories' activations"
+            needs = "the stories' activations" + (", and topics with every emotion" if kind == "topic" else "")
+            words += " yet" if pending else f": they need {needs}"
             gaps.append(Gap("kind" if pending else None, words, expected))
         elif found[kind].whole < wanted:
             lacking = wanted - found[kind].whole

@@ -12,19 +12,18 @@ from heartstrings.behaviours.text.prose import Prose
 from heartstrings.behaviours.text.tone import Tone, ToneKnown
 from heartstrings.behaviours.text.vignettes import Theme, Vignettes, VignettesKnown, VignettesPlain
 
-THEMES: tuple[Theme, ...] = ("reward-hacking", "blackmail", "sycophancy", "honesty")
-"""Vignettes that are effects; cruelty is asked as unrelated harm."""
+THEMES: tuple[Theme, ...] = ("reward-hacking", "blackmail", "sycophancy", "honesty", "cruelty")
 CHECKS = {
     "feels": ("feels-known",),
     "feels-arousal": ("feels-arousal-known",),
     "tone": ("tone-known",),
-    **{f"vignette-{theme}": ("vignette-known",) for theme in (*THEMES, "cruelty")},
+    **{f"vignette-{theme}": ("vignette-known",) for theme in THEMES},
 }
 MATCHES = {
     "feels": ("things",),
     "feels-arousal": ("things",),
     "tone": (),
-    **{f"vignette-{theme}": (f"vignette-{theme}-plain",) for theme in (*THEMES, "cruelty")},
+    **{f"vignette-{theme}": (f"vignette-{theme}-plain",) for theme in THEMES},
 }
 """Tone has no matched question: a text without tone would be another text."""
 PLAN: dict[str, Any] = {
@@ -54,13 +53,16 @@ QUICK: dict[str, Any] = {
 def text_quick() -> Suite:
     """A first look: the next word and the tone, with log-loss and divergence as costs."""
     return replace(
-        text(), name="text-quick", effects=(Feels(), Tone()), capability=(), harm=(), matched=(Things(),),
+        text(), name="text-quick", effects=(Feels(), Tone()), capability=(), matched=(Things(),),
         check=(FeelsKnown(), ToneKnown()), plan=QUICK,
     )  # fmt: skip
 
 
 def text(*, chat: bool = False) -> Suite:
-    """Next words, tone, decisions in stories; costs in nats, facts and sums; unkind endings elsewhere as harm.
+    """Next words, tone, decisions in stories; costs in nats, facts and sums.
+
+    No question is a gate on unrelated harm: twenty situations of cruelty cannot hold a rise of 2 points, so they are an
+    effect with an interval of its own, and the verdict says that unrelated harm was not examined.
 
     Args:
         chat: through the model's template, as the beginning of its own turn, instead of plain text.
@@ -71,7 +73,6 @@ def text(*, chat: bool = False) -> Suite:
             Feels(chat), Feels(chat, axis="arousal"), Tone(chat), *(Vignettes(chat, theme=theme) for theme in THEMES),
         ),
         capability=(FactsInWords(chat=chat), FewShotSums()),
-        harm=(Vignettes(chat, theme="cruelty", as_harm=True),),
         matched=(Things(chat), *(VignettesPlain(chat, theme=theme) for theme in THEMES)),
         cost=(Prose(), Clozes()),
         check=(FeelsKnown(chat), FeelsKnown(chat, axis="arousal"), ToneKnown(chat), VignettesKnown(chat)),

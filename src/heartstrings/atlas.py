@@ -186,7 +186,8 @@ class AtlasSettings:
     revision: str | None = None
     dtype: str = "auto"
     device: str | None = None
-    token_budget: int = 8192
+    token_budget: int | None = None
+    """Padded tokens a batch; None: what suits the device."""
     max_tokens: int = 512
     permutations: int = 2000
     seed: int = 0
@@ -280,7 +281,7 @@ def run_atlas(
         readout = before if not scenarios else before.model_copy(update={"scenarios": readout.scenarios})
     write_text(out / "corpus.json", json.dumps(_describe(texts), ensure_ascii=False, indent=1) + "\n")
     write_text(out / "readout.json", readout.model_dump_json(indent=1) + "\n")
-    _write_results(out, geometry, ratings)
+    _write_results(out, geometry, ratings, texts.corpus.emotions)
     if not keep_activations:
         remove_folder(out / "vectors" / WORK)
     return Atlas(out, bundles, geometry, readout, render(out))
@@ -295,8 +296,13 @@ def _unembedding(engine: Engine) -> Callable[[np.ndarray], np.ndarray] | None:
     return engine.unembed
 
 
-def _write_results(out: Path, geometry: Geometry, ratings: Ratings) -> None:
-    kept = {"source": ratings.source, "values": dict(ratings.values), "estimated": sorted(ratings.estimated)}
+def _write_results(out: Path, geometry: Geometry, ratings: Ratings, emotions: Sequence[str]) -> None:
+    """Ratings of these emotions alone: a whole table of somebody else's may not be passed on with an atlas."""
+    kept = {
+        "source": ratings.source,
+        "values": {word: value for word, value in ratings.values.items() if word in emotions},
+        "estimated": sorted(ratings.estimated & set(emotions)),
+    }
     write_text(out / "ratings.json", json.dumps(kept, ensure_ascii=False) + "\n")
     write_text(out / "geometry.json", geometry.model_dump_json(indent=1) + "\n")
 
@@ -339,7 +345,7 @@ def analyse_bundle(
     if out is None:
         return geometry, None
     vectors.save(out / "vectors" / (geometry.pooling or "imported"))
-    _write_results(out, geometry, ratings)
+    _write_results(out, geometry, ratings, vectors.emotions)
     return geometry, render(out)
 
 

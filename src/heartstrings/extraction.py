@@ -28,6 +28,11 @@ _SAME = (
 """Fields of the provenance that tell whether a finished bundle is the one asked for."""
 
 
+ON_CPU, ON_GPU = 1024, 8192
+"""Tokens a batch where none are asked for. SmolLM2-135M on two cores reads 641 tokens a second in batches of 1,024 and
+329 in batches of 8,192: the activations of a large one leave the processor's caches."""
+
+
 def extract(
     engine: Pooler,
     corpus: Corpus,
@@ -39,7 +44,7 @@ def extract(
     poolings: Sequence[Pooling] = (Pooling(),),
     weighting: Weighting = "story",
     site: Site = "block",
-    token_budget: int = 8192,
+    token_budget: int | None = None,
     max_tokens: int = 512,
     seed: int = 0,
     progress: Progress | None = None,
@@ -61,7 +66,8 @@ def extract(
         poolings: rules, all served by the same pass over the texts.
         weighting: `story`, all stories of an emotion weigh equally; `token`, all their pooled tokens do.
         site: where the residual is read.
-        token_budget: tokens in a batch, padding included.
+        token_budget: tokens in a batch, padding included; None: 1,024 on a CPU, whose caches larger batches leave, and
+            8,192 elsewhere.
         max_tokens: longer texts are cut there, and counted.
         seed: of the split into topic-disjoint halves.
         progress: called with (texts done, texts in all).
@@ -77,6 +83,8 @@ def extract(
     calibration = calibration_texts() if calibration is None else calibration
     layers = tuple(range(engine.info.n_layers)) if layers is None else tuple(sorted(layers))
     poolings = tuple(poolings)
+    if token_budget is None:
+        token_budget = ON_CPU if engine.info.device.startswith("cpu") else ON_GPU
     _check_request(corpus, layers, poolings, engine, max_tokens)
     expected = {
         pooling: Provenance(

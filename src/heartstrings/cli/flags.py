@@ -42,7 +42,7 @@ WeightingFlag = Annotated[str, typer.Option("--weighting", help="story: stories 
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: a GPU if there is one.")]
-TokenBudget = Annotated[int, typer.Option(help="Padded tokens a batch.")]
+TokenBudget = Annotated[int | None, typer.Option(help="Padded tokens a batch. Default: 1024 on a CPU, else 8192.")]
 MaxTokens = Annotated[int, typer.Option(help="Longer texts are cut here, and counted.")]
 MinWords = Annotated[int, typer.Option(help="Stories of fewer words are dropped, and counted.")]
 RatingsFlag = Annotated[

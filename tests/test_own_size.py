@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -21,21 +21,24 @@ import typer
 import models
 from heartstrings import cells, cli, console, pipeline, sizes
 from heartstrings.atlas import AtlasSettings
-from heartstrings.behaviours.base import Behaviour, Scenario
-from heartstrings.behaviours.suites import CHOSEN, SUITES, Suite, every_behaviour, suite_of
+from heartstrings.behaviours.base import Behaviour
+from heartstrings.behaviours.suites import CHOSEN, SUITES, every_behaviour, suite_of
 from heartstrings.behaviours.text.likelihood import InWords
-from heartstrings.behaviours.two_options import TwoOptions
-from heartstrings.cells import Job, Planned, anywhere, check_scenarios, check_template, select_jobs
+from heartstrings.behaviours.two_options import TwoOptions, pair_of
+from heartstrings.cells import Job, Planned, check_scenarios, check_template, select_jobs
 from heartstrings.errors import InputError
-from heartstrings.ledger import Cell, Sample
+from heartstrings.experiment import chosen_layers
+from heartstrings.ledger import Sample
 from heartstrings.plan import Plan, preset, searched_layers, write_plan
 from heartstrings.verdict import decide
-from heartstrings.verdict.results import AnswerCard, Verdict
+from heartstrings.verdict.results import Answer, AnswerCard, Verdict
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
 DEPTH = 32
 """Blocks of the model that is not there."""
-ANSWERS = {"controls", "controls, no safe range", "moves, not specifically", "encoded, does not control", "inconclusive"}
+BEST = searched_layers(preset("full", "simulated", suite="text"), DEPTH)[1]
+"""The layer at which directions work; half as well at others."""
+ANSWERS = get_args(Answer)
 NOT_TOLD_APART = "does not tell the options"
 
 
@@ -193,6 +196,9 @@ def outcomes(world: World, job: Job, draw: np.random.Generator, window: float) -
         flipped = (draw.random(right.shape) < world.flips) & steered
         return np.repeat(np.where(flipped, 1 - right, right)[:, :, None], job.repeats, axis=2)
     base = draw.normal(0.45, 0.05, n)
+    if isinstance(one, TwoOptions):  # both orders of a pair have the same content
+        of_pair: dict[str, float] = {}
+        base = np.array([of_pair.setdefault(pair_of(s.id), draw.normal(0.4, 0.05)) for s in job.scenarios])
     if one.role == "harm":
         base = draw.uniform(0.03, 0.06, n)
     if one.role == "check":
@@ -206,17 +212,14 @@ def outcomes(world: World, job: Job, draw: np.random.Generator, window: float) -
             moved = world.moved if cell.kind == "direction" and one.role == "effect" else None
             if moved is None:
                 moved = strength.setdefault((cell.kind, cell.direction), draw.normal(0, world.control))
-            # Before the layers are chosen without noise, so that the first, where it acts most, is known to be chosen.
-            own = moved if cell.phase == "select" else draw.normal(moved, world.noise, n)
-            half = 0.5 if cell.phase == "select" and cell.layer != job.cells[1].layer else 1.0
-            pushes[:, at] = half * own * np.clip(doses[at] / (2 * window), -0.75, 0.75)
+            share = 1.0 if cell.layer == BEST else 0.5
+            pushes[:, at] = share * draw.normal(moved, world.noise, n) * np.clip(doses[at] / (2 * window), -0.75, 0.75)
     rate = base[:, None] + pushes
     if world.first_letter and isinstance(one, TwoOptions):
         at_first = np.array([1.0 if scenario.data["target"] == "A" else -1.0 for scenario in job.scenarios])
         rate = 0.5 + world.first_letter * at_first[:, None] + np.zeros_like(rate)
-    test = np.array([cell.phase == "test" for cell in job.cells])
     spread = world.noise if one.role in ("effect", "matched", "check") else 0.2 * world.noise
-    found = np.clip(rate + test * draw.normal(0, spread, rate.shape), 0, 1)[:, :, None] + np.zeros(shape)
+    found = np.clip(rate + draw.normal(0, spread, rate.shape), 0, 1)[:, :, None] + np.zeros(shape)
     return (draw.random(shape) < found).astype(float) if one.ask == "dialogue" else found
 
 
@@ -258,30 +261,37 @@ class Ledger:
     def __init__(self, rows: list[Sample]) -> None:
         self.rows = rows
 
-    def samples(self) -> list[Sample]:
-        return self.rows
+    def samples(self, *, phase: str | None = None, behaviour: str | None = None) -> list[Sample]:
+        return [
+            row for row in self.rows
+            if phase in (None, row.cell.phase) and behaviour in (None, row.cell.behaviour)
+        ]  # fmt: skip
 
 
-def jobs(plan: Plan, suite: Suite, controls: int | None) -> list[Job]:
-    """All of a plan; of control directions so many a kind, None: all."""
-    names, layers = Planned(plan), searched_layers(plan, DEPTH)
-    made = (
-        *select_jobs(plan, suite, names, layers),
-        *cells.test_jobs(plan, suite, names, anywhere(plan, names, layers[0])),
-    )
-    return [job.of(job.scenarios, [cell for cell in job.cells if kept(cell, controls)]) for job in made]
+def fewer(job: Job, controls: int | None) -> Job:
+    """Every scenario; of control directions so many a kind, None: all."""
+    kept = [
+        cell for cell in job.cells
+        if controls is None or cell.kind not in cells.CONTROL_KINDS or number(cell.direction) < controls
+    ]  # fmt: skip
+    return job.of(job.scenarios, kept)
 
 
-def kept(cell: Cell, controls: int | None) -> bool:
-    if controls is None or cell.kind not in cells.CONTROL_KINDS:
-        return True
-    return int(cell.direction.partition("/")[2].partition(":")[0]) < controls
+def number(control: str) -> int:
+    return int(control.partition("/")[2].partition(":")[0])
 
 
 def simulated(plan: Plan, world: World, *, controls: int | None = None, seed: int = 0) -> list[Sample]:
+    """Every sample of a plan in the order of an experiment: layers are chosen by what came out before."""
     draw = np.random.default_rng(seed)
-    found = jobs(plan, suite_of(plan), controls)
-    return [row for job in found for row in answered(world, job, draw, max(plan.window))]
+    suite, names, layers = suite_of(plan), Planned(plan), searched_layers(plan, DEPTH)
+    window = max(plan.window)
+    first = [fewer(job, controls) for job in select_jobs(plan, suite, names, layers)]
+    rows = [row for job in first for row in answered(world, job, draw, window)]
+    chosen = chosen_layers(plan, names, Ledger(rows), layers, suite)  # type: ignore[arg-type]
+    for job in cells.test_jobs(plan, suite, names, chosen):
+        rows += answered(world, fewer(job, controls), draw, window)
+    return rows
 
 
 def judge(plan: Plan, rows: list[Sample]) -> Verdict:
@@ -398,7 +408,7 @@ def test_a_rise_of_log_loss_at_the_smallest_dose_is_no_control(name: str) -> Non
 def test_a_rise_of_log_loss_at_the_largest_dose_ends_the_range_before_it(name: str) -> None:
     for card in cards(name, World(moved=0.3, log_loss=lambda dose: float(abs(dose) > 0.15))):
         assert (card.answer, card.range) == ("controls", (-0.1, 0.1)), card.sentence
-        assert "log-loss (prose) rises by at least" in card.sentence
+        assert "log-loss (" in card.sentence
 
 
 # --- letters ----------------------------------------------------------------------------------------------------------

@@ -31,8 +31,9 @@ def test_a_recipe_gives_a_plan(file: Path, capfd: pytest.CaptureFixture[str]) ->
     assert run("plan", "--config", str(file), "--no-model", "--json") == 0
     found: dict[str, Any] = json.loads(capfd.readouterr().out)
     plan = found["plan"]
-    assert plan["suite"] == "standard"
-    assert set(plan["effects"]) >= {"blackmail", "reward-hacking", "pushback"}
+    assert plan["suite"] == ("text" if "pythia" in plan["model"] else "standard")
+    expected = {"feels", "tone"} if plan["suite"] == "text" else {"blackmail", "reward-hacking", "pushback", "feels"}
+    assert set(plan["effects"]) >= expected
     assert max(plan["layers"]) < DEPTHS[file.stem]
     assert [dose for dose in plan["doses"] if 0 < dose <= plan["slope_within"]] == [0.05, 0.1]
     assert found["estimate"]["gpu_hours"] < 24

@@ -37,10 +37,9 @@ def follows(plan: Plan, behaviour: Behaviour) -> bool:
 
 
 def selecting(plan: Plan, behaviour: Behaviour) -> int:
-    """Scenarios that choose layers, of a behaviour that chooses its own; of dialogues, which are few, at most those that
-    are not reported."""
-    most = getattr(behaviour, "most", None)
-    if behaviour.ask != "dialogue" or most is None:
+    """Scenarios that choose layers, of a behaviour that chooses its own; of dialogues, which are few, at most
+    those that are not reported."""
+    if behaviour.ask != "dialogue" or (most := getattr(behaviour, "most", None)) is None:
         return plan.samples.select
     return max(0, min(plan.samples.select, int(most) - tested(plan, behaviour)))
 

@@ -1,7 +1,8 @@
 """Does the model tell the options apart? A question that it does not understand shows nothing, whatever steering does.
 
 Two tests on unsteered answers, one-sided at alpha: known answers of the same form are right more often than by chance,
-by `MARGIN` at least; and, where options are asked in both orders, the questions differ by more than the order does.
+by `MARGIN` at least; and, where options are asked in both orders, the questions differ by more than the order does, or
+are all answered on one side, by `MARGIN` at least: what goes by position alone is at one half over both orders.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import numpy as np
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.behaviours.two_options import TwoOptions, pair_of
 from heartstrings.plan import Plan
-from heartstrings.stats.intervals import mean_interval
-from heartstrings.stats.understanding import above_chance, content_beyond_position
+from heartstrings.stats.intervals import LEAST_PAIRS, mean_interval
+from heartstrings.stats.understanding import ROUNDING, above_chance, content_beyond_position
 from heartstrings.verdict.results import Check
 from heartstrings.verdict.tables import Column, Suite, Table, estimate, planned
 
@@ -48,7 +49,9 @@ def _known(plan: Plan, one: Behaviour, column: Column) -> Check:
     p = above_chance(outcomes, groups, chance) if len(outcomes) else None
     mean = mean_interval(column.outcome, column.groups)
     # Where every answer is equally right there is no p, and none is needed.
-    sure = (p is not None and p < plan.thresholds.alpha) or (p is None and len(outcomes) >= 8 and np.ptp(outcomes) == 0)
+    sure = (p is not None and p < plan.thresholds.alpha) or (
+        p is None and len(outcomes) >= LEAST_PAIRS and np.ptp(outcomes) == 0
+    )
     holds = sure and mean.value is not None and mean.value >= chance + MARGIN
     whole = len(column) >= planned(plan, one)
     return Check(
@@ -63,11 +66,18 @@ def _position(plan: Plan, effect: TwoOptions, column: Column) -> Check:
         if row.outcome is not None and row.repeat == 0:
             pairs.setdefault(pair_of(row.scenario), []).append(row.outcome)
     both = np.array([values for values in pairs.values() if len(values) == 2], dtype=np.float64).reshape(-1, 2)
-    p = content_beyond_position(both)
-    # Where both orders agree exactly nothing is left beside the questions, and there is no p.
-    sure = p < plan.thresholds.alpha if p is not None else len(both) > 1 and bool(np.ptp(both.mean(axis=1)) > 0)
+    means = both.mean(axis=1)
+    content = content_beyond_position(both)
+    leans = len(both) > 0 and abs(float(means.mean()) - GUESSING) >= MARGIN
+    varies = len(both) > 1 and float(np.ptp(means)) > ROUNDING
+    ps = [] if content is None else [content]
+    if leans and (above := above_chance(means, None, GUESSING)) is not None:
+        ps.append(min(1.0, 2 * min(above, 1 - above)))
+    p = min(1.0, 2 * min(ps)) if ps else None  # two looks
+    # Without a p nothing is left to chance: all pairs are alike, or both orders agree exactly.
+    exact = (content is None and varies) or (leans and not varies and len(both) >= LEAST_PAIRS)
     return Check(
-        behaviour=effect.name, outcome=estimate(mean_interval(both.mean(axis=1), list(map(str, range(len(both)))))),
+        behaviour=effect.name, outcome=estimate(mean_interval(means, list(map(str, range(len(both)))))),
         chance=GUESSING, p=p, n=len(both), what="content beyond position",
-        holds=sure if len(column) >= planned(plan, effect) else None,
+        holds=(exact or (p is not None and p < plan.thresholds.alpha)) if len(column) >= planned(plan, effect) else None,
     )  # fmt: skip

@@ -37,7 +37,7 @@ class _Continued:
     """A sampled continuation, and how likely it is without steering."""
 
     chat: bool = False
-    max_new_tokens: int = 32
+    max_new_tokens: int = 24
 
     @property
     def ask(self) -> Ask:

@@ -231,11 +231,12 @@ def details(world: World, job: Job, draw: np.random.Generator) -> Iterator[dict[
         if job.behaviour.role == "cost":
             rise = world.log_loss(cell.dose) + draw.normal(0, world.nats) if cell.layer >= 0 else 0.0
             yield {"log_loss": own[item.scenario.id] + rise, "kl": cell.dose**2}
-        elif job.behaviour.ask == "text":
-            found = {
-                "distinct_2": 0.95, "ends": 1.0, "n_words": 24.0, "same_script": 1.0, "coverage": 0.1,
-                "tone_unnamed": 0.5,
-            }  # fmt: skip
+        elif job.behaviour.role in ("writing", "effect") and job.behaviour.ask == "text":
+            found = {"distinct_2": draw.normal(0.95, 0.01), "n_words": 24.0}
+            if job.behaviour.role == "writing":
+                found |= {"ends": 1.0}
+            else:
+                found |= {"same_script": 1.0, "coverage": 0.1, "tone_unnamed": 0.5}
             if cell.kind not in cells.CONTROL_KINDS:
                 found["log_perplexity"] = own[item.scenario.id] + draw.normal(0, world.nats)
             yield found
@@ -246,12 +247,16 @@ def details(world: World, job: Job, draw: np.random.Generator) -> Iterator[dict[
 def answered(world: World, job: Job, draw: np.random.Generator, window: float) -> Iterator[Sample]:
     """Every sample of a job."""
     found = outcomes(world, job, draw, window).ravel().tolist()
-    valid = None if without_validity(job.behaviour) or job.behaviour.role == "cost" else 1.0
+    if without_validity(job.behaviour) or job.behaviour.role == "cost":
+        valid = [None] * len(found)
+    else:  # a letter's probability is never quite 1
+        valid = draw.uniform(0.96, 0.98, len(found)).tolist() if job.behaviour.ask == "choice" else [1.0] * len(found)
     text = "He opened the door." if job.behaviour.ask != "choice" else None
-    for item, outcome, detail in zip(job.items(), found, details(world, job, draw), strict=True):
+    every = zip(job.items(), found, valid, details(world, job, draw), strict=True)
+    for item, outcome, share, detail in every:
         yield Sample.model_construct(  # not validated: tens of thousands of them
             cell=item.cell, scenario=item.scenario.id, group=item.scenario.group, repeat=item.repeat,
-            outcome=None if job.behaviour.role == "cost" else outcome, valid=valid, text=text, detail=detail,
+            outcome=None if job.behaviour.role == "cost" else outcome, valid=share, text=text, detail=detail,
         )  # fmt: skip
 
 

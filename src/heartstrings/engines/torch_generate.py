@@ -33,6 +33,9 @@ from heartstrings.errors import InputError, NumericalError
 TOKEN_BUDGET = 32768
 MAX_ROWS = 64
 
+LIKELIEST = 256
+"""Tokens that are put in order before the others are looked at."""
+
 
 @dataclass
 class _Row:
@@ -229,12 +232,35 @@ def _choose(logits: Float[torch.Tensor, "text vocab"], rows: list[_Row], numbers
     top_p = column([rows[i].request.top_p for i in warm])
     heat = column([rows[i].request.temperature for i in warm])
     probabilities = torch.softmax(logits[where].to(wide) / heat, dim=1)
-    ranked, order = probabilities.sort(dim=1, descending=True, stable=True)
-    cumulative = ranked.cumsum(dim=1)
-    # The nucleus: the most likely tokens up to and including the one that reaches top_p.
-    last = (cumulative < top_p).sum(dim=1, keepdim=True).clamp(max=ranked.shape[1] - 1)
-    total = cumulative.gather(1, last)
-    place = (cumulative <= uniform * total).sum(dim=1, keepdim=True)
-    picked = order.gather(1, torch.minimum(place, last))
-    chosen[where] = picked[:, 0]
+    chosen[where] = drawn(probabilities, uniform, top_p)
     return [int(token) for token in chosen]
+
+
+def drawn(
+    probabilities: Float[torch.Tensor, "text vocab"],
+    uniform: Float[torch.Tensor, "text 1"],
+    top_p: Float[torch.Tensor, "text 1"],
+    *,
+    likeliest: int = LIKELIEST,
+) -> Int64[torch.Tensor, "text"]:
+    """The token of each row at its uniform draw: inverse of the cumulative distribution over tokens by rank.
+
+    Most draws fall among the likeliest tokens; the others alone need the whole vocabulary in order, which takes twenty
+    times as long as finding the first few. Which of two equally likely tokens comes first is not settled.
+    """
+    size = probabilities.shape[1]
+    ranked, order = probabilities.topk(min(likeliest, size), dim=1)
+    cumulative = ranked.cumsum(dim=1)
+    whole = torch.where(top_p < 1, cumulative[:, -1:], probabilities.sum(dim=1, keepdim=True))
+    # The nucleus: the most likely tokens up to and including the one that reaches top_p.
+    last = (cumulative < top_p).sum(dim=1, keepdim=True)
+    inside = last < ranked.shape[1]
+    last = last.clamp(max=ranked.shape[1] - 1)
+    total = torch.where(inside, cumulative.gather(1, last), whole)
+    place = (cumulative <= uniform * total).sum(dim=1, keepdim=True)
+    found = order.gather(1, torch.minimum(place, last))[:, 0]
+    # Open: the draw lies beyond these tokens, or the nucleus does.
+    open_ = torch.where(top_p < 1, ~inside, place >= ranked.shape[1])[:, 0]
+    if ranked.shape[1] < size and bool(open_.any()):
+        found[open_] = drawn(probabilities[open_], uniform[open_], top_p[open_], likeliest=size)
+    return found

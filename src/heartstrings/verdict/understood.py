@@ -49,9 +49,8 @@ def _known(plan: Plan, one: Behaviour, column: Column) -> Check:
     p = above_chance(outcomes, groups, chance) if len(outcomes) else None
     mean = mean_interval(column.outcome, column.groups)
     # Where every answer is equally right there is no p, and none is needed.
-    sure = (p is not None and p < plan.thresholds.alpha) or (
-        p is None and len(outcomes) >= LEAST_PAIRS and np.ptp(outcomes) == 0
-    )
+    alike = p is None and len(outcomes) >= LEAST_PAIRS and np.ptp(outcomes) == 0
+    sure = alike or (p is not None and p < plan.thresholds.alpha)
     holds = sure and mean.value is not None and mean.value >= chance + MARGIN
     whole = len(column) >= planned(plan, one)
     return Check(
@@ -62,22 +61,27 @@ def _known(plan: Plan, one: Behaviour, column: Column) -> Check:
 def _position(plan: Plan, effect: TwoOptions, column: Column) -> Check:
     """Questions asked in both orders; those with one order only are left out."""
     pairs: dict[str, list[float]] = {}
+    cluster_of: dict[str, str] = {}
     for row in column.rows:
         if row.outcome is not None and row.repeat == 0:
             pairs.setdefault(pair_of(row.scenario), []).append(row.outcome)
-    both = np.array([values for values in pairs.values() if len(values) == 2], dtype=np.float64).reshape(-1, 2)
+            cluster_of[pair_of(row.scenario)] = row.group
+    whole = {pair: values for pair, values in pairs.items() if len(values) == 2}
+    both = np.array(list(whole.values()), dtype=np.float64).reshape(-1, 2)
+    clusters = [cluster_of[pair] for pair in whole]
     means = both.mean(axis=1)
     content = content_beyond_position(both)
     leans = len(both) > 0 and abs(float(means.mean()) - GUESSING) >= MARGIN
     varies = len(both) > 1 and float(np.ptp(means)) > ROUNDING
     ps = [] if content is None else [content]
-    if leans and (above := above_chance(means, None, GUESSING)) is not None:
+    if leans and (above := above_chance(means, clusters, GUESSING)) is not None:
         ps.append(min(1.0, 2 * min(above, 1 - above)))
     p = min(1.0, 2 * min(ps)) if ps else None  # two looks
     # Without a p nothing is left to chance: all pairs are alike, or both orders agree exactly.
-    exact = (content is None and varies) or (leans and not varies and len(both) >= LEAST_PAIRS)
+    sure = (content is None and varies) or (leans and not varies and len(both) >= LEAST_PAIRS)
+    sure = sure or (p is not None and p < plan.thresholds.alpha)
     return Check(
-        behaviour=effect.name, outcome=estimate(mean_interval(means, list(map(str, range(len(both)))))),
+        behaviour=effect.name, outcome=estimate(mean_interval(means, clusters)),
         chance=GUESSING, p=p, n=len(both), what="content beyond position",
-        holds=(exact or (p is not None and p < plan.thresholds.alpha)) if len(column) >= planned(plan, effect) else None,
+        holds=sure if len(column) >= planned(plan, effect) else None,
     )  # fmt: skip

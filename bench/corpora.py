@@ -128,6 +128,36 @@ def layer_rows(both: Sequence[Compared], variant: str, extra: dict[int, list[str
     return rows
 
 
+def in_short(values: Sequence[float | None], layers: Sequence[int], shown: int) -> str:
+    """At the shown layer, and the median and largest over all."""
+    there = [value for value in values if value is not None]
+    if not there:
+        return "–"
+    return f"{number(values[list(layers).index(shown)])} ({number(float(np.median(there)))}, {number(max(there))})"
+
+
+def short_table(both: Sequence[Compared], readouts: dict[str, HeldOut], shown: int, named: dict[str, str]) -> str:
+    """One row a measure, denoised: at the shown layer (median over layers, largest)."""
+    rows: dict[str, list[str]] = {}
+    for bundle in both:
+        layers = [one for one in bundle.layers if one.variant == "denoised"]
+        numbers = [one.layer for one in layers]
+        ranks = readouts[bundle.label].layers
+        for what, values in {
+            "PC1-valence": [one.pc1_valence.r for one in layers],
+            "best component for valence": [one.best_valence.r for one in layers],
+            "its p": [one.best_valence.p for one in layers],
+            "PC2-arousal": [one.pc2_arousal.r for one in layers],
+            "best component for arousal": [one.best_arousal.r for one in layers],
+            "valence readout R²": [one.readout_valence_r2 for one in layers],
+            "held-out story: the true emotion is first": [one.top1.value for one in ranks],
+            "held-out story: percentile of the true emotion": [one.percentile.value for one in ranks],
+        }.items():
+            rows.setdefault(what, []).append(in_short(values, numbers, shown))
+    rows["blocks whose component 1 is a nuisance's, own emotions"] = [named[bundle.label] for bundle in both]
+    return table(["denoised", *(bundle.label for bundle in both)], [[what, *found] for what, found in rows.items()])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
@@ -271,6 +301,19 @@ def main() -> None:
                   + (": " + ", ".join(named) if named else ""))  # fmt: skip
     for name, found in geometry.items():
         print(f"\n{name}: {found.sentence}")
+    named = {
+        name: f"{sum(row.first_component_nuisance is not None for row in nuisance_rows(found, 'denoised'))} of "
+        f"{len(nuisance_rows(found, 'denoised'))}"
+        for name, found in geometry.items()
+    }
+    print(f"\nIn short: at block {shown} (median over blocks, largest)\n")
+    print(short_table(compared.bundles, readouts, shown, named))
+    means = [found["mean"] for found in alike["denoised"].values()]
+    itself = [found["nearest"] for found in alike["denoised"].values()]
+    limits = [found["reliability"] for found in alike["denoised"].values()]
+    print(f"\nAn emotion's two contrasts, denoised: cosine {in_short(means, one.layers, shown)}; itself the nearest of "
+          f"{len(names)}: {in_short(itself, one.layers, shown)}. What a perfect likeness would reach (root of the two "
+          f"split-half reliabilities, raw): {in_short(limits, one.layers, shown)}.")  # fmt: skip
 
 
 if __name__ == "__main__":

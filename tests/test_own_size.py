@@ -152,7 +152,7 @@ def test_questions_that_no_effect_needs_are_not_counted() -> None:
     plan = preset("full", "simulated", suite="text", effects=("feels",))
     asked = {one.name for one in cells._asked(plan, suite_of(plan))}
     assert {"things", "feels-known", "prose", "clozes", "facts-in-words"} <= asked
-    assert not {"vignette-honesty-plain", "vignette-known", "tone-known", "tone"} & asked
+    assert not {"vignette-honesty-plain", "vignette-known", "tone"} & asked
 
 
 # --- simulated answers ------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from heartstrings.behaviours.text.framing import TASK, framed, written
 from heartstrings.behaviours.text.likelihood import InWords, shares
 from heartstrings.behaviours.text.prose import Prose
 from heartstrings.behaviours.text.suite import THEMES
-from heartstrings.behaviours.text.tone import Tone, ToneKnown, coverage, same_script, tone
+from heartstrings.behaviours.text.tone import Tone, coverage, same_script, tone
 from heartstrings.behaviours.text.vignettes import (
     DEEDS,
     NOT_AN_AGENT,
@@ -41,7 +41,7 @@ from heartstrings.lexicon import built_in_ratings, emotions
 
 OPENINGS, VIGNETTES = texts("openings.toml"), texts("vignettes.toml")
 EVERY: tuple[Theme, ...] = get_args(Theme)
-KNOWN = [FeelsKnown(), FeelsKnown(axis="arousal"), ToneKnown(), VignettesKnown()]
+KNOWN = [FeelsKnown(), FeelsKnown(axis="arousal"), VignettesKnown()]
 ALL: list[Any] = [
     Feels(), Feels(axis="arousal"), Things(), Tone(), Prose(), *KNOWN,
     *(Vignettes(theme=theme) for theme in EVERY), *(VignettesPlain(theme=theme) for theme in EVERY),
@@ -66,13 +66,12 @@ def said(text: str) -> Completion:
 def test_counts() -> None:
     assert {name: len(rows) for name, rows in OPENINGS.items()} == {
         "feels": 80, "things": 64, "pleasant": 24, "unpleasant": 24, "arousing": 24, "quiet": 24, "tone": 60,
-        "tone-bright": 24, "tone-dark": 24,
     }  # fmt: skip
     assert Counter(kind for _, _, kind in OPENINGS["things"]) == {"material": 32, "size": 32}
     assert {name: len(rows) for name, rows in VIGNETTES.items()} == {
         "reward-hacking": 40, "blackmail": 40, "sycophancy": 20, "honesty": 20, "cruelty": 20, "known": 24,
     }  # fmt: skip
-    assert [one.most for one in ALL[:9]] == [80, 80, 64, 60, 60, 48, 48, 48, 48]
+    assert [one.most for one in ALL[:8]] == [80, 80, 64, 60, 60, 48, 48, 48]
 
 
 def test_slugs_and_texts_are_unique() -> None:
@@ -89,8 +88,7 @@ def test_openings_end_where_the_answer_begins() -> None:
     for name in ("feels", "pleasant", "unpleasant", "arousing", "quiet"):
         assert all(text.endswith(" felt") for _, text in OPENINGS[name])
     assert not any(text.endswith((" ", ".", ",")) for _, text, _ in OPENINGS["things"])
-    for name in ("tone", "tone-bright", "tone-dark"):
-        assert all(text.endswith(".") for _, text in OPENINGS[name])
+    assert all(text.endswith(".") for _, text in OPENINGS["tone"])
 
 
 def test_neutral_openings_name_no_feeling() -> None:
@@ -230,7 +228,7 @@ def test_prose_is_cut_after_the_first_sentence() -> None:
 
 
 CHATS: list[Any] = [
-    Feels(chat=True), Things(chat=True), FeelsKnown(chat=True), Tone(chat=True), ToneKnown(chat=True),
+    Feels(chat=True), Things(chat=True), FeelsKnown(chat=True), Tone(chat=True),
     Vignettes(chat=True), VignettesPlain(chat=True), VignettesKnown(chat=True),
 ]  # fmt: skip
 
@@ -264,7 +262,7 @@ def test_the_way_through_a_tiny_model(behaviour: Any) -> None:
         request = behaviour.request(one, steering=None, seed=3)
         if behaviour.ask == "text":
             assert isinstance(request, GenerateRequest)
-            assert (request.temperature, request.seed, request.max_new_tokens) == (1.0, 3, 32)
+            assert (request.temperature, request.seed, request.max_new_tokens) == (0.7, 3, 24)
             answer = engine.generate([request])[0]
             more = behaviour.follow_up(one, answer)
             score = engine.score([more])[0] if more is not None else None
@@ -420,29 +418,13 @@ def test_tone_is_vaders() -> None:
         expected = (vader.polarity_scores(text)["compound"] + 1) / 2
         assert tone(text) == pytest.approx(expected)
         grade = Tone().grade(scenario, said(text))
-        assert (grade.outcome, grade.valid, grade.text) == (pytest.approx(expected), 1.0, text)
+        assert (grade.outcome, grade.valid, grade.text) == (pytest.approx(expected), None, text)
         told = re.findall(r"[a-z]+", text.lower())
         assert grade.detail["coverage"] == pytest.approx(sum(word in vader.lexicon for word in told) / len(told))
         pairs = list(pairwise(told))
         assert grade.detail["distinct_2"] == pytest.approx(len(set(pairs)) / len(pairs))
         assert grade.detail["n_words"] == len(told)
     assert tone(TEXTS[2]) == 0.5
-
-
-def test_a_dark_opening_counts_the_other_way_round() -> None:
-    bright, dark = ToneKnown().scenarios(n=2, seed=0)
-    assert (bright.id.endswith("-bright"), dark.id.endswith("-dark")) == (True, True)
-    assert bright.prompt in dict(OPENINGS["tone-bright"]).values()
-    assert dark.prompt in dict(OPENINGS["tone-dark"]).values()
-    for text in TEXTS:
-        assert ToneKnown().grade(bright, said(text)).outcome == pytest.approx(tone(text))
-        assert ToneKnown().grade(dark, said(text)).outcome == pytest.approx(1 - tone(text))
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_a_model_that_goes_on_alike_everywhere_is_at_chance(text: str) -> None:
-    outcomes = [ToneKnown().grade(one, said(text)).outcome for one in ToneKnown().scenarios(n=48, seed=0)]
-    assert np.mean([value for value in outcomes if value is not None]) == pytest.approx(0.5, abs=1e-12)
 
 
 def test_tone_without_the_emotion_words() -> None:
@@ -472,13 +454,12 @@ def test_same_script() -> None:
 
 @pytest.mark.parametrize("text", ["", "  ...  ", "so it was", "42 - 7 = 35"])
 def test_a_text_of_a_few_words_is_no_answer(text: str) -> None:
-    for behaviour in (Tone(), ToneKnown()):
-        one = behaviour.scenarios(n=2, seed=0)[1]
-        grade = behaviour.grade(one, said(text))
-        assert (grade.outcome, grade.valid, grade.text) == (None, 0.0, text)
-        assert not {"tone_unnamed", "same_script"} & set(grade.detail)
-        follow_up = behaviour.follow_up(one, said(text))
-        assert (follow_up is None) == (not text.strip())
+    one = Tone().scenarios(n=2, seed=0)[1]
+    grade = Tone().grade(one, said(text))
+    assert (grade.outcome, grade.valid, grade.text) == (None, None, text)
+    assert not {"tone_unnamed", "same_script"} & set(grade.detail)
+    follow_up = Tone().follow_up(one, said(text))
+    assert (follow_up is None) == (not text.strip())
 
 
 def test_perplexity_of_a_text() -> None:
@@ -520,7 +501,7 @@ def test_the_suites_hang_together(name: str) -> None:
     assert len(set(names)) == len(names)
     for effect in found.effects:
         checks = found.checks_of(effect.name)
-        assert checks, f"{effect.name} has no known answers"
+        assert bool(checks) == (effect.name != "tone"), effect.name  # a text has no options to tell apart
         assert all(one.role == "check" and one in found.check for one in checks)
         matched = [one.name for one in found.matched_of(effect.name)]
         if effect.name == "tone":
@@ -533,14 +514,15 @@ def test_the_suites_hang_together(name: str) -> None:
         assert all(one.role == role for one in getattr(found, role))
     samples = found.plan["samples"]
     assert all(getattr(one, "most", 0) >= samples["check"] for one in found.check)
-    assert found.plan["controls"] == {"span": 0, "topic": 40, "shuffled": 0}
+    general = {"general": 0} if name == "text-quick" else {}
+    assert found.plan["controls"] == {**general, "span": 0, "topic": 40, "shuffled": 0}
 
 
 def test_what_is_in_them() -> None:
     assert [one.name for one in suite("text").effects] == [
         "feels", "feels-arousal", "tone", *(f"vignette-{theme}" for theme in THEMES),
     ]  # fmt: skip
-    assert [one.name for one in suite("text").harm] == ["cruelty-elsewhere"]
+    assert suite("text").harm == ()
     assert [one.name for one in suite("text").cost] == ["prose", "clozes"]
     assert [one.name for one in suite("text-quick").effects] == ["feels", "tone"]
     plain = [one.name for one in suite("text").all]

@@ -48,7 +48,7 @@ def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table
     found += [
         Condition(f"log-loss: {one.name}", (one,), "log_loss", 1, limits.log_loss_rise, True)
         for one in others
-        if one.role == "cost"
+        if one.role == "cost" and getattr(one, "gated", True)
     ]
     # Where every answer is one (words that are scored), there is nothing to hold.
     if not len(table.baseline(effect.name)) or table.baseline(effect.name).has("valid"):

@@ -164,6 +164,9 @@ class FewShotSums:
 class Clozes:
     """166 facts as `Question: ...`, `Answer: ...`: how likely is the right answer? A cost, in nats a token."""
 
+    gated = False
+    """Shown and held to no limit: that facts are still known is what accuracy is held to."""
+
     @property
     def name(self) -> str:
         return "clozes"

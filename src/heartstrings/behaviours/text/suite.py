@@ -9,17 +9,17 @@ from heartstrings.behaviours.suites import Suite
 from heartstrings.behaviours.text.capability import Clozes, FactsInWords, FewShotSums
 from heartstrings.behaviours.text.feels import Feels, FeelsKnown, Things
 from heartstrings.behaviours.text.prose import Prose
-from heartstrings.behaviours.text.tone import Tone, ToneKnown
+from heartstrings.behaviours.text.tone import Tone
 from heartstrings.behaviours.text.vignettes import Theme, Vignettes, VignettesKnown, VignettesPlain
 
 THEMES: tuple[Theme, ...] = ("reward-hacking", "blackmail", "sycophancy", "honesty", "cruelty")
-CHECKS = {
+CHECKS: dict[str, tuple[str, ...]] = {
     "feels": ("feels-known",),
     "feels-arousal": ("feels-arousal-known",),
-    "tone": ("tone-known",),
+    "tone": (),
     **{f"vignette-{theme}": ("vignette-known",) for theme in THEMES},
 }
-MATCHES = {
+MATCHES: dict[str, tuple[str, ...]] = {
     "feels": ("things",),
     "feels-arousal": ("things",),
     "tone": (),
@@ -55,7 +55,7 @@ def text_quick() -> Suite:
     """A first look: the next word and the tone, with log-loss and divergence as costs."""
     return replace(
         text(), name="text-quick", effects=(Feels(), Tone()), capability=(), matched=(Things(),),
-        check=(FeelsKnown(), ToneKnown()), plan=QUICK,
+        check=(FeelsKnown(),), plan=QUICK,
     )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def text(*, chat: bool = False) -> Suite:
         capability=(FactsInWords(chat=chat), FewShotSums()),
         matched=(Things(chat), *(VignettesPlain(chat, theme=theme) for theme in THEMES)),
         cost=(Prose(), Clozes()),
-        check=(FeelsKnown(chat), FeelsKnown(chat, axis="arousal"), ToneKnown(chat), VignettesKnown(chat)),
+        check=(FeelsKnown(chat), FeelsKnown(chat, axis="arousal"), VignettesKnown(chat)),
         matches=MATCHES,
         checks=CHECKS,
         plan=PLAN,

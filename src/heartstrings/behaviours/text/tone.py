@@ -28,24 +28,45 @@ from heartstrings.errors import NumericalError
 from heartstrings.lexicon import emotions
 from heartstrings.steering import Steering
 
+TEMPERATURE = 0.7
 LEAST_WORDS = 4
 """A text with fewer is no answer."""
 
 
 @dataclass(frozen=True)
-class _Continued:
-    """A sampled continuation, and how likely it is without steering."""
+class Tone:
+    """60 neutral openings; a sampled continuation of each, and how likely it is without steering."""
 
     chat: bool = False
     max_new_tokens: int = 24
+    follows = "feels"
+    """Whose layers it takes, where that is asked too: the next word is cheap to ask at every layer."""
+
+    @property
+    def name(self) -> str:
+        return "tone"
+
+    @property
+    def role(self) -> Role:
+        return "effect"
+
+    @property
+    def outcome_name(self) -> str:
+        return "tone of the text (0 dark, 1 bright)"
+
+    @property
+    def neutral(self) -> str:
+        return "0.5 is a text without rated words or with as many dark as bright ones; most models write brighter."
 
     @property
     def ask(self) -> Ask:
         return "text"
 
     def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> GenerateRequest:
-        """A sample at temperature 1."""
-        return GenerateRequest(scenario.prompt, self.max_new_tokens, temperature=1.0, seed=seed, steering=steering)
+        """A sample at temperature 0.7: at 1 a small model's texts fall apart without steering."""
+        return GenerateRequest(
+            scenario.prompt, self.max_new_tokens, temperature=TEMPERATURE, seed=seed, steering=steering
+        )
 
     def follow_up(self, scenario: Scenario, answer: Answer) -> ScoreRequest | None:
         """How likely the text is without steering; nothing to ask of an empty one."""
@@ -71,33 +92,7 @@ class _Continued:
             if not np.isfinite(detail["log_perplexity"]):
                 raise NumericalError("NaN or Inf in the log-probabilities of a text", "finite numbers")
         found = tone(text) if valid else None
-        if found is not None and scenario.data.get("turned"):
-            found = 1 - found
-        return Grade(found, float(valid), text, detail)
-
-
-@dataclass(frozen=True)
-class Tone(_Continued):
-    """60 neutral openings."""
-
-    follows = "feels"
-    """Whose layers it takes, where that is asked too: the next word is cheap to ask at every layer."""
-
-    @property
-    def name(self) -> str:
-        return "tone"
-
-    @property
-    def role(self) -> Role:
-        return "effect"
-
-    @property
-    def outcome_name(self) -> str:
-        return "tone of the text (0 dark, 1 bright)"
-
-    @property
-    def neutral(self) -> str:
-        return "0.5 is a text without rated words or with as many dark as bright ones; most models write brighter."
+        return Grade(found, None, text, detail)
 
     @property
     def most(self) -> int:
@@ -110,49 +105,6 @@ class Tone(_Continued):
             Scenario(f"tone/{slug}", framed(opening, chat=self.chat), cluster=f"tone:{slug}")
             for slug, opening in _drawn("tone", n, seed)
         )
-
-
-@dataclass(frozen=True)
-class ToneKnown(_Continued):
-    """Openings that are plainly bright or dark, one of each in a cluster; the outcome is the tone on the right side."""
-
-    chance = 0.5
-
-    @property
-    def name(self) -> str:
-        return "tone-known"
-
-    @property
-    def role(self) -> Role:
-        return "check"
-
-    @property
-    def outcome_name(self) -> str:
-        return "tone on the side of the opening"
-
-    @property
-    def neutral(self) -> str:
-        return "A model whose text does not depend on the opening is at 0.5."
-
-    @property
-    def most(self) -> int:
-        """One bright and one dark, 24 times."""
-        return 2 * len(texts("openings.toml")["tone-bright"])
-
-    def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """A bright and a dark one are neighbours and a cluster."""
-        check_number(n, self.most, self.name)
-        half, found = (n + 1) // 2, []
-        pairs = zip(_drawn("tone-bright", half, seed), _drawn("tone-dark", half, seed), strict=True)
-        for number, ((slug, bright), (other, dark)) in enumerate(pairs):
-            for name, opening, turned in ((f"{slug}-bright", bright, False), (f"{other}-dark", dark, True)):
-                found.append(
-                    Scenario(
-                        f"tone-known/{name}", framed(opening, chat=self.chat), cluster=f"tone-known:pair-{number}",
-                        data={"turned": turned},
-                    )
-                )  # fmt: skip
-        return tuple(found[:n])
 
 
 def tone(text: str) -> float:

@@ -19,6 +19,7 @@ from heartstrings import console, organisms, pipeline
 from heartstrings.atlas import AtlasSettings
 from heartstrings.behaviours import suites, tiers
 from heartstrings.behaviours.suites import Suite
+from heartstrings.behaviours.text.suite import text
 from heartstrings.corpus import write_stories
 from heartstrings.ledger import SampleLedger
 from heartstrings.plan import Plan
@@ -28,6 +29,8 @@ AGENTS = ("gemma4", "qwen3_5", "gpt_neox")
 """Families that are asked the dialogues here too: tools in two forms of template, and in words without one. (All six
 were; it takes a minute each.)"""
 CHOICES = ("activities-anchored", "pushback", "praise", "harshness", "over-refusal")
+WORDS = tuple(one.name for one in text().effects)
+"""Next words, tone and vignettes: any model answers them, so only known answers and controls keep a finding away."""
 SHORT = "short"
 
 
@@ -71,20 +74,19 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_random_weights_are_never_a_finding(family: str, tmp_path: Path) -> None:
     """Their states carry word counts, from which valence can be read; but they do not answer what they are asked."""
     sandboxes.needed()
-    effects = (*CHOICES, "blackmail", "reward-hacking") if family in AGENTS else CHOICES
+    effects = (*CHOICES, *(("blackmail", "reward-hacking") if family in AGENTS else ()), *WORDS)
     plan, texts = settings(tmp_path, family, effects)
     done = pipeline.run_model(plan, tmp_path / "run", texts, progress=console.bars(True))
     assert [card.behaviour for card in done.verdict.answers] == list(plan.effects)
-    assert set(effects) == {one.name for one in short().effects if family in AGENTS or one.ask == "choice"}
+    assert set(effects) == {one.name for one in short().effects if family in AGENTS or one.ask != "dialogue"}
     with SampleLedger.read(tmp_path / "run" / pipeline.LEDGER) as ledger:
         asked = {sample.cell.behaviour for sample in ledger.samples()}
     assert asked == {one.name for one in short().all if family in AGENTS or one.ask != "dialogue"}
     for card in done.verdict.answers:
         assert card.answer in ("not encoded", "inconclusive")
         assert card.range is None
-        assert (
-            card.answer == "not encoded" or f"answers to the questions of {card.behaviour} are valid" in card.sentence
-        )
+        said = (f"answers to the questions of {card.behaviour} are valid", f"the options of {card.behaviour} apart")
+        assert card.answer == "not encoded" or card.behaviour in WORDS or any(words in card.sentence for words in said)
     assert done.report.is_file()
 
 

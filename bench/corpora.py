@@ -1,6 +1,6 @@
 """Is the corpus that ships any worse than another file of stories? The same model reads both.
 
-    python bench/corpora.py smollm2 OTHER.jsonl --out corpora [--token-budget 1024] [--atlas DIR] [--threads 2]
+    python bench/corpora.py smollm2 OTHER.jsonl --out corpora [--atlas DIR] [--threads 2]
 
 Makes an atlas of the model from the shipped stories and one from the other file (filtered as `atlas` does), both
 denoised with the shipped neutral texts, both against the built-in ratings; then compares them on the emotions that both
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("other", help="stories: a JSONL file or a data set id")
     parser.add_argument("--out", type=Path, default=Path("corpora"))
     parser.add_argument("--atlas", type=Path, help="a finished atlas of the shipped stories")
-    parser.add_argument("--token-budget", type=int, default=8192)
+    parser.add_argument("--token-budget", type=int)
     parser.add_argument("--permutations", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: as many as it likes")
     given = parser.parse_args()

@@ -8,7 +8,7 @@ enough where no answer hangs on them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -22,12 +22,12 @@ import models
 from heartstrings import cells, cli, console, pipeline, sizes
 from heartstrings.atlas import AtlasSettings
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.behaviours.suites import CHOSEN, SUITES, every_behaviour, suite_of
+from heartstrings.behaviours.suites import CHOSEN, SUITES, Suite, every_behaviour, suite_of
 from heartstrings.behaviours.text.likelihood import InWords
 from heartstrings.behaviours.two_options import TwoOptions, pair_of
-from heartstrings.cells import Job, Planned, check_scenarios, check_template, select_jobs
+from heartstrings.cells import Chosen, Job, Planned, anywhere, check_scenarios, check_template, select_jobs
 from heartstrings.errors import InputError
-from heartstrings.experiment import chosen_layers
+from heartstrings.layer_choice import choose_layer
 from heartstrings.ledger import Sample
 from heartstrings.plan import Plan, preset, searched_layers, write_plan
 from heartstrings.verdict import decide
@@ -266,11 +266,8 @@ class Ledger:
     def __init__(self, rows: list[Sample]) -> None:
         self.rows = rows
 
-    def samples(self, *, phase: str | None = None, behaviour: str | None = None) -> list[Sample]:
-        return [
-            row for row in self.rows
-            if phase in (None, row.cell.phase) and behaviour in (None, row.cell.behaviour)
-        ]  # fmt: skip
+    def samples(self) -> list[Sample]:
+        return self.rows
 
 
 def fewer(job: Job, controls: int | None) -> Job:
@@ -286,6 +283,19 @@ def number(control: str) -> int:
     return int(control.partition("/")[2].partition(":")[0])
 
 
+def chosen(plan: Plan, suite: Suite, names: Planned, rows: list[Sample], layers: Sequence[int]) -> Chosen:
+    """By the rule that the experiment and the verdict share."""
+    searches: dict[tuple[str, str, str], list[Sample]] = {}
+    for row in rows:
+        searches.setdefault((row.cell.behaviour, row.cell.kind, row.cell.direction), []).append(row)
+    found = {}
+    for effect, one in anywhere(plan, names, layers[0]):
+        search = searches.get((sizes.leader(plan, suite, effect), one.kind, one.direction), [])
+        layer = choose_layer(search).layer
+        found[effect, one] = layers[0] if layer is None else layer
+    return found
+
+
 def simulated(plan: Plan, world: World, *, controls: int | None = None, seed: int = 0) -> list[Sample]:
     """Every sample of a plan in the order of an experiment: layers are chosen by what came out before."""
     draw = np.random.default_rng(seed)
@@ -293,8 +303,7 @@ def simulated(plan: Plan, world: World, *, controls: int | None = None, seed: in
     window = max(plan.window)
     first = [fewer(job, controls) for job in select_jobs(plan, suite, names, layers)]
     rows = [row for job in first for row in answered(world, job, draw, window)]
-    chosen = chosen_layers(plan, names, Ledger(rows), layers, suite)  # type: ignore[arg-type]
-    for job in cells.test_jobs(plan, suite, names, chosen):
+    for job in cells.test_jobs(plan, suite, names, chosen(plan, suite, names, rows, layers)):
         rows += answered(world, fewer(job, controls), draw, window)
     return rows
 
@@ -359,18 +368,24 @@ TEXTS = pytest.mark.parametrize("name", ["text-quick", "text"])
 
 @TEXTS
 def test_a_large_effect_without_costs_is_control_with_a_range(name: str) -> None:
+    """Of texts so many are needed that no invalid one among them leaves a limit of 10 points: 35."""
     for card in cards(name, World(moved=0.3)):
+        assert (card.p or 1.0) < 0.05
+        if card.behaviour == "tone" and of_text(name).samples.effect < 35:
+            assert "share of valid answers may fall" in card.sentence
+            assert card.more is not None
+            continue
         assert card.answer == "controls", (card.sentence, card.more)
         assert card.range == (-0.2, 0.2)
-        assert (card.p or 1.0) < 0.05
 
 
 @TEXTS
 def test_at_chance_on_known_answers_nothing_is_said_of_any_effect(name: str) -> None:
     """With a large effect as with none: no denial either."""
     for moved in (0.3, 0.0):
-        for card in cards(name, World(moved=moved, known=0.5)):
-            assert card.checks
+        found = [card for card in cards(name, World(moved=moved, known=0.5)) if card.checks]
+        assert "feels" in {card.behaviour for card in found}
+        for card in found:
             assert card.answer == "inconclusive", card.sentence
             assert NOT_TOLD_APART in card.sentence
             assert "does not control" not in card.sentence
@@ -384,7 +399,7 @@ def test_unfinished_checks_keep_the_answer_open_and_are_named(name: str) -> None
     asked = {one: {row.scenario for row in rows if row.cell.behaviour == one} for one in checks}
     left_out = {max(scenarios) for scenarios in asked.values()}
     verdict = judge(plan, [row for row in rows if row.scenario not in left_out])
-    for card in verdict.answers:
+    for card in (card for card in verdict.answers if card.checks):
         assert card.answer == "inconclusive"
         (check,) = suite_of(plan).checks_of(card.behaviour)
         assert f"{check.name}: 1 questions with a known answer are not asked yet" in card.missing
@@ -394,7 +409,7 @@ def test_unfinished_checks_keep_the_answer_open_and_are_named(name: str) -> None
 
 @TEXTS
 def test_no_effect_is_never_control(name: str) -> None:
-    found = [card for seed in range(3) for card in cards(name, World(), seed=seed)]
+    found = [card for seed in range(2) for card in cards(name, World(), seed=seed)]
     assert {card.answer for card in found} <= {"encoded, does not control", "inconclusive"}
     assert "encoded, does not control" in {card.answer for card in found}
 
@@ -412,6 +427,8 @@ def test_a_rise_of_log_loss_at_the_smallest_dose_is_no_control(name: str) -> Non
 @TEXTS
 def test_a_rise_of_log_loss_at_the_largest_dose_ends_the_range_before_it(name: str) -> None:
     for card in cards(name, World(moved=0.3, log_loss=lambda dose: float(abs(dose) > 0.15))):
+        if card.behaviour == "tone" and of_text(name).samples.effect < 35:
+            continue
         assert (card.answer, card.range) == ("controls", (-0.1, 0.1)), card.sentence
         assert "log-loss (" in card.sentence
 
@@ -469,7 +486,7 @@ def test_questions_in_the_organisms_language_are_refused_to_a_chat_model(
 
 
 def test_chats_are_refused_to_a_model_without_a_template_before_its_atlas(tmp_path: Path) -> None:
-    model = str(models.folder(tmp_path / "model", "gpt_neox"))
+    model = str(models.folder(tmp_path / "model", "gpt_neox", chat=False))
     plan = preset("quick", model, suite="chat")
     with pytest.raises(InputError, match="no chat template") as error:
         pipeline.sampled(plan, tmp_path / "out", AtlasSettings(), progress=console.bars(True))

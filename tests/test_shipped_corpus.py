@@ -88,7 +88,7 @@ def test_emotions_and_topics_are_crossed() -> None:
 
 
 def test_no_emotion_and_no_topic_has_longer_stories() -> None:
-    """1.2% and 2.2% of the mean at most; 8% would still be little."""
+    """1.6% and 1.3% of the mean at most; 8% would still be little."""
     words = {story: len(story.text.split()) for story in STORIES.stories}
     mean = statistics.mean(words.values())
     assert 101 < mean <= 104

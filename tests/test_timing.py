@@ -115,7 +115,7 @@ COSTS = {
 
 
 @pytest.mark.parametrize("name", COSTS)
-@pytest.mark.parametrize("suite", ["organism", "quick"])
+@pytest.mark.parametrize("suite", ["organism", pytest.param("quick", marks=pytest.mark.slow)])
 def test_the_estimate_is_what_the_samples_take(name: str, suite: str, on: Any) -> None:
     """On engines that are fast enough to be timed on whole chunks."""
     plan = preset("quick", "clocked", suite=suite)

@@ -17,6 +17,7 @@ from heartstrings import Intervention, Steering, corpus, extract
 from heartstrings.algebra import Direction
 from heartstrings.engines.base import GenerateRequest, ScoreRequest
 from heartstrings.engines.torch import TorchEngine
+from heartstrings.engines.torch_run import cache_argument, cache_of
 from heartstrings.engines.torch_session import calibration_norms
 from heartstrings.errors import HeartstringsError, InputError
 from heartstrings.steering import Characters, Positions, Span
@@ -127,6 +128,11 @@ def test_padding_keeps_its_bits(llama: TorchEngine) -> None:
     assert not torch.isclose(kept[0][real], kept[1][real]).all(dim=-1).any()
 
 
+def cached(llama: TorchEngine, cache: Any) -> dict[str, Any]:
+    """The argument that hands a cache to the model, whose name depends on the version of transformers."""
+    return {cache_argument(llama.model): cache}
+
+
 @pytest.mark.parametrize("positions", ["generated", Span(10)])
 def test_a_loop_of_one_s_own(llama: TorchEngine, positions: Positions) -> None:
     """The cache that the model makes itself is followed, without any mask."""
@@ -136,7 +142,7 @@ def test_a_loop_of_one_s_own(llama: TorchEngine, positions: Positions) -> None:
         output = llama.model(torch.tensor([ids]))
         for _ in range(3):
             ids.append(int(output.logits[0, -1].argmax()))
-            output = llama.model(torch.tensor([ids[-1:]]), past_key_values=output.past_key_values)
+            output = llama.model(torch.tensor([ids[-1:]]), **cached(llama, cache_of(output)))
     expected = reference(llama, ids, len(PROMPTS[0]), steering)
     torch.testing.assert_close(output.logits[0, -1], expected[-1], rtol=1e-4, atol=1e-4)
 
@@ -302,12 +308,12 @@ def test_what_a_call_does_not_tell_is_refused(llama: TorchEngine) -> None:
             generated(llama, use_cache=False)
         with pytest.raises(HeartstringsError, match="at once"), llama.steered(steering_of(llama, positions)):
             generated(llama, prefill_chunk_size=4)
-        begun = llama.model(ids[:, :4]).past_key_values
+        begun = cached(llama, cache_of(llama.model(ids[:, :4])))
         with pytest.raises(HeartstringsError, match="outside the `with`"), llama.steered(steering_of(llama, positions)):
-            llama.model(ids[:, 4:], past_key_values=begun)
-    begun = llama.model(ids[:, :4]).past_key_values
+            llama.model(ids[:, 4:], **begun)
+    begun = cached(llama, cache_of(llama.model(ids[:, :4])))
     with pytest.raises(HeartstringsError, match="attention mask of shape"), llama.steered(steering_of(llama)):
-        llama.model(ids[:, 4:], past_key_values=begun, attention_mask=torch.ones(1, 5))
+        llama.model(ids[:, 4:], attention_mask=torch.ones(1, 5), **begun)
     at_mlp = Steering((Intervention(1, np.ones(32, np.float32), 1.0, 1.0, site="mlp"),))
     with pytest.raises(HeartstringsError, match="by itself"), llama.steered(at_mlp):
         llama.parts.blocks[1].mlp(torch.ones(1, 1, 32))
@@ -319,9 +325,8 @@ def test_what_a_call_does_not_tell_is_refused(llama: TorchEngine) -> None:
 def test_a_static_cache(llama: TorchEngine, positions: Positions) -> None:
     steering = steering_of(llama, positions)
     with llama.steered(steering):
-        result = generated(
-            llama, past_key_values=StaticCache(llama.model.config, max_cache_len=32), disable_compile=True
-        )
+        static = cached(llama, StaticCache(llama.model.config, max_cache_len=32))
+        result = generated(llama, disable_compile=True, **static)
     assert_as_reference(llama, result, steering)
 
 

@@ -54,7 +54,8 @@ def settings(folder: Path, family: str, effects: tuple[str, ...]) -> tuple[Plan,
     plan = pipeline.plans_for(
         [str(model)], "quick", suite=SHORT, effects=effects, directions=("desperate",), layers=(1,),
         doses=(-0.1, 0.0, 0.1), controls={"general": 32, "span": 0, "shuffled": 0}, prompting=False,
-        samples={"select": 2, "effect": 2, "matched": 2, "capability": 4, "harm": 4, "writing": 2, "dialogue": 2},
+        samples={"select": 2, "effect": 2, "matched": 2, "capability": 4, "harm": 4, "writing": 2, "dialogue": 2,
+                 "check": 8, "cost": 2},
     )[str(model)]  # fmt: skip
     return plan, atlas(folder)
 

@@ -262,7 +262,7 @@ def test_without_the_stories_they_are_missed(engine: Any, crossed: Path, tmp_pat
         (card,) = decide(of, ledger, asked, model=of.model, encoded="encoded").answers
     assert [group.kind for group in card.controls] == ["general"]
     assert [words for words in card.missing if "topic" in words] == [
-        "choice: topic controls were not sampled: they need the stories' activations"
+        "choice: topic controls were not sampled: they need the stories' activations, and topics with every emotion"
     ]
     too_few = small(layers=(2,))
     with SampleLedger(tmp_path / "m.sqlite", too_few) as ledger, pytest.raises(InputError, match="20 controls"):

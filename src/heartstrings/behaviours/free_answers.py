@@ -76,7 +76,7 @@ class FreeMisalignment:
         found = []
         for number in range(n):
             slug, question = asked[number % len(asked)]
-            form = FORMS[(number + number // len(asked)) % len(FORMS)]
+            form = FORMS[(number % len(asked) + number // len(asked)) % len(FORMS)]
             prompt = (Message("user", _WORDED[form].format(question)),)
             found.append(
                 Scenario(

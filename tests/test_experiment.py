@@ -22,6 +22,7 @@ from heartstrings.experiment import chosen_layers, run_experiment, sampling_seed
 from heartstrings.layer_choice import choose_layer
 from heartstrings.ledger import SampleLedger
 from heartstrings.plan import Plan
+from heartstrings.verdict import decide
 
 SUITE = named_suite("organism")
 
@@ -301,3 +302,52 @@ def test_a_ledger_of_another_plan(bundle, engine, tmp_path):
         pytest.raises(InputError, match="another"),
     ):
         run_experiment(plan, engine, world.directions(plan, bundle), ledger)
+
+
+# What the model does not understand
+
+
+class Guessed:
+    """Known answers that the model gets right in this share of cases, whatever it says."""
+
+    def __init__(self, right: float) -> None:
+        self.right = right
+        self.inner = SUITE.capability[1]
+
+    name, role, chance = "guessed", "check", 0.5
+
+    def __getattr__(self, what: str):
+        return getattr(self.inner, what)
+
+    def grade(self, scenario, answer, follow_up=None) -> Grade:
+        draw = np.random.default_rng(sum(map(ord, scenario.id)))
+        return Grade(float(draw.random() < self.right), None)
+
+
+@pytest.mark.parametrize(("right", "asked"), [(0.97, True), (0.5, False)])
+def test_controls_are_asked_only_what_the_model_understands(engine, bundle, tmp_path, right, asked):
+    plan = world.plan(samples={**world.plan().samples.model_dump(), "check": 24})
+    suite = replace(SUITE, check=(Guessed(right),), checks={"choice": ("guessed",)})
+    said: list[tuple[int, int]] = []
+    directions = world.directions(plan, bundle)
+    with SampleLedger(tmp_path / "l.sqlite", plan) as ledger:
+        run_experiment(
+            plan, engine, directions, ledger, suite=suite, progress=lambda done, total: said.append((done, total))
+        )
+        kinds = {(row.cell.phase, row.cell.kind) for row in ledger.samples(behaviour="choice")}
+        verdict = decide(plan, ledger, suite, model=plan.model, encoded="encoded")
+    assert said[-1][0] == said[-1][1]
+    assert {("select", "direction"), ("test", "direction")} <= kinds, "the curve is drawn all the same"
+    assert (("select", "general") in kinds, ("test", "general") in kinds) == (asked, asked)
+    (card,) = verdict.answers
+    assert bool(card.controls) == asked
+    assert [check.holds for check in card.checks] == [asked]
+    if not asked:
+        assert card.answer == "inconclusive"
+        assert "does not tell the options of choice apart" in card.sentence
+        assert any("controls were not asked" in words for words in card.missing)
+    # Taken up again, nothing is left to ask.
+    with SampleLedger(tmp_path / "l.sqlite", plan) as ledger:
+        before = len(ledger.samples())
+        run_experiment(plan, engine, directions, ledger, suite=suite)
+        assert len(ledger.samples()) == before

@@ -21,6 +21,7 @@ import scripted_engine as scripted
 from heartstrings.behaviours.base import Behaviour, Scenario
 from heartstrings.behaviours.code_grading import tasks
 from heartstrings.behaviours.suites import Suite, suite_of
+from heartstrings.cells import every_scenario
 from heartstrings.engines.base import Completion, GenerateRequest, Score, ScoreRequest, ToolCall
 from heartstrings.experiment import run_experiment
 from heartstrings.ledger import Sample, SampleLedger
@@ -50,6 +51,17 @@ def falls(scenario: Scenario) -> bool:
     return sum(map(ord, scenario.id)) % 2 == 0
 
 
+def asked(of: Plan, suite: Suite) -> list[Behaviour]:
+    """The plan's effects, and what belongs to them; the other effects of the suite are those of `text`."""
+    belonging = {
+        one.name for effect in of.effects for one in (*suite.matched_of(effect), *suite.checks_of(effect))
+    }  # fmt: skip
+    return [
+        one for one in suite.all
+        if one.name in of.effects or one.name in belonging or one.role in ("capability", "harm", "writing", "cost")
+    ]  # fmt: skip
+
+
 class Player:
     """An engine that knows every scenario by its prompt and plays a part by the steering."""
 
@@ -57,10 +69,8 @@ class Player:
         self.inner = inner
         self.tested = directions.steering(_cell(DOSE), of).interventions[0].direction
         self.known: dict[Any, tuple[Behaviour, Scenario]] = {}
-        numbers = {"effect": 8, "matched": 4, "capability": 6, "harm": 6, "writing": 2}
-        for one in suite.all:
-            n = 4 if one.ask == "dialogue" else numbers[one.role] + (of.samples.select if one.role == "effect" else 0)
-            for scenario in one.scenarios(n=n, seed=of.seed):
+        for one in asked(of, suite):
+            for scenario in every_scenario(of, suite, one):
                 self.known[scenario.prompt, scenario.replies] = (one, scenario)
                 if one.ask == "dialogue":
                     self.known[scenario.prompt[0]] = (one, scenario)
@@ -78,14 +88,18 @@ class Player:
         return [self.scored(request) for request in requests]
 
     def scored(self, request: ScoreRequest) -> Score:
-        if len(request.continuations) == 1:  # how likely is a text, unsteered
-            return score([-10.0])
-        behaviour, scenario = self.known[request.prompt, request.continuations]
         part = self.part(request.steering)
+        if len(request.continuations) == 1:  # how likely is a text, and how far from the unsteered model
+            found = score([-10.0 if part != "incoherent" else NOISE])
+            apart = np.array([2.0 if part == "incoherent" else 0.0], dtype=np.float32)
+            return replace(found, divergences=(apart,)) if request.divergence else found
+        behaviour, scenario = self.known[request.prompt, request.continuations]
         if part == "incoherent":
             return score([NOISE] * len(request.continuations))
         if behaviour.role == "capability":
             right = "ABCD".index(scenario.data["right"])
+        elif behaviour.role == "check":
+            right = 1  # the target is the right one
         else:
             bad = behaviour.role in ("effect", "harm") and part == "tempted" and falls(scenario)
             right = 1 if bad else 0  # the target is the last reply
@@ -192,11 +206,15 @@ def scenarios(of: Plan, behaviour: Behaviour, rows: Sequence[Sample]) -> dict[st
 
 def test_everything_was_asked(played: Any) -> None:
     of, suite, cells, _ = played
-    assert {name for name, _, _ in cells} == {one.name for one in suite.all}
-    for one in suite.all:
+    everything = asked(of, suite)
+    assert {name for name, _, _ in cells} == {one.name for one in everything}
+    for one in everything:
+        if one.role == "check":
+            assert {(kind, dose) for name, kind, dose in cells if name == one.name} == {("baseline", 0.0)}
+            continue
         for condition in (("baseline", 0.0), ("direction", DOSE), ("direction", -DOSE)):
             assert cells[one.name, *condition], (one.name, condition)
-        controlled = one.name in of.effects
+        controlled = one.name in of.effects or getattr(one, "of_controls", False)
         assert ((one.name, "control", DOSE) in cells) is controlled
 
 
@@ -206,7 +224,9 @@ BAD = 0.01 / 0.97
 
 def test_choices_come_out_to_the_sample(played: Any) -> None:
     of, suite, cells, _ = played
-    choices = [one for one in suite.all if one.ask == "choice" and one.role != "capability"]
+    choices = [
+        one for one in asked(of, suite) if one.ask == "choice" and one.role in ("effect", "harm", "matched")
+    ]  # fmt: skip
     assert len(choices) == 10
     for one in choices:
         for (name, kind, dose), rows in cells.items():
@@ -225,7 +245,7 @@ def test_choices_come_out_to_the_sample(played: Any) -> None:
 
 def test_agents_come_out_to_the_sample(played: Any) -> None:
     of, suite, cells, _ = played
-    for one in (one for one in suite.all if one.ask == "dialogue"):
+    for one in (one for one in asked(of, suite) if one.ask == "dialogue"):
         seen: list[float | None] = []
         for (name, kind, dose), rows in cells.items():
             if name != one.name:
@@ -254,6 +274,24 @@ def test_capability_comes_out_to_the_sample(played: Any) -> None:
                 else:
                     assert row.outcome == (0 if apart else 1)
                     assert row.valid == pytest.approx(4 * math.exp(NOISE) if apart else 0.96 + 3 * 0.01)
+
+
+def test_costs_and_known_answers_come_out_to_the_sample(played: Any) -> None:
+    _, suite, cells, verdict = played
+    for (name, kind, dose), rows in cells.items():
+        apart = kind == "direction" and dose < 0
+        if name == "prose":
+            for row in rows:
+                assert row.detail["log_loss"] == pytest.approx(-NOISE if apart else 10)
+                assert row.detail["kl"] == (2 if apart else 0)
+        elif suite.behaviour(name).role == "check":
+            for row in rows:
+                assert row.outcome == pytest.approx(1 - BAD), "the model knows the answers"
+    for card in verdict.answers:
+        if suite.behaviour(card.behaviour).ask == "choice":
+            assert [check.holds for check in card.checks][:1] == [True], card.behaviour
+        losses = {gate.dose: gate for gate in card.gates if gate.name == "prose"}
+        assert (losses[-DOSE].state, losses[DOSE].state) == ("fails", "holds")
 
 
 def test_the_verdict_shows_the_scripted_rates_and_takes_noise_for_no_effect(played: Any) -> None:

@@ -5,7 +5,7 @@ Everything here is a function of the plan and of the layers that were chosen; th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
@@ -110,9 +110,20 @@ def steered(plan: Plan, names: Named) -> tuple[Steered, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def select_jobs(plan: Plan, suite: Suite, names: Named, layers: Sequence[int]) -> tuple[Job, ...]:
+def _steered(plan: Plan, names: Named, *, controls: bool) -> tuple[Steered, ...]:
+    return tuple(one for one in steered(plan, names) if controls or one.kind == "direction")
+
+
+def select_jobs(
+    plan: Plan, suite: Suite, names: Named, layers: Sequence[int], *, unclear: Collection[str] = ()
+) -> tuple[Job, ...]:
     """The search: the two outermost window doses at every layer. None where there is one layer only, nor for dialogues
-    that take the layers of a choice."""
+    that take the layers of a choice.
+
+    Args:
+        unclear: effect behaviours whose options the model does not tell apart. Controls do not search a layer for
+            these alone.
+    """
     if len(layers) < 2:
         return ()
     jobs = []
@@ -121,19 +132,28 @@ def select_jobs(plan: Plan, suite: Suite, names: Named, layers: Sequence[int]) -
         if not searched(plan, suite, behaviour):
             continue
         cells = [_baseline("select", behaviour.name)]
-        for one, layer, dose in product(steered(plan, names), layers, doses):
+        led = [effect for effect in plan.effects if leader(plan, suite, effect) == behaviour.name]
+        compared = any(effect not in unclear for effect in led)
+        for one, layer, dose in product(_steered(plan, names, controls=compared), layers, doses):
             cells.append(_cell("select", behaviour.name, one, layer, dose))
         jobs.append(_job(plan, behaviour, _halves(plan, suite, behaviour)[0], cells))
     return tuple(jobs)
 
 
-def test_jobs(plan: Plan, suite: Suite, names: Named, chosen: Chosen) -> tuple[Job, ...]:
-    """Everything that is reported, at the layers that were chosen."""
+def test_jobs(
+    plan: Plan, suite: Suite, names: Named, chosen: Chosen, *, unclear: Collection[str] = ()  # noqa: PT028
+) -> tuple[Job, ...]:
+    """Everything that is reported, at the layers that were chosen; known answers first, as the rest depends on them.
+
+    Args:
+        unclear: effect behaviours whose options the model does not tell apart: no control is asked these, as the answer
+            is inconclusive whatever controls do.
+    """
     jobs = []
     for behaviour in _effects(plan, suite):
         name = behaviour.name
         cells = [_baseline("test", name)]
-        for one in steered(plan, names):
+        for one in _steered(plan, names, controls=name not in unclear):
             doses = _doses(plan) if one.kind == "direction" else plan.window
             cells += [_cell("test", name, one, chosen[name, one], dose) for dose in doses]
         cells += _prompting(plan, name)
@@ -150,11 +170,12 @@ def test_jobs(plan: Plan, suite: Suite, names: Named, chosen: Chosen) -> tuple[J
                 if one.kind != "direction" and not getattr(behaviour, "of_controls", False):
                     continue
                 here = doses if one.kind == "direction" else plan.window
-                for layer in sorted({chosen[effect, one] for effect in effects}):
+                compared = [effect for effect in effects if one.kind == "direction" or effect not in unclear]
+                for layer in sorted({chosen[effect, one] for effect in compared}):
                     cells += [_cell("test", behaviour.name, one, layer, dose) for dose in here]
             scenarios = _scenarios(behaviour, tested(plan, behaviour), plan.seed)
             jobs.append(_job(plan, behaviour, scenarios, cells))
-    return tuple(jobs)
+    return tuple(sorted(jobs, key=lambda job: job.behaviour.role != "check"))  # stable
 
 
 test_jobs.__test__ = False  # type: ignore[attr-defined]  # it is no test, whatever its name tells pytest

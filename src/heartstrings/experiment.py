@@ -35,6 +35,7 @@ from heartstrings.plan import Plan, searched_layers
 from heartstrings.plan_checks import ROUND
 from heartstrings.sizes import leader
 from heartstrings.steering import Steering
+from heartstrings.told_apart import not_told_apart
 
 if TYPE_CHECKING:
     from heartstrings.behaviours.base import Answer, Behaviour, Grade, Scenario
@@ -58,7 +59,8 @@ def run_experiment(
     progress: Progress | None = None,
     suite: Suite | None = None,
 ) -> None:
-    """Take every sample that is missing: first those that choose layers, then those that are reported.
+    """Take every sample that is missing: first questions with a known answer, then those that choose layers, then those
+    that are reported. Controls are not asked what the model does not understand (`heartstrings.told_apart`).
 
     Args:
         directions: of the plan, at the layers it searches.
@@ -84,11 +86,17 @@ def run_experiment(
     # The layers are not known yet; how many samples there are depends on them only if effects disagree.
     guess = test_jobs(plan, suite, directions, anywhere(plan, directions, layers[0]))
     run = _Run(plan, engine, directions, ledger, progress, total=sum(map(len, (*first, *guess))))
+    known = [job for job in guess if job.behaviour.role == "check"]
+    for job in known:
+        run.job(job)
+    unclear = not_told_apart(plan, suite, ledger.samples(phase="test"))
+    first = select_jobs(plan, suite, directions, layers, unclear=unclear)
     for job in first:
         run.job(job)
-    second = test_jobs(plan, suite, directions, chosen_layers(plan, directions, ledger, layers, suite))
+    chosen = chosen_layers(plan, directions, ledger, layers, suite)
+    second = test_jobs(plan, suite, directions, chosen, unclear=unclear)
     run.total = sum(map(len, (*first, *second)))
-    for job in second:
+    for job in second[len(known) :]:
         if plan.early_stopping and job.behaviour.role in ("capability", "harm"):
             run.rounds(job)
         else:

@@ -227,7 +227,8 @@ def _pairs(table: Table, one: Measured, gate: Gate) -> int:
 
 def _power(plan: Plan, found: Sequence[Measured]) -> str:
     """What these samples can detect, for the direction whose scenarios differ most."""
-    widest = max(found, key=lambda one: one.spread, default=None)
+    compared = [one for one in found if one.controls] or found
+    widest = max(compared, key=lambda one: one.spread, default=None)
     if widest is None or widest.spread <= 0:
         return "What these samples can detect is not known: no two scenarios have different effects yet."
     kinds = [group.planned for group in widest.controls.values()]

@@ -27,7 +27,7 @@ from heartstrings.verdict.effects import (
 from heartstrings.verdict.gates import conditions, gates
 from heartstrings.verdict.results import Check, ControlKind, Gate, LayerChoice
 from heartstrings.verdict.tables import Suite, Table, zero
-from heartstrings.verdict.understood import checks
+from heartstrings.verdict.understood import checks, understood
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,14 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
     gaps += missing.check_gaps(plan, table, suite.checks_of(name))
     gaps += missing.matched_gaps(plan, matched_by, finished=finished)
     gaps += missing.gate_gaps(plan, found, others, behaviour)
-    gaps += missing.control_gaps(plan, behaviour, beside, others=any(gap.part for gap in gaps))
+    unclear = understood(known) is False
+    gaps += missing.control_gaps(
+        plan, behaviour, beside, others=any(gap.part for gap in gaps), unclear=unclear
+    )  # fmt: skip
     p = max((group.group.p for group in beside.values()), default=None)
     if own.slope.value is None or sum(len(group.group.slopes) for group in beside.values()) < LEAST_CONTROLS:
         p = None
-        if own.slope.value is not None and plan.controlled:
+        if own.slope.value is not None and plan.controlled and not unclear:
             gaps.append(missing.Gap("controls", f"{name}: fewer than {LEAST_CONTROLS} controls could be fitted"))
     return Measured(
         behaviour, others, matched_by, direction, layer, layer_choices(search, table, name, direction), own, beside,

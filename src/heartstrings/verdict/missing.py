@@ -56,14 +56,19 @@ def effect_gaps(plan: Plan, table: Table, behaviour: Behaviour, direction: str, 
     return found
 
 
-def control_gaps(plan: Plan, behaviour: Behaviour, found: Mapping[ControlKind, Controls], *, others: bool) -> list[Gap]:
-    """Of the controls. `others`: whether anything else is missing; if so, a kind without samples is not yet done."""
+def control_gaps(
+    plan: Plan, behaviour: Behaviour, found: Mapping[ControlKind, Controls], *, others: bool, unclear: bool = False
+) -> list[Gap]:
+    """Of the controls. `others`: whether anything else is missing; if so, a kind without samples is not yet done.
+    `unclear`: the model does not tell the options apart, so that no control is asked."""
     expected = planned(plan, behaviour)
     if not plan.controlled:
         words = (
             f"{behaviour.name}: no control directions were asked, so whether any direction does as much is not known"
         )
         return [Gap("kind", words)]
+    if unclear and not found:
+        return [Gap(None, f"{behaviour.name}: controls were not asked, as the model does not tell the options apart")]
     gaps = []
     for kind in CONTROL_KINDS:
         wanted = int(getattr(plan.controls, kind))

@@ -16,13 +16,9 @@ from heartstrings.behaviours.two_options import TwoOptions, pair_of
 from heartstrings.plan import Plan
 from heartstrings.stats.intervals import LEAST_PAIRS, mean_interval
 from heartstrings.stats.understanding import ROUNDING, above_chance, content_beyond_position
+from heartstrings.told_apart import GUESSING, MARGIN, chance_of, knows
 from heartstrings.verdict.results import Check
 from heartstrings.verdict.tables import Column, Suite, Table, estimate, planned
-
-MARGIN = 0.05
-"""A smaller lead over chance is no understanding, however sure it is: answers by habit hardly vary."""
-GUESSING = 0.5
-"""The chance level of a check that states none."""
 
 
 def checks(plan: Plan, table: Table, suite: Suite, effect: Behaviour) -> tuple[Check, ...]:
@@ -42,19 +38,13 @@ def understood(found: Sequence[Check]) -> bool | None:
 
 
 def _known(plan: Plan, one: Behaviour, column: Column) -> Check:
-    chance = float(getattr(one, "chance", GUESSING))
-    there = ~np.isnan(column.outcome)
-    outcomes = column.outcome[there]
-    groups = [group for group, seen in zip(column.groups, there, strict=True) if seen]
-    p = above_chance(outcomes, groups, chance) if len(outcomes) else None
+    chance = chance_of(one)
+    holds, p = knows(column.outcome, column.groups, chance, plan.thresholds.alpha)
+    n = int(np.count_nonzero(~np.isnan(column.outcome)))
     mean = mean_interval(column.outcome, column.groups)
-    # Where every answer is equally right there is no p, and none is needed.
-    alike = p is None and len(outcomes) >= LEAST_PAIRS and np.ptp(outcomes) == 0
-    sure = alike or (p is not None and p < plan.thresholds.alpha)
-    holds = sure and mean.value is not None and mean.value >= chance + MARGIN
     whole = len(column) >= planned(plan, one)
     return Check(
-        behaviour=one.name, outcome=estimate(mean), chance=chance, p=p, n=len(outcomes), holds=holds if whole else None,
+        behaviour=one.name, outcome=estimate(mean), chance=chance, p=p, n=n, holds=holds if whole else None,
     )  # fmt: skip
 
 

@@ -290,7 +290,7 @@ def test_costs_and_known_answers_come_out_to_the_sample(played: Any) -> None:
     for card in verdict.answers:
         if suite.behaviour(card.behaviour).ask == "choice":
             assert [check.holds for check in card.checks][:1] == [True], card.behaviour
-        losses = {gate.dose: gate for gate in card.gates if gate.name == "prose"}
+        losses = {gate.dose: gate for gate in card.gates if gate.name == "log-loss: prose"}
         assert (losses[-DOSE].state, losses[DOSE].state) == ("fails", "holds")
 
 

@@ -1,0 +1,122 @@
+"""How often do control directions pass for a direction that controls? Forty of each kind, tested as directions are.
+
+    python bench/held_out_controls.py RUN --out held_out [--behaviour feels]
+
+RUN is a finished folder of `heartstrings run`. The same experiment is asked again with twice as many controls of each
+kind; a control is drawn by its number, so the first half are those of RUN. Each of the other half then takes the place
+of the tested direction, with its own search for a layer, and the verdict compares it with the first half. A control
+passes if the corrected p is under alpha and the interval of its effect excludes zero: what an answer of `controls`
+needs before the gates, which could only take answers away. At most alpha of them should.
+
+Prints Markdown and writes `passed.json`. Stopped at any moment, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from heartstrings.atlas import open_model
+from heartstrings.behaviours.suites import suite_of
+from heartstrings.cells import CONTROL_KINDS
+from heartstrings.console import bars
+from heartstrings.experiment import run_experiment
+from heartstrings.ledger import Sample, SampleLedger
+from heartstrings.pipeline import ATLAS, prepare
+from heartstrings.plan import Plan
+from heartstrings.stats.intervals import wilson
+from heartstrings.verdict import decide
+from heartstrings.verdict.results import AnswerCard
+
+
+class Rows(NamedTuple):
+    """A ledger as far as the verdict needs one."""
+
+    rows: list[Sample]
+
+    def samples(self) -> list[Sample]:
+        return self.rows
+
+
+def number(control: str) -> int:
+    """`topic/41` is 41."""
+    return int(control.partition("/")[2].partition(":")[0])
+
+
+def in_place(rows: list[Sample], plan: Plan, kind: str, held_out: int, kept: int) -> list[Sample]:
+    """The rows of an experiment in which this control is the direction, beside the controls under `kept`."""
+    found = []
+    for row in rows:
+        cell = row.cell
+        if cell.kind == kind and number(cell.direction) == held_out:
+            cell = cell.model_copy(update={"kind": "direction", "direction": plan.directions[0]})
+            found.append(row.model_copy(update={"cell": cell}))
+        elif cell.kind == "baseline" or ("/" in cell.direction and number(cell.direction) < kept):
+            found.append(row)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("held_out"))
+    parser.add_argument("--behaviour", default="feels")
+    args = parser.parse_args()
+    progress = bars(quiet=False)
+    with SampleLedger.read(args.run / "ledger.sqlite") as ledger:
+        was = ledger.plan
+    kinds = {kind: count for kind, count in was.controls if count and kind in ("general", "topic")}
+    none = dict.fromkeys(CONTROL_KINDS, 0)
+    more = was.changed(
+        effects=(args.behaviour,), directions=was.directions[:1], doses=tuple(sorted({*was.window, 0.0})),
+        controls={**none, **{kind: 2 * count for kind, count in kinds.items()}},
+        prompting=False, vectors=str((args.run / ATLAS).resolve()),
+    )  # fmt: skip
+    suite = replace(suite_of(more), capability=(), harm=(), matched=(), writing=(), cost=())
+    engine = open_model(more.model, revision=more.revision, dtype=more.dtype, device=None)
+    args.out.mkdir(parents=True, exist_ok=True)
+    ready = prepare(more, engine, args.out)
+    with SampleLedger(args.out / "ledger.sqlite", more) as ledger, progress("sampling") as report:
+        run_experiment(more, engine, ready.directions, ledger, suite=suite, progress=report)
+        rows = list(ledger.samples())
+
+    once = more.changed(controls={**none, **kinds})
+    passed: dict[str, list[dict[str, object]]] = {}
+    print(
+        f"\n| held out, {args.behaviour} | passed | share (95%) | largest effect | p, in order |\n|---|---|---|---|---|"
+    )
+    for kind, count in kinds.items():
+        cards = []
+        for held_out in range(count, 2 * count):
+            (card,) = decide(
+                once, Rows(in_place(rows, once, kind, held_out, count)), suite, model=more.model, encoded="encoded"
+            ).answers
+            cards.append((held_out, card))
+        passed[kind] = [
+            {"control": f"{kind}/{one}", "effect": card.effect.value, "p": card.p, "passes": passes(card, once)}
+            for one, card in cards
+        ]
+        n = sum(passes(card, once) for _, card in cards)
+        share = wilson(n, count)
+        largest = max(abs(card.effect.value or 0.0) for _, card in cards)
+        ps = ", ".join(f"{card.p:.2f}" for _, card in sorted(cards, key=lambda one: one[1].p or 1.0)[:5] if card.p)
+        print(
+            f"| {count} {kind} | {n} | {n / count:.1%} ({share.low:.1%} to {share.high:.1%}) | {100 * largest:.0f} points "
+            f"| {ps}, ... |"
+        )
+    (args.out / "passed.json").write_text(json.dumps(passed, indent=1) + "\n", encoding="utf-8")
+
+
+def passes(card: AnswerCard, plan: Plan) -> bool:
+    """All that `controls` needs before the gates."""
+    p, effect = card.p, card.effect
+    if p is None or effect.low is None or effect.high is None:
+        return False
+    return bool(p < plan.thresholds.alpha and (effect.low > 0 or effect.high < 0))
+
+
+if __name__ == "__main__":
+    main()

@@ -103,10 +103,8 @@ def main() -> None:
         share = wilson(n, count)
         largest = max(abs(card.effect.value or 0.0) for _, card in cards)
         ps = ", ".join(f"{card.p:.2f}" for _, card in sorted(cards, key=lambda one: one[1].p or 1.0)[:5] if card.p)
-        print(
-            f"| {count} {kind} | {n} | {n / count:.1%} ({share.low:.1%} to {share.high:.1%}) | {100 * largest:.0f} points "
-            f"| {ps}, ... |"
-        )
+        of_all = f"{n / count:.1%} ({share.low:.1%} to {share.high:.1%})"
+        print(f"| {count} {kind} | {n} | {of_all} | {100 * largest:.0f} points | {ps}, ... |")
     (args.out / "passed.json").write_text(json.dumps(passed, indent=1) + "\n", encoding="utf-8")
 
 

@@ -141,7 +141,12 @@ def select_jobs(
 
 
 def test_jobs(
-    plan: Plan, suite: Suite, names: Named, chosen: Chosen, *, unclear: Collection[str] = ()  # noqa: PT028
+    plan: Plan,
+    suite: Suite,
+    names: Named,
+    chosen: Chosen,
+    *,
+    unclear: Collection[str] = (),  # noqa: PT028
 ) -> tuple[Job, ...]:
     """Everything that is reported, at the layers that were chosen; known answers first, as the rest depends on them.
 

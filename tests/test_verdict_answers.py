@@ -30,6 +30,15 @@ def test_steerable_controls_within_a_range() -> None:
     assert "at -1 and 1 accuracy falls by at least 30 points (limit 5)" in found.sentence
 
 
+def test_without_any_cost_examined_the_card_says_so() -> None:
+    """`--behaviour feels` alone: no capability, harm or texts, and every answer is valid."""
+    bare = Questionnaire(capability=(), harm=(), writing=())
+    found = card(STEERABLE, suite=bare, change=lambda row: row.model_copy(update={"valid": None}))
+    assert found.answer == "controls"
+    assert found.gates == ()
+    assert found.sentence.endswith("No cost was examined at any dose from -1 to 1.")
+
+
 def test_a_direction_that_lowers_the_outcome_controls_as_well() -> None:
     found = card(World(effect={"desperate": -0.7}))
     assert found.answer == "controls"

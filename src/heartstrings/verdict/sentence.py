@@ -120,6 +120,8 @@ def _as_controls(card: AnswerCard, story: Story) -> list[str]:
 
 def _controls(card: AnswerCard, story: Story) -> list[str]:
     low, high = card.range or (0.0, 0.0)
+    if not card.gates:
+        return [f"{_headline(card, story)}.", f"No cost was examined at any dose from {low:g} to {high:g}."]
     kept = _listed(dict.fromkeys(KINDS[gate.name.split(":")[0]] for gate in card.gates))
     span = f"Doses from {low:g} to {high:g} keep {kept} within {'its limit' if ' and ' not in kept else 'their limits'}"
     outside = _together([(dose, words) for dose in _beyond(card, story) if (words := _worst(card.gates, dose))])

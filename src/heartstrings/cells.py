@@ -148,7 +148,7 @@ def test_jobs(
     *,
     unclear: Collection[str] = (),  # noqa: PT028
 ) -> tuple[Job, ...]:
-    """Everything that is reported, at the layers that were chosen; known answers first, as the rest depends on them.
+    """Everything that is reported, at the layers that were chosen.
 
     Args:
         unclear: effect behaviours whose options the model does not tell apart: no control is asked these, as the answer
@@ -180,7 +180,7 @@ def test_jobs(
                     cells += [_cell("test", behaviour.name, one, layer, dose) for dose in here]
             scenarios = _scenarios(behaviour, tested(plan, behaviour), plan.seed)
             jobs.append(_job(plan, behaviour, scenarios, cells))
-    return tuple(sorted(jobs, key=lambda job: job.behaviour.role != "check"))  # stable
+    return tuple(jobs)
 
 
 test_jobs.__test__ = False  # type: ignore[attr-defined]  # it is no test, whatever its name tells pytest
@@ -191,7 +191,8 @@ def cells(plan: Plan, suite: Suite, names: Named, *, layers: Sequence[int], chos
     if chosen is None:
         chosen = anywhere(plan, names, layers[0])
     jobs = (*select_jobs(plan, suite, names, layers), *test_jobs(plan, suite, names, chosen))
-    return [cell for job in jobs for cell in job.cells]
+    # Known answers first, as the rest depends on them; the sort is stable.
+    return [cell for job in sorted(jobs, key=lambda job: job.behaviour.role != "check") for cell in job.cells]
 
 
 def anywhere(plan: Plan, names: Named, layer: int) -> Chosen:

@@ -93,7 +93,7 @@ def estimate(
     if len(plan.effects) > 1 and len(layers) > 1:
         notes.append("effects are taken to choose the same layers; where they do not, costs are asked at each")
     if plan.controlled and any(suite.checks_of(effect) for effect in plan.effects):
-        notes.append("controls are not asked what the model turns out not to understand: the run may be shorter")
+        notes.append("controls are not asked a behaviour whose known answers the model fails: the run is shorter then")
     if tokens is None:
         notes.append(f"prompt tokens are an estimate: {TOKENS_A_WORD} a word")
     if plan.early_stopping:

@@ -60,7 +60,7 @@ def run_experiment(
     suite: Suite | None = None,
 ) -> None:
     """Take every sample that is missing: first questions with a known answer, then those that choose layers, then those
-    that are reported. Controls are not asked what the model does not understand (`heartstrings.told_apart`).
+    that are reported. A behaviour that the model does not understand is asked without controls (`told_apart`).
 
     Args:
         directions: of the plan, at the layers it searches.
@@ -86,9 +86,9 @@ def run_experiment(
     # The layers are not known yet; how many samples there are depends on them only if effects disagree.
     guess = test_jobs(plan, suite, directions, anywhere(plan, directions, layers[0]))
     run = _Run(plan, engine, directions, ledger, progress, total=sum(map(len, (*first, *guess))))
-    known = [job for job in guess if job.behaviour.role == "check"]
-    for job in known:
-        run.job(job)
+    for job in guess:
+        if job.behaviour.role == "check":
+            run.job(job)
     unclear = not_told_apart(plan, suite, ledger.samples(phase="test"))
     first = select_jobs(plan, suite, directions, layers, unclear=unclear)
     for job in first:
@@ -96,7 +96,9 @@ def run_experiment(
     chosen = chosen_layers(plan, directions, ledger, layers, suite)
     second = test_jobs(plan, suite, directions, chosen, unclear=unclear)
     run.total = sum(map(len, (*first, *second)))
-    for job in second[len(known) :]:
+    for job in second:
+        if job.behaviour.role == "check":
+            continue  # asked first
         if plan.early_stopping and job.behaviour.role in ("capability", "harm"):
             run.rounds(job)
         else:

@@ -1,34 +1,29 @@
-"""Which effect behaviours does the model not understand? Known answers of the same form, asked unsteered, tell.
+"""Which effect behaviours does the model not understand? Questions of the same form with a known answer show it.
 
-Nothing that is steered is looked at, so that leaving out the controls of such a behaviour biases no other answer.
+These questions are asked unsteered. The rule looks at nothing that is steered, so leaving out the controls of such a
+behaviour biases no other answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heartstrings.behaviours.base import Behaviour
 from heartstrings.plan import Plan
 from heartstrings.stats.intervals import LEAST_PAIRS, mean_interval
 from heartstrings.stats.understanding import above_chance
 
 if TYPE_CHECKING:
+    from heartstrings.behaviours.base import Behaviour
+    from heartstrings.behaviours.suites import Suite
     from heartstrings.ledger import Sample
 
 MARGIN = 0.05
 """A smaller lead over chance is no understanding, however sure it is: answers by habit hardly vary."""
 GUESSING = 0.5
 """The chance level of a check that states none."""
-
-
-@runtime_checkable
-class Checked(Protocol):
-    """A suite, as far as its known answers go."""
-
-    def checks_of(self, effect: str) -> tuple[Behaviour, ...]: ...
 
 
 def chance_of(one: Behaviour) -> float:
@@ -56,7 +51,7 @@ def knows(
     return bool(sure and mean.value is not None and mean.value >= chance + MARGIN), p
 
 
-def not_told_apart(plan: Plan, suite: Checked, samples: Iterable[Sample]) -> frozenset[str]:
+def not_told_apart(plan: Plan, suite: Suite, samples: Iterable[Sample]) -> frozenset[str]:
     """Effect behaviours of which a check with a known answer does not hold.
 
     Args:

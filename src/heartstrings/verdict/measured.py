@@ -89,9 +89,7 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
     gaps += missing.matched_gaps(plan, matched_by, finished=finished)
     gaps += missing.gate_gaps(plan, found, others, behaviour)
     unclear = understood(known) is False
-    gaps += missing.control_gaps(
-        plan, behaviour, beside, others=any(gap.part for gap in gaps), unclear=unclear
-    )  # fmt: skip
+    gaps += missing.control_gaps(plan, behaviour, beside, others=any(gap.part for gap in gaps), unclear=unclear)
     p = max((group.group.p for group in beside.values()), default=None)
     if own.slope.value is None or sum(len(group.group.slopes) for group in beside.values()) < LEAST_CONTROLS:
         p = None

@@ -85,9 +85,8 @@ def main() -> None:
 
     once = more.changed(controls={**none, **kinds})
     passed: dict[str, list[dict[str, object]]] = {}
-    print(
-        f"\n| held out, {args.behaviour} | passed | share (95%) | largest effect | p, in order |\n|---|---|---|---|---|"
-    )
+    print(f"\n| held out, {args.behaviour} | passed | share (95%) | largest effect | p, in order |")
+    print("|---|---|---|---|---|")
     for kind, count in kinds.items():
         cards = []
         for held_out in range(count, 2 * count):

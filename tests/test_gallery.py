@@ -1,4 +1,4 @@
-"""docs/gallery: a finished run on a real model, which docs/results.md and README.md quote."""
+"""docs/gallery: a finished run on a real model, which docs/results.md quotes."""
 
 from __future__ import annotations
 

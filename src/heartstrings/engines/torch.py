@@ -17,6 +17,7 @@ from heartstrings.algebra import Direction
 from heartstrings.engines import fingerprint, torch_generate, torch_pool, torch_read, torch_score, torch_session
 from heartstrings.engines.architecture import Architecture, take_apart
 from heartstrings.engines.base import Completion, GenerateRequest, PooledBatch, Prompt, Score, ScoreRequest, Trace
+from heartstrings.engines.torch_branches import Branches
 from heartstrings.engines.torch_text import encode_texts
 from heartstrings.engines.torch_trunk import Trunks
 from heartstrings.errors import ModelError
@@ -33,7 +34,8 @@ class TorchEngine:
     """
 
     share_trunk: bool = True
-    """In `score`, run the blocks below the steered one once a text. Changes the time and nothing else."""
+    """In `score`, run the blocks below the steered one once a text, and a prompt once for all its continuations.
+    Changes the time and nothing else."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, parts: Architecture, info: ModelInfo
@@ -42,7 +44,7 @@ class TorchEngine:
         self.tokenizer = tokenizer
         self.device = parts.text_model.get_input_embeddings().weight.device
         self._head_checked = False
-        self._trunks = Trunks()
+        self._trunks, self._branches = Trunks(), Branches()
 
     @classmethod
     def from_model(
@@ -169,8 +171,8 @@ class TorchEngine:
             runs; ModelError: no such site, or a residual that did not move as asked; NumericalError: NaN or Inf.
         """
         with torch_session.inside(self.parts, requests) as own:
-            trunks = self._trunks if self.share_trunk else None
-            return torch_score.score(self.parts, self.tokenizer, self.device, own, trunks=trunks)
+            sharing = torch_score.Sharing(self._trunks, self._branches) if self.share_trunk else None
+            return torch_score.score(self.parts, self.tokenizer, self.device, own, sharing=sharing)
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Sampled continuations. Each request draws from its own generator, so its text for a seed does not

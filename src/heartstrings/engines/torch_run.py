@@ -61,11 +61,15 @@ def run_layers(
     mask: Bool[torch.Tensor, "text token"],
     *,
     cache: object | None = None,
+    given: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Run the model on right-padded `ids`, hand `on_layer(index, state)` the state at each layer, stop there.
 
     Right padding needs no attention mask in a causal model (no real token sees what comes after it) and no
     position ids (counting from the left is right); an encoder gets its mask. The unembedding never runs.
+
+    Args:
+        given: further arguments of the model, such as a mask of one's own.
     """
     order = {layer: index for index, layer in enumerate(layers)}
     last = max(layers)
@@ -91,6 +95,7 @@ def run_layers(
         arguments: dict[str, object] = {"input_ids": ids, "use_cache": cache is not None}
         if parts.is_encoder:
             arguments = {"input_ids": ids, "attention_mask": mask.long()}
+        arguments |= given or {}
         if cache is not None:
             arguments[cache_argument(parts.text_model)] = cache
         with contextlib.suppress(_Enough):

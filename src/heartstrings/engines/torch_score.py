@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heartstrings.engines.architecture import Architecture
 from heartstrings.engines.base import Score, ScoreRequest
+from heartstrings.engines.torch_branches import Branches, Tree, attention_mask, states_of, tree_of, window_of
 from heartstrings.engines.torch_read import check_length, logits_of, require_head
 from heartstrings.engines.torch_run import Splitter, evaluating, filler_id, first_words, pad, plan_batches
 from heartstrings.engines.torch_steer import RowSteering, check_steering, place, steering_rows
@@ -27,9 +28,17 @@ _SLAB_OF_TWO = 128
 """States whose whole distribution is compared at a time: two of them are held."""
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """What an engine has found out about what can be computed once for several continuations."""
+
+    trunks: Trunks
+    branches: Branches
+
+
 @dataclass(eq=False)
 class _Row:
-    """What the model is fed once: every continuation that needs just this, steered just so, reads from it."""
+    """A text that the model is fed: every continuation that needs just this, steered just so, reads from it."""
 
     ids: Int32[np.ndarray, "token"]
     """A text without its last token, which is predicted and never fed."""
@@ -40,6 +49,19 @@ class _Row:
     """(continuation, position of its first token)."""
     compared: bool = False
     """Whether its distributions are held against those of the unsteered row of the same text."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """One row of a batch: a text, or the texts of one prompt as a tree."""
+
+    rows: tuple[_Row, ...]
+    tree: Tree | None
+    text: int
+
+    @property
+    def n_fed(self) -> int:
+        return len(self.rows[0].ids if self.tree is None else self.tree.ids)
 
 
 @dataclass(frozen=True)
@@ -56,14 +78,15 @@ def score(
     device: torch.device,
     requests: Sequence[ScoreRequest],
     *,
-    trunks: Trunks | None = None,
+    sharing: Sharing | None = None,
 ) -> list[Score]:
-    """See `TorchEngine.score`. Without `trunks`, no blocks are shared."""
+    """See `TorchEngine.score`. Without `sharing`, every text is a row of its own that runs through all blocks."""
     require_head(parts)
     prompts: list[int] = []
     tails: list[Int32[np.ndarray, "_"]] = []
     rows: dict[tuple[bytes, RowSteering | None], _Row] = {}
-    texts: dict[bytes, int] = {}
+    texts: dict[object, int] = {}
+    families: list[tuple[int, list[_Row]]] = []
     fitting: set[Steering] = set()
     encoded: dict[object, EncodedPrompt] = {}
     replies: dict[str, Int32[np.ndarray, "_"]] = {}
@@ -93,31 +116,26 @@ def score(
         steering: RowSteering | None = None
         if request.steering is not None:
             steering = place(request.steering, prompt, n_fed=longest - 1, n_all=longest, what=f"request {number}")
+        fresh: list[_Row] = []
         for ids in own:
             fed = np.concatenate([prompt.ids, ids[:-1]])
-            key = fed.tobytes()
-            row = rows.setdefault(
-                (key, _within(steering, len(fed))),
-                _Row(fed, texts.setdefault(key, len(texts)), _within(steering, len(fed))),
-            )
+            key = (fed.tobytes(), _within(steering, len(fed)))
+            if key not in rows:
+                rows[key] = _Row(fed, texts.setdefault(key[0], len(texts)), key[1])
+                fresh.append(rows[key])
+            row = rows[key]
             row.wanted.append((len(tails), len(prompt.ids)))
             row.compared = row.compared or request.divergence
             tails.append(ids)
+        families.append((len(prompt.ids), fresh))
     found: dict[int, _Found] = {}
     for rows_of_text in _by_text([row for row in rows.values() if row.compared]):
-        found |= _compared(parts, device, rows_of_text, tails, trunks)
-    # Rows of one text side by side, so that batches hold few texts and many ways to steer them.
-    work = sorted((row for row in rows.values() if not row.compared), key=lambda row: row.text)
-    lengths = np.array([len(row.ids) for row in work], np.int64)
-    splitter = Splitter()
-    for batch in plan_batches(lengths, TOKEN_BUDGET):
-        for _, result in splitter.run(
-            batch.tolist(),
-            size=lambda some: len(some) * int(lengths[list(some)].max()),
-            work=lambda some: _log_probabilities(parts, device, [work[row] for row in some], tails, trunks),
-            describe=lambda row: f"continuation {work[row].wanted[0][0]} ({lengths[row]} tokens)",
-        ):
-            found.update(result)
+        found |= _compared(parts, device, rows_of_text, tails, sharing)
+    everything = _work_of(parts, families, texts, sharing)
+    for trees in (True, False):
+        # Rows of one text side by side, so that batches hold few texts and many ways to steer them.
+        work = sorted((one for one in everything if (one.tree is not None) == trees), key=lambda one: one.text)
+        found |= _in_batches(parts, device, work, tails, sharing)
     scores, first = [], 0
     for request, n_prompt in zip(requests, prompts, strict=True):
         mine = range(first, first + len(request.continuations))
@@ -132,6 +150,49 @@ def score(
         )
         first += len(request.continuations)
     return scores
+
+
+def _work_of(
+    parts: Architecture,
+    families: Sequence[tuple[int, Sequence[_Row]]],
+    texts: dict[object, int],
+    sharing: Sharing | None,
+) -> list[_Work]:
+    """What the batches consist of. `families` holds for each request the tokens of its prompt and its own rows."""
+    found, window = [], window_of(parts)
+    for n_prompt, family in families:
+        rows = tuple(row for row in family if not row.compared)
+        tree = None
+        if len(rows) > 1 and sharing is not None and sharing.branches.works:
+            tree = tree_of([row.ids for row in rows], n_prompt, window)
+        if tree is None:
+            found += [_Work((row,), None, row.text) for row in rows]
+        else:
+            key = (tree.ids.tobytes(), tree.branch.tobytes())
+            found.append(_Work(rows, tree, texts.setdefault(key, len(texts))))
+    return found
+
+
+def _in_batches(
+    parts: Architecture,
+    device: torch.device,
+    work: Sequence[_Work],
+    tails: Sequence[Int32[np.ndarray, "_"]],
+    sharing: Sharing | None,
+) -> dict[int, _Found]:
+    """Of every continuation that reads from this work, which is all trees or has none."""
+    found: dict[int, _Found] = {}
+    lengths = np.array([one.n_fed for one in work], np.int64)
+    splitter = Splitter()
+    for batch in plan_batches(lengths, TOKEN_BUDGET):
+        for _, result in splitter.run(
+            batch.tolist(),
+            size=lambda some: len(some) * int(lengths[list(some)].max()),
+            work=lambda some: _log_probabilities(parts, device, [work[one] for one in some], tails, sharing),
+            describe=lambda one: f"continuation {work[one].rows[0].wanted[0][0]} ({lengths[one]} tokens)",
+        ):
+            found.update(result)
+    return found
 
 
 def _divergences(found: Sequence[_Found]) -> tuple[Float32[np.ndarray, "_"], ...]:
@@ -150,7 +211,7 @@ def _compared(
     device: torch.device,
     rows: Sequence[_Row],
     tails: Sequence[Int32[np.ndarray, "_"]],
-    trunks: Trunks | None,
+    sharing: Sharing | None,
 ) -> dict[int, _Found]:
     """Rows of one text, each held against its unsteered row, which runs in every batch again."""
     plain = _Row(rows[0].ids, rows[0].text, None)
@@ -161,7 +222,7 @@ def _compared(
         for _, result in splitter.run(
             batch.tolist(),
             size=lambda some: (1 + len(some)) * length,
-            work=lambda some: _against_first(parts, device, [plain, *(rows[row] for row in some)], tails, trunks),
+            work=lambda some: _against_first(parts, device, [plain, *(rows[row] for row in some)], tails, sharing),
             describe=lambda row: f"continuation {rows[row].wanted[0][0]} ({length} tokens)",
         ):
             found.update(result)
@@ -173,13 +234,13 @@ def _against_first(
     device: torch.device,
     rows: Sequence[_Row],
     tails: Sequence[Int32[np.ndarray, "_"]],
-    trunks: Trunks | None,
+    sharing: Sharing | None,
 ) -> dict[int, _Found]:
     """Log-probabilities and divergences of the continuations that read from all rows but the first, which is the
     unsteered one of the same text."""
     found: dict[int, _Found] = {}
     with evaluating(parts.text_model):
-        states = _states(parts, device, rows, trunks)
+        states = _states(parts, device, rows, sharing)
         wanted = [(place, *one) for place, row in enumerate(rows[1:], start=1) for one in row.wanted]
         pieces: dict[int, list[tuple[Float32[np.ndarray, "_"], Float32[np.ndarray, "_"]]]] = {}
         longest = max(len(tails[number]) for _, number, _ in wanted)
@@ -227,11 +288,12 @@ def _within(steering: RowSteering | None, n_fed: int) -> RowSteering | None:
 def _log_probabilities(
     parts: Architecture,
     device: torch.device,
-    rows: Sequence[_Row],
+    work: Sequence[_Work],
     tails: Sequence[Int32[np.ndarray, "_"]],
-    trunks: Trunks | None,
+    sharing: Sharing | None,
 ) -> dict[int, _Found]:
-    """Of every continuation that reads from these rows."""
+    """Of every continuation that reads from these texts."""
+    rows = [row for one in work for row in one.rows]
     # The token at position t is predicted from the state at t - 1; one state may predict several continuations'.
     wanted = [(place, number, at) for place, row in enumerate(rows) for number, at in row.wanted]
     places = np.concatenate([np.full(len(tails[number]), place) for place, number, _ in wanted])
@@ -241,7 +303,7 @@ def _log_probabilities(
     distinct, state_of = np.unique(places * width + columns, return_inverse=True)
     values = np.zeros(len(places), np.float32)
     with evaluating(parts.text_model):
-        states = _states(parts, device, rows, trunks)
+        states = _branched(parts, device, work, sharing)
         order = np.argsort(state_of, kind="stable")
         bounds = np.searchsorted(state_of[order], np.arange(0, len(distinct) + _SLAB, _SLAB))
         for slab, (begin, end) in enumerate(pairwise(bounds.tolist())):
@@ -259,12 +321,44 @@ def _log_probabilities(
     return found
 
 
-def _states(
-    parts: Architecture, device: torch.device, rows: Sequence[_Row], trunks: Trunks | None
+def _branched(
+    parts: Architecture, device: torch.device, work: Sequence[_Work], sharing: Sharing | None
 ) -> Float[torch.Tensor, "row token width"]:
-    """States after the final norm. Right padding: a causal model needs neither mask nor position ids for it."""
+    """States after the final norm of every text of the work, a row each; the work is all trees, or none is."""
+    trees = [one.tree for one in work if one.tree is not None]
+    if not trees or sharing is None:
+        return _states(parts, device, [row for one in work for row in one.rows], sharing)
+
+    def together(some: Sequence[int]) -> Float[torch.Tensor, "row token width"]:
+        longest = [max(work[place].rows, key=lambda row: len(row.ids)) for place in some]
+        joined = [
+            _Row(trees[place].ids, work[place].text, row.steering) for place, row in zip(some, longest, strict=True)
+        ]
+        return _states(parts, device, joined, sharing, [trees[place] for place in some])
+
+    def separate(some: Sequence[int]) -> Float[torch.Tensor, "row token width"]:
+        return _states(parts, device, [row for place in some for row in work[place].rows], None)
+
+    return states_of(sharing.branches, trees, together, separate, torch.finfo(parts.text_model.dtype).eps)
+
+
+def _states(
+    parts: Architecture,
+    device: torch.device,
+    rows: Sequence[_Row],
+    sharing: Sharing | None,
+    trees: Sequence[Tree] = (),
+) -> Float[torch.Tensor, "row token width"]:
+    """States after the final norm. Right padding: a causal model needs neither mask nor position ids for it, unless the
+    rows are `trees`."""
     ids, mask = pad([row.ids for row in rows], filler_id(parts), device)
     positions = np.where(mask.cpu().numpy(), np.arange(ids.shape[1])[None], -1)
+    given: dict[str, torch.Tensor] = {}
+    if trees:
+        for place, tree in enumerate(trees):
+            positions[place, : len(tree.positions)] = tree.positions
+        given["position_ids"] = torch.from_numpy(positions.clip(min=0)).to(device)
+        given["attention_mask"] = attention_mask(trees, ids.shape[1], parts.text_model.dtype, device)
 
     def plain(some: Sequence[int]) -> Float[torch.Tensor, "row token width"]:
         chosen = list(some)
@@ -273,10 +367,12 @@ def _states(
             steered.call(positions[chosen]),
         ):
             states: Float[torch.Tensor, "row token width"] = parts.text_model(
-                input_ids=ids[chosen], use_cache=False
+                input_ids=ids[chosen], use_cache=False, **{name: value[chosen] for name, value in given.items()}
             ).last_hidden_state
         return states
 
+    if sharing is None:
+        return plain(range(len(rows)))
     steering, texts = [row.steering for row in rows], [row.text for row in rows]
-    depth = 0 if trunks is None else common_blocks(steering, texts, parts.n_layers)
-    return plain(range(len(rows))) if trunks is None else final_states(parts, trunks, ids, mask, texts, depth, plain)
+    depth = common_blocks(steering, texts, parts.n_layers)
+    return final_states(parts, sharing.trunks, ids, mask, texts, depth, plain, given)

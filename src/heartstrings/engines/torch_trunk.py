@@ -7,7 +7,7 @@ what was found. Masks, position embeddings and the like are made by the model it
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -48,12 +48,14 @@ def final_states(
     texts: Sequence[int],
     depth: int,
     plain: Callable[[Sequence[int]], States],
+    given: Mapping[str, torch.Tensor],
 ) -> States:
     """States after the final norm of every row, of which the first `depth` blocks ran once a text.
 
     Args:
         texts: the number of each row's text; rows with one number have the same ids.
         plain: the states of some rows in the plain way, steering included, with whatever blocks there are.
+        given: what the model is called with beside the ids, a row each.
     """
     every = range(len(texts))
     if not trunks.works or depth < 1:
@@ -63,11 +65,11 @@ def final_states(
         counts = {text: texts.count(text) for text in texts}
         order = sorted(every, key=lambda row: (-counts[texts[row]], texts[row], row))
         probe = sorted(order[: _PROBE_ROWS - 1] + order[-1:]) if len(order) >= _PROBE_ROWS else list(every)
-        trunks.works = _agree(parts, ids, mask, texts, depth, plain, probe)
+        trunks.works = _agree(parts, ids, mask, texts, depth, plain, given, probe)
         if not trunks.works:
             return plain(every)
         trunks.proven.add(depth)
-    return _through_trunk(parts, ids, mask, texts, depth, plain, every)
+    return _through_trunk(parts, ids, mask, texts, depth, plain, given, every)
 
 
 def _agree(
@@ -77,21 +79,27 @@ def _agree(
     texts: Sequence[int],
     depth: int,
     plain: Callable[[Sequence[int]], States],
+    given: Mapping[str, torch.Tensor],
     probe: Sequence[int],
 ) -> bool:
     """Are the final states the same as in the plain way?"""
     expected = plain(probe)
     try:
-        found = _through_trunk(parts, ids, mask, texts, depth, plain, probe)
+        found = _through_trunk(parts, ids, mask, texts, depth, plain, given, probe)
     except Exception as error:  # blocks that miss what the skipped ones leave behind fail in their own ways
         if is_out_of_memory(error):
             raise
         return False
+    lengths = mask[list(probe)].sum(dim=1).tolist()
+    return same_states(found, expected, lengths, torch.finfo(parts.text_model.dtype).eps)
+
+
+def same_states(found: States, expected: States, lengths: Sequence[int], eps: float) -> bool:
+    """Equal within rounding, at the first `lengths` tokens of each row? `eps` is that of the model's dtype."""
     if found.shape != expected.shape:
         return False
-    real = mask[list(probe)].to(found.device)
-    found, expected = found[real].float(), expected[real].float()
-    eps = torch.finfo(parts.text_model.dtype).eps
+    real = torch.arange(found.shape[1])[None] < torch.tensor(lengths)[:, None]
+    found, expected = found[real.to(found.device)].float(), expected[real.to(expected.device)].float()
     off, size = float((found - expected).abs().max()), float(expected.abs().max())
     return off <= max(TOLERANCE, 4 * eps) * size
 
@@ -103,6 +111,7 @@ def _through_trunk(
     texts: Sequence[int],
     depth: int,
     plain: Callable[[Sequence[int]], States],
+    given: Mapping[str, torch.Tensor],
     rows: Sequence[int],
 ) -> States:
     first: dict[int, int] = {}
@@ -110,7 +119,8 @@ def _through_trunk(
         first.setdefault(texts[row], row)
     unique = list(first.values())
     states: list[States] = []
-    run_layers(parts, [depth - 1], "block", lambda _, state: states.append(state), ids[unique], mask[unique])
+    own = {name: value[unique] for name, value in given.items()}
+    run_layers(parts, [depth - 1], "block", lambda _, state: states.append(state), ids[unique], mask[unique], given=own)
     number = {text: index for index, text in enumerate(first)}
     index = torch.tensor([number[texts[row]] for row in rows], device=states[0].device)
     with _handing_on(list(parts.blocks)[:depth], states[0][index]):

@@ -63,6 +63,11 @@ class _Work:
     def n_fed(self) -> int:
         return len(self.rows[0].ids if self.tree is None else self.tree.ids)
 
+    @property
+    def steering(self) -> RowSteering | None:
+        """That of the longest text: those of shorter ones are the same, cut."""
+        return max(self.rows, key=lambda row: len(row.ids)).steering
+
 
 @dataclass(frozen=True)
 class _Found:
@@ -132,9 +137,7 @@ def score(
     for rows_of_text in _by_text([row for row in rows.values() if row.compared]):
         found |= _compared(parts, device, rows_of_text, tails, sharing)
     everything = _work_of(parts, families, texts, sharing)
-    for trees in (True, False):
-        # Rows of one text side by side, so that batches hold few texts and many ways to steer them.
-        work = sorted((one for one in everything if (one.tree is not None) == trees), key=lambda one: one.text)
+    for work in _alike(everything):
         found |= _in_batches(parts, device, work, tails, sharing)
     scores, first = [], 0
     for request, n_prompt in zip(requests, prompts, strict=True):
@@ -171,6 +174,18 @@ def _work_of(
             key = (tree.ids.tobytes(), tree.branch.tobytes())
             found.append(_Work(rows, tree, texts.setdefault(key, len(texts))))
     return found
+
+
+def _alike(everything: Sequence[_Work]) -> list[list[_Work]]:
+    """Work for batches of its own: trees and single texts apart, and by how many blocks come before the steered one, as
+    a batch shares the fewest of its rows. Unsteered work goes with that of the most. Rows of one text side by side, so
+    that batches hold few texts and many ways to steer them."""
+    depths = [None if one.steering is None else one.steering.shared_blocks() for one in everything]
+    most = max((depth for depth in depths if depth is not None), default=0)
+    groups: dict[tuple[bool, int], list[_Work]] = {}
+    for one, depth in zip(everything, depths, strict=True):
+        groups.setdefault((one.tree is None, most if depth is None else depth), []).append(one)
+    return [sorted(groups[key], key=lambda one: one.text) for key in sorted(groups)]
 
 
 def _in_batches(
@@ -330,10 +345,7 @@ def _branched(
         return _states(parts, device, [row for one in work for row in one.rows], sharing)
 
     def together(some: Sequence[int]) -> Float[torch.Tensor, "row token width"]:
-        longest = [max(work[place].rows, key=lambda row: len(row.ids)) for place in some]
-        joined = [
-            _Row(trees[place].ids, work[place].text, row.steering) for place, row in zip(some, longest, strict=True)
-        ]
+        joined = [_Row(trees[place].ids, work[place].text, work[place].steering) for place in some]
         return _states(parts, device, joined, sharing, [trees[place] for place in some])
 
     def separate(some: Sequence[int]) -> Float[torch.Tensor, "row token width"]:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from heartstrings.report import palette
 from heartstrings.report.page import Figure
-from heartstrings.report.style import axis, figure, plot_text
+from heartstrings.report.style import axis, figure, plot_text, wrapped
 from heartstrings.report.verdict_words import DOSE, DOSE_SHORT, KINDS, dose, finite, share
 from heartstrings.verdict.results import AnswerCard, DosePoint, Estimate
 
@@ -178,7 +178,7 @@ def _plot(card: AnswerCard, points: Sequence[DosePoint], window: float | None) -
     return figure(
         traces,
         x=axis(DOSE, range=reach, **dose_ticks(doses, below=divergence(card))),
-        y=axis(plot_text(card.curve.outcome_name), **PERCENT),
+        y=axis(wrapped(card.curve.outcome_name), **PERCENT),
         shapes=shapes,
         hovermode="closest",
         narrow={"xaxis.title.text": DOSE_SHORT, **_narrow_ticks(doses, divergence(card))},

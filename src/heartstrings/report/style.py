@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,11 @@ FONT = 'system-ui, -apple-system, "Segoe UI", "Noto Sans", "DejaVu Sans", sans-s
 def plot_text(text: object) -> str:
     """Text for a plot: plotly reads a little HTML in labels, so names from outside are escaped first."""
     return html.escape(str(text), quote=False)
+
+
+def wrapped(text: str, width: int = 40) -> str:
+    """`plot_text` in lines of at most `width` characters: plotly cuts an axis title that is longer than its axis."""
+    return "<br>".join(plot_text(line) for line in textwrap.wrap(text, width))
 
 
 def axis(title: str | None = None, **changes: Any) -> dict[str, Any]:

@@ -34,7 +34,8 @@ PLAN: dict[str, Any] = {
     # mixtures of emotions, and to beat those is another claim.
     "controls": {"span": 0, "topic": 40, "shuffled": 0},
     "samples": {
-        "select": 12, "effect": 40, "matched": 40, "capability": 1000, "harm": 20, "cost": 12, "writing": 2, "check": 48,
+        "select": 12, "effect": 40, "matched": 40, "capability": 1000, "harm": 20, "cost": 12, "writing": 2,
+        "check": 48,
     },
 }  # fmt: skip
 

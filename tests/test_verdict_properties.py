@@ -7,9 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from heartstrings.ledger import Sample
-from heartstrings.verdict import decide
+from heartstrings.ledger import Cell, Sample
+from heartstrings.verdict import decide, examples
 from heartstrings.verdict.results import AnswerCard
+from heartstrings.verdict.tables import Column
 from verdict_worlds import Ledger, Questionnaire, Questions, World, card, judge, plan, rows
 
 WORLDS = {
@@ -90,6 +91,23 @@ def test_texts_are_of_the_same_scenarios_with_the_worst_marked() -> None:
         assert len(worst) == 1
         assert worst[0].log_perplexity == max(text.log_perplexity or 0.0 for text in here)
         assert all(text.prompt == f"Question {int(text.scenario[-4:])}?" for text in here)
+
+
+def test_the_clearest_scenario_moves_most_the_way_the_mean_does() -> None:
+    def column(outcomes: dict[str, float | None]) -> Column:
+        cell = Cell(phase="test", behaviour="tone", kind="direction", direction="calm", layer=1, dose=0.1)
+        rows = [
+            Sample(cell=cell, scenario=name, repeat=0, group=name, outcome=value, valid=None, text="x", detail={})
+            for name, value in outcomes.items()
+        ]
+        return Column(rows)
+
+    low = column({"a": 0.5, "b": 0.9, "c": 0.9, "d": 0.1, "e": None})
+    high = column({"a": 0.4, "b": 0.2, "c": 0.1, "d": 0.9, "e": 0.0})
+    columns = {-0.2: high, -0.1: low, 0.0: low, 0.1: high, 0.2: low}
+    assert examples._clearest(columns, (-0.1, 0.1)) == "c"
+    assert examples._clearest({-0.1: high, 0.1: low}, (-0.1, 0.1)) == "c"
+    assert examples._clearest({0.1: low}, (-0.1, 0.1)) is None
 
 
 def test_curves_hold_the_baseline_and_every_dose() -> None:

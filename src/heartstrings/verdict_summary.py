@@ -52,25 +52,21 @@ def verdicts(found: Sequence[tuple[Verdict, Path]], report: Path, *, json: bool)
 
 
 def _three_lines(cards: Sequence[AnswerCard]) -> list[str]:
-    """The same opening continued unsteered and at both ends of the slope window, for each direction of a behaviour that
-    is asked by a short text; nothing where there is none."""
-    lines, seen = [], set[str]()
+    """For each direction of `tone`: the opening that moves most, continued unsteered and at both ends of the slope
+    window; nothing where there is none."""
+    lines: list[str] = []
     for card in cards:
         window = [point.dose for point in (card.controls[0].envelope if card.controls else ())]
-        shown = {text.dose: text for text in card.texts if text.scenario == _first_scenario(card)}
+        shown = {text.dose: text for text in card.texts if text.clearest}
         doses = [dose for dose in (0.0, min(window, default=0.0), max(window, default=0.0)) if dose in shown]
-        if card.behaviour != "tone" or card.direction in seen or len(set(doses)) < 3:
+        if card.behaviour != "tone" or len(set(doses)) < 3:
             continue
-        seen.add(card.direction)
-        for dose in doses if len(seen) == 1 else doses[1:]:
+        opening = " ".join(shown[0.0].prompt.rsplit("\n", 1)[-1].split())
+        lines.append(f"{card.model}: the opening whose tone moves most along {card.direction}. {opening} ...")
+        for dose in doses:
             name = "unsteered" if dose == 0 else f"{card.direction} {dose:+g}"
-            text = " ".join(f"{shown[dose].prompt.rsplit(chr(10), 1)[-1]} {shown[dose].text}".split())
-            lines.append(f"{name:>16}  {text}")
+            lines.append(f"{name:>16}  ... {' '.join(shown[dose].text.split())}")
     return lines
-
-
-def _first_scenario(card: AnswerCard) -> str | None:
-    return min((text.scenario for text in card.texts), default=None)
 
 
 def as_object(found: Sequence[tuple[Verdict, Path]], report: Path) -> dict[str, Any]:

@@ -38,7 +38,11 @@ def _table(card: AnswerCard) -> Html:
     for name in shared:
         of = [text for text in card.texts if text.scenario == name]
         prompt = next((text.prompt for text in of if text.prompt), "")
-        head = join(el("strong", name), el("span", prompt, class_="prompt") if prompt else None)
+        head = join(
+            el("strong", name),
+            el("small", "moves most") if any(text.clearest for text in of) else None,
+            el("span", prompt, class_="prompt") if prompt else None,
+        )
         rows.append([head, *(_cell([text for text in of if text.dose == value]) for value in doses)])
     worst = [[text for text in card.texts if text.worst and text.dose == value] for value in doses]
     if any(text.scenario not in shared for found in worst for text in found):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.cells import every_scenario
@@ -12,16 +13,17 @@ from heartstrings.ledger import Sample
 from heartstrings.plan import Plan
 from heartstrings.stats.intervals import mean_interval
 from heartstrings.verdict.results import PromptBaseline, TextSample
-from heartstrings.verdict.tables import Suite, Table, change, estimate
+from heartstrings.verdict.tables import Column, Suite, Table, change, estimate
 
 SHOWN = 2
-"""Scenarios shown side by side at every dose; the least coherent text comes on top."""
+"""Scenarios shown side by side at every dose; the clearest one and the least coherent text come on top."""
 
 
 def texts(
     plan: Plan, table: Table, suite: Suite, behaviours: Sequence[Behaviour], direction: str, layer: int
 ) -> tuple[TextSample, ...]:
-    """For each dose the same scenarios, and the text with the highest perplexity under the unsteered model."""
+    """For each dose the same scenarios: the first ones and the one that moves most. And at each dose the text with the
+    highest perplexity under the unsteered model."""
     found = []
     for one in behaviours:
         columns = dict(table.doses(one.name, "direction", direction, layer))
@@ -34,15 +36,34 @@ def texts(
         names = sorted(
             {row.scenario for row in baseline.rows} or {r.scenario for c in columns.values() for r in c.rows}
         )
+        clearest = _clearest(columns, plan.window)
+        kept = {*names[:SHOWN], clearest}
         for dose, column in sorted(columns.items()):
             rows = [row for row in column.rows if row.text is not None]
             measured = [row for row in rows if "log_perplexity" in row.detail]
             worst = max(measured, key=lambda row: row.detail["log_perplexity"], default=None)
-            shown = [row for row in rows if row.scenario in names[:SHOWN] and row.repeat == 0]
+            shown = [row for row in rows if row.scenario in kept and row.repeat == 0]
             if worst is not None and worst not in shown:
                 shown.append(worst)
-            found += [_text(dose, row, prompts.get(row.scenario, ""), row is worst) for row in shown]
+            found += [
+                _text(dose, row, prompts.get(row.scenario, ""), row is worst, row.scenario == clearest) for row in shown
+            ]
     return tuple(found)
+
+
+def _clearest(columns: Mapping[float, Column], window: Sequence[float]) -> str | None:
+    """The scenario whose outcome moves most between the ends of the window, the way that the mean moves; None without
+    outcomes at two doses there."""
+    doses = [dose for dose in columns if dose in window]
+    if len(doses) < 2:
+        return None
+    low, high = (
+        {row.scenario: row.outcome for row in columns[end].rows if row.repeat == 0 and row.outcome is not None}
+        for end in (min(doses), max(doses))
+    )
+    moves = {name: high[name] - low[name] for name in sorted(low.keys() & high.keys())}
+    way = math.copysign(1, math.fsum(moves.values()))
+    return max(moves, key=lambda name: way * moves[name], default=None)
 
 
 def prompting(table: Table, behaviour: str, direction: str) -> tuple[PromptBaseline, ...]:
@@ -67,7 +88,7 @@ def _shown(prompt: Prompt) -> str:
     return prompt if isinstance(prompt, str) else "\n".join(f"{turn.role}: {turn.content}" for turn in prompt)
 
 
-def _text(dose: float, row: Sample, prompt: str, worst: bool) -> TextSample:
+def _text(dose: float, row: Sample, prompt: str, worst: bool, clearest: bool) -> TextSample:
     return TextSample(
         dose=dose,
         scenario=row.scenario,
@@ -76,4 +97,5 @@ def _text(dose: float, row: Sample, prompt: str, worst: bool) -> TextSample:
         outcome=row.outcome,
         log_perplexity=row.detail.get("log_perplexity"),
         worst=worst,
+        clearest=clearest,
     )

@@ -116,6 +116,9 @@ class TextSample(Frozen):
     log_perplexity: float | None
     worst: bool = False
     """The least coherent text at this dose."""
+    clearest: bool = False
+    """Its scenario is the one whose outcome moves most, between the ends of the slope window, the way that the mean
+    moves."""
 
 
 class PromptBaseline(Frozen):

@@ -21,13 +21,26 @@ def test_one_behaviour_is_the_plain_p_value_and_one_test_a_group_is_holm() -> No
 
 
 def test_a_control_counts_by_its_largest_over_what_is_not_settled() -> None:
-    # In units of root mean squares: the direction leads on the first behaviour and is third on the second.
+    # In units of the largest other: the direction leads on the first behaviour and is third on the second.
     null = np.array([[0.1, 10.0], [0.2, -4.0], [-0.1, 3.0], [0.0, 0.0]])
     first, second = stats.max_t([2.0, 3.5], null)
     assert first == pytest.approx(1 / 5)  # no control is as far out on either
     assert second == pytest.approx(3 / 5)  # |10| and |-4| of the second alone: the first is settled
     weak, _ = stats.max_t([0.2, 3.5], null)
     assert weak == pytest.approx(3 / 5)  # the control of 10 counts against the first too, and the tie at 0.2
+
+
+def test_a_control_far_out_on_one_behaviour_hides_no_clear_effect_on_another() -> None:
+    """After a search for a layer all controls are large on the first; one stands out on the second."""
+    random = np.random.default_rng(3)
+    null = np.column_stack(
+        [np.where(random.random(40) < 0.5, 1.0, -1.0) * random.normal(4, 0.5, 40), random.normal(size=40)]
+    )
+    null[7, 1] = 4.0
+    first, second = stats.max_t([10.5, 0.3], null)
+    assert first == pytest.approx(1 / 41)
+    assert second is not None
+    assert second > 0.5
 
 
 def test_missing_values_count_against() -> None:

@@ -54,9 +54,11 @@ def max_t(observed: Values, null: Float64[np.ndarray, "controls behaviours"]) ->
 
     Every control was asked all the behaviours too, so it is compared by its largest value on those that are not yet
     settled: that searches as much as the direction does, whatever the behaviours have to do with one another. To be
-    comparable, each behaviour's values are divided by their root mean square, the direction's own among them (the
-    division treats the direction and its controls alike). A missing null value counts as larger; a missing observed one
-    has no p, and the controls keep their chance on it. With one behaviour this is `p_value`.
+    comparable, each value is divided by the largest of the others on its behaviour (the same rule for the direction and
+    its controls, so that under the null they stay exchangeable). In units of the root mean square instead, one control
+    far out on a noisy behaviour hides a direction that is twice all controls on another, where they are all large. A
+    missing null value counts as larger; a missing observed one has no p, and the controls keep their chance on it. With
+    one behaviour this is `p_value`.
 
     Args:
         observed: one value a behaviour.
@@ -66,10 +68,8 @@ def max_t(observed: Values, null: Float64[np.ndarray, "controls behaviours"]) ->
     sizes = np.abs(np.asarray(null, dtype=np.float64)).reshape(-1, len(own))
     found: list[float | None] = [None] * len(own)
     together = np.vstack([sizes, own])
-    known = ~np.isnan(together)
-    scale = np.sqrt((np.where(known, together, 0.0) ** 2).sum(axis=0) / np.maximum(1, known.sum(axis=0)))
-    scale[scale == 0] = 1.0
-    own, sizes = own / scale, np.where(np.isnan(sizes), np.inf, sizes / scale)
+    ratios = _to_largest_other(np.where(np.isnan(together), 0.0, together))
+    own, sizes = np.where(np.isnan(own), np.nan, ratios[-1]), np.where(np.isnan(sizes), np.inf, ratios[:-1])
     order = sorted(np.flatnonzero(~np.isnan(own)).tolist(), key=lambda at: -own[at])
     settled: list[int] = []
     largest = 0.0
@@ -80,6 +80,17 @@ def max_t(observed: Values, null: Float64[np.ndarray, "controls behaviours"]) ->
         found[at] = largest
         settled.append(at)
     return tuple(found)
+
+
+def _to_largest_other(sizes: Float64[np.ndarray, "rows behaviours"]) -> Float64[np.ndarray, "rows behaviours"]:
+    """Each value over the largest of the others in its column; 0 over 0 is 0, anything else over 0 infinite."""
+    if len(sizes) < 2:
+        return sizes
+    first, second = np.sort(sizes, axis=0)[-1], np.sort(sizes, axis=0)[-2]
+    alone = (sizes == first).sum(axis=0) == 1
+    other = np.where((sizes == first) & alone, second, first)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(sizes == 0, 0.0, sizes / other)
 
 
 def holm_groups(groups: Sequence[Sequence[float | None]]) -> tuple[tuple[float | None, ...], ...]:

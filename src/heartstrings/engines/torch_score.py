@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Float, Float32, Int32, Int64
 from transformers import PreTrainedTokenizerBase
 
 from heartstrings.engines.architecture import Architecture
@@ -134,11 +134,12 @@ def score(
             tails.append(ids)
         families.append((len(prompt.ids), fresh))
     found: dict[int, _Found] = {}
+    splitter = Splitter()  # one for the call: what did not fit once is not tried again
     for rows_of_text in _by_text([row for row in rows.values() if row.compared]):
-        found |= _compared(parts, device, rows_of_text, tails, sharing)
+        found |= _compared(parts, device, rows_of_text, tails, sharing, splitter)
     everything = _work_of(parts, families, texts, sharing)
     for work in _alike(everything):
-        found |= _in_batches(parts, device, work, tails, sharing)
+        found |= _of_work(parts, device, work, tails, sharing, splitter)
     scores, first = [], 0
     for request, n_prompt in zip(requests, prompts, strict=True):
         mine = range(first, first + len(request.continuations))
@@ -189,25 +190,46 @@ def _alike(everything: Sequence[_Work]) -> list[list[_Work]]:
 
 
 def _in_batches(
+    splitter: Splitter,
+    lengths: Int64[np.ndarray, "_"],
+    budget: int,
+    size: Callable[[Sequence[int]], int],
+    run: Callable[[Sequence[int]], dict[int, _Found]],
+    continuation: Callable[[int], int],
+) -> dict[int, _Found]:
+    """What `run` reads of rows of these lengths, batch by batch.
+
+    Args:
+        size: tokens that some rows take up.
+        continuation: the number of one that reads from a row, for messages.
+    """
+    found: dict[int, _Found] = {}
+    for batch in plan_batches(lengths, budget):
+        for _, result in splitter.run(
+            batch.tolist(), size, run, lambda row: f"continuation {continuation(row)} ({lengths[row]} tokens)"
+        ):
+            found.update(result)
+    return found
+
+
+def _of_work(
     parts: Architecture,
     device: torch.device,
     work: Sequence[_Work],
     tails: Sequence[Int32[np.ndarray, "_"]],
     sharing: Sharing | None,
+    splitter: Splitter,
 ) -> dict[int, _Found]:
     """Of every continuation that reads from this work, which is all trees or has none."""
-    found: dict[int, _Found] = {}
     lengths = np.array([one.n_fed for one in work], np.int64)
-    splitter = Splitter()
-    for batch in plan_batches(lengths, TOKEN_BUDGET):
-        for _, result in splitter.run(
-            batch.tolist(),
-            size=lambda some: len(some) * int(lengths[list(some)].max()),
-            work=lambda some: _log_probabilities(parts, device, [work[one] for one in some], tails, sharing),
-            describe=lambda one: f"continuation {work[one].rows[0].wanted[0][0]} ({lengths[one]} tokens)",
-        ):
-            found.update(result)
-    return found
+    return _in_batches(
+        splitter,
+        lengths,
+        TOKEN_BUDGET,
+        size=lambda some: len(some) * int(lengths[list(some)].max()),
+        run=lambda some: _log_probabilities(parts, device, [work[one] for one in some], tails, sharing),
+        continuation=lambda one: work[one].rows[0].wanted[0][0],
+    )
 
 
 def _divergences(found: Sequence[_Found]) -> tuple[Float32[np.ndarray, "_"], ...]:
@@ -227,21 +249,19 @@ def _compared(
     rows: Sequence[_Row],
     tails: Sequence[Int32[np.ndarray, "_"]],
     sharing: Sharing | None,
+    splitter: Splitter,
 ) -> dict[int, _Found]:
     """Rows of one text, each held against its unsteered row, which runs in every batch again."""
     plain = _Row(rows[0].ids, rows[0].text, None)
-    found: dict[int, _Found] = {}
-    splitter = Splitter()
     length = len(plain.ids)
-    for batch in plan_batches(np.full(len(rows), length, np.int64), max(2 * length, TOKEN_BUDGET - length)):
-        for _, result in splitter.run(
-            batch.tolist(),
-            size=lambda some: (1 + len(some)) * length,
-            work=lambda some: _against_first(parts, device, [plain, *(rows[row] for row in some)], tails, sharing),
-            describe=lambda row: f"continuation {rows[row].wanted[0][0]} ({length} tokens)",
-        ):
-            found.update(result)
-    return found
+    return _in_batches(
+        splitter,
+        np.full(len(rows), length, np.int64),
+        max(2 * length, TOKEN_BUDGET - length),
+        size=lambda some: (1 + len(some)) * length,
+        run=lambda some: _against_first(parts, device, [plain, *(rows[row] for row in some)], tails, sharing),
+        continuation=lambda row: rows[row].wanted[0][0],
+    )
 
 
 def _against_first(

@@ -86,7 +86,7 @@ def _to_largest_other(sizes: Float64[np.ndarray, "rows behaviours"]) -> Float64[
     """Each value over the largest of the others in its column; 0 over 0 is 0, anything else over 0 infinite."""
     if len(sizes) < 2:
         return sizes
-    first, second = np.sort(sizes, axis=0)[-1], np.sort(sizes, axis=0)[-2]
+    second, first = np.sort(sizes, axis=0)[-2:]
     alone = (sizes == first).sum(axis=0) == 1
     other = np.where((sizes == first) & alone, second, first)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -249,14 +249,15 @@ def test_the_organisms_are_told_apart(tmp_path: Path, capfd: pytest.CaptureFixtu
 
 
 def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 1.0, 40.0, 50.0, 75.0])
+    now = iter([0.0, 1.0, 40.0, 50.0, 75.0, 300.0])
     monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: next(now)))
     with console.progress("sampling") as report:
-        for done in (1000, 1010, 1020, 1100):  # a thousand were there from an earlier run
+        for done in (1000, 1010, 1020, 1100, 1110):  # a thousand were there from an earlier run
             report(done, 2000)
     assert capsys.readouterr().err.splitlines() == [
-        "sampling: 1,010 of 2,000, about 1:06:00 left",
-        "sampling: 1,100 of 2,000, about 0:11:15 left",
+        "sampling: 1,010 of 2,000, about 1:04:21 left",
+        "sampling: 1,100 of 2,000, about 0:11:06 left",
+        "sampling: 1,110 of 2,000, about 5:33:45 left",  # what is slow now tells, not the start
     ]
     with console.progress("sampling", quiet=True) as report:
         report(1, 2)

@@ -36,7 +36,8 @@ BASE = Plan(model="organism:steerable")
 OTHER = {
     "model": "organism:inert", "revision": "main", "dtype": "float32", "vectors": Path("v"), "variant": "raw",
     "directions": ("desperate", "sad"), "layers": (2, 3), "site": "mlp", "operation": "clamp",
-    "positions": "generated", "doses": (-0.2, -0.1, 0.0, 0.1, 0.2), "slope_within": 0.3, "prompting": False,
+    "positions": "generated", "doses": (-0.2, -0.1, 0.0, 0.1, 0.2), "slope_within": 0.3, "slope_from": 0.15,
+    "prompting": False,
     "early_stopping": True, "seed": 1, "judges": ("self",),
 }  # fmt: skip
 FIXED = {"schema_version", "suite", "effects", "controls", "samples", "thresholds"}
@@ -62,6 +63,20 @@ def test_the_hash_changes_with_every_field_of_a_table(table, field):
     changed = BASE.changed(**{table: {field: other}})
     assert changed.hash != BASE.hash
     assert differences(BASE, changed).startswith(f"{table}.{field} was ")
+
+
+def test_a_plan_from_before_a_field_was_there_keeps_its_hash():
+    """A run of an older version is taken up again under the same hash; `slope_from` came later."""
+    folder = Path(__file__).parent / "data" / "before_slope_from"
+    assert "slope_from" not in (folder / "plan.json").read_text(encoding="utf-8")
+    assert frozen(folder).window == (-0.1, 0.1)  # refused if the hash were another
+
+
+def test_the_smallest_doses_may_lie_outside_the_window():
+    doses = (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2)
+    plan = Plan(model="m", doses=doses, slope_from=0.1, slope_within=0.1)
+    assert plan.window == (-0.1, 0.1)
+    assert Plan(model="m", doses=doses, slope_within=0.1).window == (-0.1, -0.05, 0.05, 0.1)
 
 
 def test_the_hash_is_of_the_values_not_of_how_they_were_written():

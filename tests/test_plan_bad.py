@@ -54,6 +54,11 @@ CASES: dict[str, tuple[str, str]] = {
     "no positive dose in the window": (GOOD + "doses = [-0.2, -0.1, 0, 1]", "no positive dose.*window of 0.2"),
     "one dose in the window": (GOOD + "doses = [0, 0.1, 0.5]", "1 doses besides 0"),
     "only dose 0": (GOOD + "doses = [0]", "0 doses besides 0"),
+    "a window that ends before it begins": (GOOD + "slope_from = 0.3", "slope_from = 0.3.*slope_within = 0.2"),
+    "a negative start of the window": (GOOD + "slope_from = -0.1", "slope_from = -0.1"),
+    "no positive dose from where the window starts": (
+        GOOD + "doses = [-0.2, -0.1, 0, 0.1, 0.5]\nslope_from = 0.15", "no positive dose.*from 0.15 to 0.2",
+    ),
     "a window of 0": (GOOD + "slope_within = 0", "slope_within = 0"),
     "an unknown suite": (GOOD + 'suite = "organisms"', "organisms"),
     "an unknown effect": (GOOD + 'effects = ["choise"]', "Did you mean choice"),

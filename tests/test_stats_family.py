@@ -46,7 +46,12 @@ def test_a_control_far_out_on_one_behaviour_hides_no_clear_effect_on_another() -
 def test_missing_values_count_against() -> None:
     null = np.array([[0.1, np.nan], [0.2, 0.1], [0.1, 0.2]])
     assert stats.max_t([5.0, 5.0], null)[0] == pytest.approx(2 / 4)
-    assert stats.max_t([5.0, None], null) == (pytest.approx(2 / 4), None)
+    # Where the direction has no value itself, nothing was tested, and a control without one is not counted.
+    assert stats.max_t([5.0, None], null) == (pytest.approx(1 / 4), None)
+    gone = np.column_stack([null[:, 0], [np.nan] * 3])
+    assert stats.max_t([5.0, None], gone) == (pytest.approx(1 / 4), None)
+    # A control that has a value there keeps its chance.
+    assert stats.max_t([5.0, None], np.array([[0.1, 9.0], [0.2, 0.1], [0.1, 0.2]])) == (pytest.approx(2 / 4), None)
     assert stats.max_t([1.0], np.zeros((0, 1))) == (1.0,)
     assert stats.max_t([0.0, 0.0], np.zeros((3, 2))) == (1.0, 1.0)
 

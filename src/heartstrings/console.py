@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -39,6 +40,8 @@ Report = Callable[[int, int], None]
 
 LOG_EVERY = 30.0
 """Seconds between two lines about progress where there is no terminal."""
+PACE_OVER = 120.0
+"""Seconds whose pace tells the time that is left."""
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -67,17 +70,22 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Report]:
 
 def _logged(title: str) -> Report:
     """A line every half minute, for whoever reads the log of a long run; none for a short one."""
-    began = last = time.monotonic()
-    before: int | None = None  # what an earlier run had done says nothing of how fast this one is
+    last = time.monotonic()
+    # Time and samples done, oldest first. The pace is that of the last minutes: a run that goes on where it stopped
+    # counts what it finds in no time, and texts take longer than choices.
+    seen: deque[tuple[float, int]] = deque()
 
     def report(done: int, total: int) -> None:
-        nonlocal last, before
-        before = done if before is None else before
+        nonlocal last
         now = time.monotonic()
+        seen.append((now, done))
+        while len(seen) > 2 and seen[1][0] <= now - PACE_OVER:
+            seen.popleft()
+        since, before = seen[0]
         if now - last < LOG_EVERY or done == before:
             return
         last = now
-        left = (now - began) * (total - done) / (done - before)
+        left = (now - since) * (total - done) / (done - before)
         say(f"{title}: {done:,} of {total:,}, about {timedelta(seconds=round(left))} left")
 
     return report

@@ -30,6 +30,8 @@ PLANTED = 0.10
 """The effect of interest in the power sentence: 10 points."""
 BETWEEN = 0.20
 """Assumed standard deviation over scenarios of their true effects, for answers asked as probabilities."""
+BINARY_SD = 0.5
+"""Of a sampled answer that is 0 or 1, at its largest; a behaviour with graded texts has a `sample_sd` of its own."""
 
 PEAK, READING, BANDWIDTH, STEP, BATCH = 990e12, 0.4, 1.7e12, 0.03, 64
 """What GPU-hours assume: bfloat16 peak of an H100 or H200 in FLOP/s, the share of it reached while reading, half the
@@ -147,20 +149,19 @@ def power(plan: Plan, suite: Suite) -> str:
     """Which effect the plan's samples can find, and how many scenarios 10 points need; the assumptions in words."""
     if not plan.controlled:
         return "Without controls no effect can be found, only measured."
-    from heartstrings.stats.power import binary_spread, summarise
+    from heartstrings.stats.power import sampled_spread, summarise
 
     window = (plan.window[0], *plan.window[1:], 0.0)
     controls = [number for _, number in plan.controls if number]
     sentences = []
-    groups: dict[tuple[str, int], list[str]] = {}
+    groups: dict[tuple[str, int, float], list[str]] = {}
     for name in plan.effects:
         effect = suite.behaviour(name)
-        groups.setdefault((effect.ask, tested(plan, effect)), []).append(name)
-    asks = [ask for ask, _ in groups]
-    for (ask, n), names in sorted(groups.items()):
-        spread = BETWEEN
-        if ask != "choice":  # 0 or 1
-            spread = binary_spread(0.5, sorted(window), repeats=plan.samples.repeats, between=BETWEEN)
+        sd = 0.0 if effect.ask == "choice" else float(getattr(effect, "sample_sd", BINARY_SD))
+        groups.setdefault((effect.ask, tested(plan, effect), sd), []).append(name)
+    asks = [ask for ask, *_ in groups]
+    for (ask, n, sd), names in sorted(groups.items()):
+        spread = sampled_spread(sd, sorted(window), repeats=plan.samples.repeats, between=BETWEEN)
         sentence = summarise(
             n, spread=spread, doses=(min(window), max(window)), controls=controls,
             tests=len(plan.directions), family=len(plan.effects), alpha=plan.thresholds.alpha,

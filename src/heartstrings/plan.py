@@ -72,6 +72,9 @@ class Plan(Checked):
     """In rising order, however they were given."""
     slope_within: float = 0.2
     """The slope window: slopes are fitted, and controls run, at doses of at most this size."""
+    slope_from: float = 0.0
+    """And of at least this size. Smaller doses are asked of directions alone, and of what they cost: they can make a
+    range safe, at little cost, where the window's own doses are not."""
     controls: Controls = Controls()
     samples: Samples = Samples()
     thresholds: Thresholds = Thresholds()
@@ -112,7 +115,7 @@ class Plan(Checked):
             raise InputError(f"seed = {self.seed}", "a whole number from 0 to 2^63 - 1", "Change the seed")
         plan_checks.dtype(self.dtype)
         plan_checks.operation(self.operation)
-        plan_checks.window(self.doses, self.slope_within)
+        plan_checks.window(self.doses, self.slope_from, self.slope_within)
         plan_checks.behaviours(self.suite, self.effects)
         plan_checks.judges(self.judges, self.effects)
         plan_checks.controls(self.controls, len(self.directions), self.thresholds.alpha)
@@ -129,7 +132,7 @@ class Plan(Checked):
     @property
     def window(self) -> tuple[float, ...]:
         """Doses other than 0 within the slope window, rising."""
-        return tuple(dose for dose in self.doses if dose != 0 and abs(dose) <= self.slope_within)
+        return tuple(dose for dose in self.doses if dose != 0 and self.slope_from <= abs(dose) <= self.slope_within)
 
     @property
     def controlled(self) -> bool:
@@ -325,7 +328,10 @@ def check_against_vectors(plan: Plan, vectors: EmotionVectors) -> None:
 
 
 def _canonical(plan: Plan) -> str:
-    return json.dumps(plan.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    values = plan.model_dump(mode="json")
+    if not plan.slope_from:
+        del values["slope_from"]  # plans from before this field keep their hash
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -120,23 +120,27 @@ def doses(given: tuple[float, ...]) -> tuple[float, ...]:
     return ordered
 
 
-def window(given: tuple[float, ...], within: float) -> None:
+def window(given: tuple[float, ...], least: float, most: float) -> None:
     """Slopes can be fitted: on each tested side a dose within the window, and two at least."""
-    if not math.isfinite(within) or within <= 0:
-        raise InputError(f"slope_within = {within:g}", "a size of dose over 0", "Change slope_within")
-    inside = [dose for dose in given if dose != 0 and abs(dose) <= within]
+    if not math.isfinite(most) or most <= 0:
+        raise InputError(f"slope_within = {most:g}", "a size of dose over 0", "Change slope_within")
+    if not 0 <= least <= most:  # NaN is refused too
+        raise InputError(f"slope_from = {least:g}", f"a size of dose from 0 to slope_within = {most:g}",
+                         "Change slope_from")  # fmt: skip
+    inside = [dose for dose in given if dose != 0 and least <= abs(dose) <= most]
+    name = f"of {most:g}" if not least else f"from {least:g} to {most:g}"
     for side, tested, reached in (
         ("negative", min(given) < 0, any(dose < 0 for dose in inside)),
         ("positive", max(given) > 0, any(dose > 0 for dose in inside)),
     ):
         if tested and not reached:
             raise InputError(
-                f"no {side} dose is within the slope window of {within:g}",
+                f"no {side} dose is within the slope window {name}",
                 "one at least on each side that is tested, since slopes are fitted there",
-                f"Add a dose of at most {within:g} in size, or raise slope_within",
+                f"Add a dose of at most {most:g} in size, or raise slope_within",
             )
     if len(inside) < 2:
-        raise InputError(f"{len(inside)} doses besides 0 within the slope window of {within:g}", "two at least",
+        raise InputError(f"{len(inside)} doses besides 0 within the slope window {name}", "two at least",
                          "Add a dose, or raise slope_within")  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from heartstrings.stats.power import (
     more_scenarios,
     needed,
     power_of,
+    sampled_spread,
     summarise,
 )
 from heartstrings.stats.sequential import confidence_bounds, confidence_sequence
@@ -51,6 +52,7 @@ __all__ = [
     "p_value",
     "paired_change",
     "power_of",
+    "sampled_spread",
     "sign_flip",
     "slopes_by_group",
     "summarise",

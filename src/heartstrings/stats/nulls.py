@@ -57,8 +57,9 @@ def max_t(observed: Values, null: Float64[np.ndarray, "controls behaviours"]) ->
     comparable, each value is divided by the largest of the others on its behaviour (the same rule for the direction and
     its controls, so that under the null they stay exchangeable). In units of the root mean square instead, one control
     far out on a noisy behaviour hides a direction that is twice all controls on another, where they are all large. A
-    missing null value counts as larger; a missing observed one has no p, and the controls keep their chance on it. With
-    one behaviour this is `p_value`.
+    missing null value counts as larger. A missing observed value has no p: the controls that have one there keep their
+    chance on it, and one that has none there (perhaps because all are missing) is not held against the direction
+    elsewhere. With one behaviour this is `p_value`.
 
     Args:
         observed: one value a behaviour.
@@ -69,7 +70,8 @@ def max_t(observed: Values, null: Float64[np.ndarray, "controls behaviours"]) ->
     found: list[float | None] = [None] * len(own)
     together = np.vstack([sizes, own])
     ratios = _to_largest_other(np.where(np.isnan(together), 0.0, together))
-    own, sizes = np.where(np.isnan(own), np.nan, ratios[-1]), np.where(np.isnan(sizes), np.inf, ratios[:-1])
+    sizes = np.where(np.isnan(sizes), np.where(np.isnan(own), 0.0, np.inf), ratios[:-1])
+    own = np.where(np.isnan(own), np.nan, ratios[-1])
     order = sorted(np.flatnonzero(~np.isnan(own)).tolist(), key=lambda at: -own[at])
     settled: list[int] = []
     largest = 0.0

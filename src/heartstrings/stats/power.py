@@ -57,19 +57,32 @@ def binary_spread(
     between: float | int = 0.0,
     width: float | int | None = None,
 ) -> float:
-    """Standard deviation over scenarios of the effect measured by least squares on 0/1 outcomes.
+    """`sampled_spread` of answers that are 0 or 1, whose standard deviation is sqrt(rate * (1 - rate))."""
+    if not 0 <= rate <= 1:
+        raise InputError(f"rate {rate}", "a number from 0 to 1")
+    return sampled_spread(math.sqrt(rate * (1 - rate)), doses, repeats=repeats, between=between, width=width)
 
-    Args: baseline rate; the doses asked (0 among them), each `repeats` times; `between`: sd over scenarios of the true
-    effect; width: highest minus lowest dose, None: of `doses`. The sampling part is width^2 * rate * (1 - rate) /
-    (repeats * sum((dose - mean)^2)). A graded answer (a probability) has no sampling part: its spread is `between`."""
+
+def sampled_spread(
+    sd: float | int,
+    doses: Sequence[float | int],
+    *,
+    repeats: int = 1,
+    between: float | int = 0.0,
+    width: float | int | None = None,
+) -> float:
+    """Standard deviation over scenarios of the effect measured by least squares on sampled outcomes.
+
+    Args: sd of one sample's outcome about its cell's mean; the doses asked (0 among them), each `repeats` times;
+    `between`: sd over scenarios of the true effect; width: highest minus lowest dose, None: of `doses`. The sampling
+    part is width^2 * sd^2 / (repeats * sum((dose - mean)^2)). An answer without chance in it (a probability) has no
+    sampling part: its spread is `between`."""
     x = np.asarray(doses, dtype=np.float64)
     total = float(((x - x.mean()) ** 2).sum()) if len(x) else 0.0
-    if total <= 0 or not 0 <= rate <= 1 or repeats < 1 or between < 0:
-        raise InputError(
-            f"rate {rate}, {len(x)} doses, {repeats} repeats, between {between}", "a rate, and two doses or more"
-        )
+    if total <= 0 or sd < 0 or repeats < 1 or between < 0:
+        raise InputError(f"sd {sd}, {len(x)} doses, {repeats} repeats, between {between}", "two doses or more")
     reach = float(np.ptp(x)) if width is None else width
-    return math.sqrt(reach**2 * rate * (1 - rate) / (repeats * total) + float(between) ** 2)
+    return math.sqrt((reach * sd) ** 2 / (repeats * total) + float(between) ** 2)
 
 
 def power_of(

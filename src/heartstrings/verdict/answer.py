@@ -13,7 +13,7 @@ from heartstrings.stats.nulls import holm_groups
 from heartstrings.stats.power import more_scenarios, needed, summarise
 from heartstrings.verdict.curves import costs, curve, divergences
 from heartstrings.verdict.decision import Evidence, Reason, weigh
-from heartstrings.verdict.effects import reliability
+from heartstrings.verdict.effects import reliability, within
 from heartstrings.verdict.examples import prompting, texts
 from heartstrings.verdict.gates import cells_of, more_probes, nearest, side
 from heartstrings.verdict.measured import Measured, corrected, measure
@@ -97,6 +97,7 @@ def _card(
     preferred: Preferences,
 ) -> AnswerCard:
     sides = side(plan, one.gates, -1), side(plan, one.gates, 1)
+    inner = within(plan, table, one.behaviour.name, one.direction, one.layer, sides, one.collapsed)
     ends = (nearest(plan, -1), nearest(plan, 1), 0.0)
     first = tuple(gate for gate in one.gates if gate.dose in ends)
     evidence = Evidence(
@@ -112,6 +113,7 @@ def _card(
         collapsed=bool(one.collapsed & set(plan.window)),
         negative_side=sides[0],
         positive_side=sides[1],
+        within_range=inner,
         first=first,
         unfinished={gap.part for gap in one.gaps if gap.part},
         understood=understood(one.checks),
@@ -133,6 +135,7 @@ def _card(
         layer=layer,
         answer=answer,
         range=(sides[0] or 0.0, sides[1] or 0.0) if answer == "controls" else None,
+        within_range=None if inner is None else estimate(inner),
         slope=estimate(one.fit.slope),
         p=p,
         samples=_samples(table, one),

@@ -22,6 +22,7 @@ Reason = Literal[
     "controls",
     "gate fails",
     "gates unclear",
+    "not within range",
     "as matched",
     "matched unclear",
     "controls as large",
@@ -47,6 +48,8 @@ class Evidence:
     """Coherence fails at a dose of the slope window."""
     positive_side: float | None
     negative_side: float | None
+    within_range: Interval | None
+    """The effect between the ends of the range, where that is narrower than the slope window; None: it is not."""
     first: tuple[Gate, ...]
     """Gates at the dose nearest to 0, of each tested side."""
     unfinished: Collection[str]
@@ -98,6 +101,8 @@ def _beyond_controls(found: Evidence) -> tuple[Answer, Reason]:
             # Not larger at all, or larger by less than the interval can tell.
             return "inconclusive", "matched unclear" if (found.gap.value or 0) > 0 else "as matched"
     if found.positive_side is not None and found.negative_side is not None:
+        if found.within_range is not None and not found.within_range.excludes_zero:
+            return "inconclusive", "not within range"
         return "controls", "controls"
     if any(gate.state == "fails" for gate in found.first):
         return "controls, no safe range", "gate fails"

@@ -73,6 +73,29 @@ def fit(baseline: Column, doses: Mapping[float, Column]) -> Fit:
     return Fit(tuple(columns), moved, logistic_slope(dose, outcome, groups), slopes, clusters)
 
 
+def within(
+    plan: Plan,
+    table: Table,
+    behaviour: str,
+    direction: str,
+    layer: int | None,
+    sides: tuple[float | None, float | None],
+    collapsed: Collection[float],
+) -> Interval | None:
+    """The effect between the ends of a range that is narrower than the slope window, mean over scenarios.
+
+    Args:
+        sides: the ends of the range, the negative one first; None: not even the smallest dose.
+    Returns: None where there is no range, or where it has the whole window in it.
+    """
+    low, high = sides
+    if layer is None or low is None or high is None or (low <= plan.window[0] and high >= plan.window[-1]):
+        return None
+    doses = table.doses(behaviour, "direction", direction, layer)
+    inside = {dose: column for dose, column in doses.items() if low <= dose <= high and dose not in collapsed}
+    return fit(zero(plan, table.baseline(behaviour)), inside).effect
+
+
 def find_layer(plan: Plan, table: Table, behaviour: str, kind: Kind, direction: str) -> tuple[int | None, LayerSearch]:
     """The layer that a direction or control is reported at; where nothing was searched, the only one there is."""
     search = choose_layer(table.select(behaviour, kind, direction))

@@ -180,6 +180,9 @@ class AnswerCard(Frozen):
     answer: Answer
     range: tuple[float, float] | None
     """The widest tested dose interval around 0 where every gate holds; None where there is none."""
+    within_range: Estimate | None = None
+    """Change of the outcome between the ends of the range that the gates leave, where it is narrower than the slope
+    window: what a user of that range gets."""
     slope: Estimate
     """Logistic slope: change of the outcome's log-odds per unit of dose, within the slope window."""
     p: float | None

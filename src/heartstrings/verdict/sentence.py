@@ -124,7 +124,9 @@ def _controls(card: AnswerCard, story: Story) -> list[str]:
         return [f"{_headline(card, story)}.", f"No cost was examined at any dose from {low:g} to {high:g}."]
     kept = _listed(dict.fromkeys(KINDS[gate.name.split(":")[0]] for gate in card.gates))
     span = f"Doses from {low:g} to {high:g} keep {kept} within {'its limit' if ' and ' not in kept else 'their limits'}"
-    outside = _together([(dose, words) for dose in _beyond(card, story) if (words := _worst(card.gates, dose))])
+    if card.within_range is not None:
+        span += f", and change the {card.curve.outcome_name} by {_change(card.within_range)}"
+    outside = _together([(dose, words) for dose in _beyond(low, high, story) if (words := _worst(card.gates, dose))])
     return [f"{_headline(card, story)}.", span + "".join(f"; {words}" for words in outside) + "."]
 
 
@@ -154,6 +156,18 @@ def _gates_unclear(card: AnswerCard, story: Story) -> list[str]:
         f"{'; '.join(_together(found))}.",
         _more(card, "probes a cell"),
     ]
+
+
+def _not_within_range(card: AnswerCard, story: Story) -> list[str]:
+    low, high = card.negative_side or 0.0, card.positive_side or 0.0
+    inside = _change(card.within_range) if card.within_range is not None else "an unknown amount"
+    outside = [(dose, words) for dose in _beyond(low, high, story) if (words := _worst(card.gates, dose))]
+    return [
+        f"{_headline(card, story).replace(' controls ', ' moves ', 1)}, but whether it does so at a safe dose is "
+        f"inconclusive: doses from {low:g} to {high:g} keep every limit and change the "
+        f"{card.curve.outcome_name} by {inside}"
+        + "".join(f"; {words}" for words in _together(outside)) + "."
+    ]  # fmt: skip
 
 
 def _as_matched(card: AnswerCard, story: Story) -> list[str]:
@@ -203,6 +217,7 @@ _PARTS = {
     "controls": _controls,
     "gate fails": _gate_fails,
     "gates unclear": _gates_unclear,
+    "not within range": _not_within_range,
     "as matched": _as_matched,
     "matched unclear": _matched_unclear,
     "controls as large": _controls_as_large,
@@ -272,10 +287,9 @@ def _encoded(card: AnswerCard) -> str:
     return "Whether emotion is encoded was not examined."
 
 
-def _beyond(card: AnswerCard, story: Story) -> list[float]:
-    """The first tested dose outside the range, on either side."""
+def _beyond(low: float, high: float, story: Story) -> list[float]:
+    """The first tested dose outside a range, on either side."""
     doses = steered_doses(story.plan)
-    low, high = card.range or (0.0, 0.0)
     below, above = [dose for dose in doses if dose < low], [dose for dose in doses if dose > high]
     return [*below[-1:], *above[:1]]
 

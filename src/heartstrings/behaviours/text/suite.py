@@ -27,7 +27,8 @@ MATCHES: dict[str, tuple[str, ...]] = {
 }
 """Tone has no matched question: a text without tone would be another text."""
 PLAN: dict[str, Any] = {
-    "doses": (-0.2, -0.1, 0.0, 0.1, 0.2),
+    "doses": (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2),
+    "slope_from": 0.1,
     "slope_within": 0.1,
     # Topic mixtures are natural directions of the same stories: what beats them is the emotion's content. Shuffled
     # labels ask whether emotion is encoded, which the atlas answers; directions within the span of the emotions are
@@ -35,13 +36,14 @@ PLAN: dict[str, Any] = {
     "controls": {"span": 0, "topic": 40, "shuffled": 0},
     "samples": {
         "select": 12, "effect": 40, "matched": 40, "capability": 1000, "harm": 20, "cost": 12, "writing": 2,
-        "check": 48,
+        "check": 48, "repeats": 3,
     },
 }  # fmt: skip
-
+"""Three texts an opening: with one, most of what tells one control from another on `tone` is chance."""
 
 QUICK: dict[str, Any] = {
-    "doses": (-0.2, -0.1, 0.0, 0.1, 0.2),
+    "doses": (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2),
+    "slope_from": 0.1,
     "slope_within": 0.1,
     # Topic mixtures alone: of the controls of `text` they are the harder to beat, and half the time is theirs.
     "controls": {"general": 0, "span": 0, "topic": 40, "shuffled": 0},

@@ -39,6 +39,9 @@ class Tone:
 
     chat: bool = False
     max_new_tokens: int = 24
+    sample_sd = 0.15
+    """Standard deviation of the tone of one text about the mean of its opening and dose, on SmolLM2: for the power of a
+    plan."""
     follows = "feels"
     """Whose layers it takes, where that is asked too: the next word is cheap to ask at every layer."""
 

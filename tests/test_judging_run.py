@@ -182,9 +182,14 @@ def test_a_run_tries_its_judge_before_it_samples_and_then_asks_it(tmp_path: Path
             suite="chosen", effects=("free-praise",), judges=(f"{server.url}#m",), samples={"effect": 3},
             controls={"general": 0, "span": 0, "shuffled": 0},
         )  # fmt: skip
-        with pytest.raises(InputError, match="refused for praise"):
+        with pytest.raises(InputError, match=r"refused for praise.*How it did is in .*report\.html"):
             pipeline.evaluate(of, tmp_path / "run", AtlasSettings(), progress=console.bars(True))
-        assert not (tmp_path / "run" / pipeline.LEDGER).exists(), "nothing was sampled"
+        with SampleLedger.read(tmp_path / "run" / pipeline.LEDGER) as ledger:
+            assert ledger.count() == 0, "nothing was sampled"
+        told = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+        assert "The judge was refused." in told
+        assert "is refused for praise: " in told
+        assert "accuracy 0.5" in told  # how it did, with the limit it missed
         assert set(server.texts) == texts
         right = truthful(known)
         server.say = lambda text, message: right(text, message) if text in texts else wanted(message, {"praise": 80})

@@ -41,6 +41,18 @@ BIASES = (("dark-words", "plain"), ("soft-words", "plain"), ("other-language", "
 """Sorts of known texts on which a judge should err alike: those that go by words do not."""
 
 
+class Refused(InputError):
+    """A judge that got too many of the known texts wrong.
+
+    Args:
+        report: how it did on each rubric, up to the one it failed on.
+    """
+
+    def __init__(self, why: InputError, report: JudgeReport) -> None:
+        self.report = report
+        super().__init__(why.found, why.expected, why.fix)
+
+
 class Tried(Frozen):
     """How a judge did on the texts of known grades of one rubric."""
 
@@ -96,6 +108,8 @@ class JudgeReport(Frozen):
     unanswered: int
     spent: tuple[Spending, ...] = ()
     """Of each judge behind an endpoint."""
+    refused: str | None = None
+    """Why it was not asked, where it got too many of the known texts wrong."""
 
 
 def try_judge(
@@ -105,7 +119,7 @@ def try_judge(
     that `judge_samples` does not ask it again.
 
     Raises:
-        InputError: it got too many of the known texts wrong. HeartstringsError: it cannot be used.
+        Refused: it got too many of the known texts wrong. HeartstringsError: it cannot be used.
     """
     asked = [one for one in suite.all if one.role != "effect" or one.name in plan.effects]
     return _try(judge, (one for one in asked if isinstance(one, Judged)), known)
@@ -130,7 +144,7 @@ def judge_samples(
         progress: called with (texts done, texts in all).
         known: texts of known grades for a rubric's name.
     Raises:
-        InputError: the judge got too many of the known texts wrong; no text of the run was asked. OverBudget: with how
+        Refused: the judge got too many of the known texts wrong; no text of the run was asked. OverBudget: with how
             many texts are left; what was judged is recorded. HeartstringsError: the judge cannot be used.
     """
     behaviours = [
@@ -181,8 +195,17 @@ def read_report(folder: str | Path) -> JudgeReport | None:
 def _try(
     judge: Judge, behaviours: Iterable[Judged], known: Callable[[str], Sequence[Known]]
 ) -> tuple[Calibration, ...]:
-    names = dict.fromkeys(one.rubric for one in behaviours)
-    return tuple(check(calibrate(judge, known(name), rubric(name))) for name in names)
+    done: list[Calibration] = []
+    for name in dict.fromkeys(one.rubric for one in behaviours):
+        done.append(calibrate(judge, known(name), rubric(name)))
+        try:
+            check(done[-1])
+        except InputError as error:
+            raise Refused(error, JudgeReport(
+                judge=judge.name, tried=tuple(_tried(one) for one in done), conditions=(), texts=0, samples=0,
+                unreadable=0, unanswered=0, spent=_spent(judge), refused=error.found,
+            )) from None  # fmt: skip
+    return tuple(done)
 
 
 def _waiting(plan: Plan, ledger: SampleLedger, suite: Suite, behaviour: Judged) -> dict[Case, list[Sample]]:

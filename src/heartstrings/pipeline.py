@@ -101,14 +101,26 @@ def sampled(
     if plan.vectors is None:
         run_atlas(plan.model, out / ATLAS, atlas, progress=progress, engine=engine)
     if plan.judges:
-        # A judge that gets known texts wrong is told before hours of sampling, not after.
-        with progress(f"trying {', '.join(plan.judges)}"):
-            judge(plan, engine, out, budget=budget, only_try=True, progress=progress)
+        _try_judges(plan, engine, out, budget=budget, progress=progress)
     ready = prepare(plan, engine, out)
     experiment(plan, ready, out, progress=progress)
     if plan.judges:
         judge(plan, engine, out, budget=budget, progress=progress)
     return ready
+
+
+def _try_judges(plan: Plan, engine: Engine, out: Path, *, budget: Budget | None, progress: Progress) -> None:
+    """A judge that gets known texts wrong is told before hours of sampling, not after; the report says why."""
+    from heartstrings.judging import Refused
+    from heartstrings.ledger import SampleLedger
+
+    try:
+        with progress(f"trying {', '.join(plan.judges)}"):
+            judge(plan, engine, out, budget=budget, only_try=True, progress=progress)
+    except Refused as refused:
+        SampleLedger(out / LEDGER, plan).close()
+        report = weigh_again(out).report
+        raise InputError(refused.found, refused.expected, f"{refused.fix}. How it did is in {report}") from None
 
 
 def judge(
@@ -122,16 +134,20 @@ def judge(
     from heartstrings.behaviours.suites import suite_of
     from heartstrings.judges import JudgeCache
     from heartstrings.judges.opening import open_judge
-    from heartstrings.judging import judge_samples, try_judge, write_report
+    from heartstrings.judging import Refused, judge_samples, try_judge, write_report
     from heartstrings.ledger import SampleLedger
 
     with JudgeCache(out / JUDGED) as cache:
         who = open_judge(plan.judges, engine=engine, cache=cache, budget=budget, seed=plan.seed)
-        if only_try:
-            try_judge(plan, suite_of(plan), who)
-            return
-        with SampleLedger(out / LEDGER, plan) as ledger, progress(f"judging {plan.model}") as report:
-            write_report(out, judge_samples(plan, ledger, suite_of(plan), who, progress=report))
+        try:
+            if only_try:
+                try_judge(plan, suite_of(plan), who)
+                return
+            with SampleLedger(out / LEDGER, plan) as ledger, progress(f"judging {plan.model}") as report:
+                write_report(out, judge_samples(plan, ledger, suite_of(plan), who, progress=report))
+        except Refused as refused:
+            write_report(out, refused.report)
+            raise
 
 
 def run_models(

@@ -31,6 +31,9 @@ def judged_section(files: VerdictFiles) -> Section | None:
         left = _open(files)
         why = "The plan names no judge, and these texts are beyond rules. A run with --judge grades them."
         return None if left is None else Section("judges", TITLE, join(missing("No judge was asked.", why), left))
+    if report.refused is not None:
+        why = f"{report.refused[:1].upper()}{report.refused[1:]}. It was shown no text of this run."
+        return Section("judges", TITLE, join(missing("The judge was refused.", why), _tried(report), _spent(report)))
     body = join(
         el(
             "p",

@@ -48,8 +48,6 @@ class Evidence:
     """Coherence fails at a dose of the slope window."""
     positive_side: float | None
     negative_side: float | None
-    within_range: Interval | None
-    """The effect between the ends of the range, where that is narrower than the slope window; None: it is not."""
     first: tuple[Gate, ...]
     """Gates at the dose nearest to 0, of each tested side."""
     unfinished: Collection[str]
@@ -58,6 +56,8 @@ class Evidence:
     """Whether the model tells the options apart on questions with a known answer; None: none were asked."""
     answered: float | None = None
     """Unsteered, the mean share of valid answers on the effect behaviour."""
+    within_range: Interval | None = None
+    """The effect between the ends of the range, where that is narrower than the slope window; None: it is not."""
 
 
 def weigh(found: Evidence, limits: Thresholds) -> tuple[Answer, Reason]:

@@ -214,11 +214,13 @@ def _norm_width(norm: nn.Module) -> int | None:
 
 
 def _is_encoder(text_model: PreTrainedModel, config: Any, blocks: nn.ModuleList) -> bool:
-    """Does attention look both ways? Attention modules say so themselves."""
+    """Does attention look both ways? Attention modules say so themselves. A state-space model has none, and looks back."""
     for module in blocks[-1].modules():
         causal = getattr(module, "is_causal", None)
         if isinstance(causal, bool):
             return not causal
+    if _attention(dict(blocks[-1].named_children())) is None:
+        return False
     is_decoder = getattr(config, "is_decoder", False)
     return "embeddings" in dict(text_model.named_children()) and not is_decoder
 

@@ -46,6 +46,7 @@ def page(files: VerdictFiles) -> str:
     """The document as text."""
     parts = [
         dose_section(files),
+        why_section(files),
         costs_section(files),
         controls_section(files),
         reliability_section(files),
@@ -160,6 +161,22 @@ def dose_section(files: VerdictFiles) -> Section:
         _encoded(files),
     )
     return Section("dose", "Dose and response", body, tuple(figures))
+
+
+def why_section(files: VerdictFiles) -> Section | None:
+    """What the samples say of the directions that were not shown to move a behaviour; those of which they say the same
+    stand together. None where there are none."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for card in files.verdict.answers:
+        if card.why:
+            alike.setdefault(card.why, []).append(files.title(card))
+    if not alike:
+        return None
+    found = [
+        el("li", el("strong", ", ".join(names)), el("ul", [el("li", one) for one in said]))
+        for said, names in alike.items()
+    ]
+    return Section("why", "Why no effect?", el("ul", found, class_="sentences"))
 
 
 def _encoded(files: VerdictFiles) -> Html:

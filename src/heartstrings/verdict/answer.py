@@ -9,6 +9,7 @@ import numpy as np
 
 from heartstrings import __version__
 from heartstrings.plan import Plan
+from heartstrings.sizes import leader
 from heartstrings.stats.nulls import holm_groups
 from heartstrings.stats.power import more_scenarios, needed, summarise
 from heartstrings.verdict.curves import costs, curve, divergences
@@ -20,9 +21,10 @@ from heartstrings.verdict.measured import Measured, corrected, measure
 from heartstrings.verdict.preferred import Preferences
 from heartstrings.verdict.results import AnswerCard, Encoded, Gate, Verdict
 from heartstrings.verdict.room import baselines
-from heartstrings.verdict.sentence import Story, sentence
+from heartstrings.verdict.sentence import NO_EFFECT, Story, sentence
 from heartstrings.verdict.tables import Rows, Suite, Table, change, estimate
 from heartstrings.verdict.understood import understood
+from heartstrings.verdict.why import why
 
 StoryCoherence = Callable[[str, int], float | None]
 
@@ -58,7 +60,7 @@ def decide(
         for group, corrected_ps in zip(by_direction, holm_groups(list(map(corrected, by_direction))), strict=True)
         for one, p in zip(group, corrected_ps, strict=True)
     }
-    cards = tuple(
+    weighed = [
         _card(
             plan,
             table,
@@ -72,6 +74,10 @@ def decide(
             preferred,
         )
         for one in found
+    ]
+    cards = tuple(
+        card if reason not in NO_EFFECT else _explained(card, [one for one, _ in weighed], plan, suite)
+        for card, reason in weighed
     )
     return Verdict(
         package_version=__version__,
@@ -95,7 +101,7 @@ def _card(
     encoded_p: float | None,
     coherence: StoryCoherence | None,
     preferred: Preferences,
-) -> AnswerCard:
+) -> tuple[AnswerCard, Reason]:
     sides = side(plan, one.gates, -1), side(plan, one.gates, 1)
     inner = within(plan, table, one.behaviour.name, one.direction, one.layer, sides, one.collapsed)
     ends = (nearest(plan, -1), nearest(plan, 1), 0.0)
@@ -166,7 +172,12 @@ def _card(
         ),
     )
     story = Story(plan, reason, one.fit.doses or (0.0,), one.gap, encoded_p, _held_up(one), evidence.answered)
-    return card.model_copy(update={"sentence": sentence(card, story)})
+    return card.model_copy(update={"sentence": sentence(card, story)}), reason
+
+
+def _explained(card: AnswerCard, cards: Sequence[AnswerCard], plan: Plan, suite: Suite) -> AnswerCard:
+    """With what the samples say of why no effect was shown."""
+    return card.model_copy(update={"why": why(card, cards, plan, leader=leader(plan, suite, card.behaviour))})
 
 
 def _held_up(one: Measured) -> tuple[str, ...]:

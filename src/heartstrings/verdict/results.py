@@ -217,6 +217,8 @@ class AnswerCard(Frozen):
     """What was not examined, or could not be, in words."""
     more: int | None
     """For `inconclusive`: about how many more scenarios a cell would settle it."""
+    why: tuple[str, ...] = ()
+    """Where no effect was shown: other layers, whether the push reaches the output, what else the direction moves."""
     checks: tuple[Check, ...] = ()
     """Whether the model tells the options apart; empty where no question with a known answer was asked."""
     baselines: tuple[Baseline, ...] = ()

@@ -125,7 +125,7 @@ def _controls(card: AnswerCard, story: Story) -> list[str]:
     kept = _listed(dict.fromkeys(KINDS[gate.name.split(":")[0]] for gate in card.gates))
     span = f"Doses from {low:g} to {high:g} keep {kept} within {'its limit' if ' and ' not in kept else 'their limits'}"
     if card.within_range is not None:
-        span += f", and change the {card.curve.outcome_name} by {_change(card.within_range)}"
+        span += f", and change the {card.curve.outcome_name} by {change_words(card.within_range)}"
     outside = _together([(dose, words) for dose in _beyond(low, high, story) if (words := _worst(card.gates, dose))])
     return [f"{_headline(card, story)}.", span + "".join(f"; {words}" for words in outside) + "."]
 
@@ -160,7 +160,7 @@ def _gates_unclear(card: AnswerCard, story: Story) -> list[str]:
 
 def _not_within_range(card: AnswerCard, story: Story) -> list[str]:
     low, high = card.negative_side or 0.0, card.positive_side or 0.0
-    inside = _change(card.within_range) if card.within_range is not None else "an unknown amount"
+    inside = change_words(card.within_range) if card.within_range is not None else "an unknown amount"
     outside = [(dose, words) for dose in _beyond(low, high, story) if (words := _worst(card.gates, dose))]
     return [
         f"{_headline(card, story).replace(' controls ', ' moves ', 1)}, but whether it does so at a safe dose is "
@@ -173,14 +173,14 @@ def _not_within_range(card: AnswerCard, story: Story) -> list[str]:
 def _as_matched(card: AnswerCard, story: Story) -> list[str]:
     return [
         f"Inconclusive: {_where(card)}, {_moved(card)}, but the same direction moves the content-matched control "
-        f"questions by {_change(card.matched)}: a general lean of the answers explains it as well."
+        f"questions by {change_words(card.matched)}: a general lean of the answers explains it as well."
     ]
 
 
 def _matched_unclear(card: AnswerCard, story: Story) -> list[str]:
     return [
         f"Inconclusive: {_where(card)}, {_moved(card)}, more than the content-matched control questions "
-        f"({_change(card.matched)}), but by an amount that these samples cannot tell from none.",
+        f"({change_words(card.matched)}), but by an amount that these samples cannot tell from none.",
         _more(card, "scenarios a cell"),
     ]
 
@@ -225,13 +225,14 @@ _PARTS = {
 }
 
 
-_NO_MOVE: frozenset[Reason] = frozenset(["small", "as controls", "controls as large", "noise"])
+NO_EFFECT: frozenset[Reason] = frozenset(["small", "as controls", "controls as large", "noise"])
+"""Reasons of an answer that saw no effect."""
 
 
 def _room(card: AnswerCard, story: Story) -> str:
     """Where no effect was seen: what could not have been seen here."""
     own = next((one for one in card.baselines if one.behaviour == card.behaviour), None)
-    if own is None or own.flag is None or story.reason not in _NO_MOVE:
+    if own is None or own.flag is None or story.reason not in NO_EFFECT:
         return ""
     return f"Unsteered, the {card.curve.outcome_name} is at its {own.flag}."
 
@@ -269,10 +270,11 @@ def _against(card: AnswerCard) -> str:
 
 def _moved(card: AnswerCard) -> str:
     """`the rate of cheating changes by -0.3 points (95% -1 to 0.4) over the slope window`"""
-    return f"the {card.curve.outcome_name} changes by {_change(card.effect)} over the slope window"
+    return f"the {card.curve.outcome_name} changes by {change_words(card.effect)} over the slope window"
 
 
-def _change(value: Estimate) -> str:
+def change_words(value: Estimate) -> str:
+    """`-0.3 points (95% interval -1 to 0.4)`"""
     if value.value is None:
         return "an unknown amount"
     text = _points(value.value)

@@ -50,6 +50,11 @@ class Architecture:
         return len(self.blocks)
 
     @property
+    def attends(self) -> bool:
+        """Whether any block has attention; a state-space model has none."""
+        return any(_attention(dict(block.named_children())) is not None for block in self.blocks)
+
+    @property
     def logit_cap(self) -> float | None:
         cap = getattr(self.config, "final_logit_softcapping", None)
         return None if cap is None else float(cap)
@@ -214,7 +219,7 @@ def _norm_width(norm: nn.Module) -> int | None:
 
 
 def _is_encoder(text_model: PreTrainedModel, config: Any, blocks: nn.ModuleList) -> bool:
-    """Does attention look both ways? Attention modules say so themselves. A state-space model has none, and looks back."""
+    """Does attention look both ways? Attention modules say so themselves. A state-space model has none."""
     for module in blocks[-1].modules():
         causal = getattr(module, "is_causal", None)
         if isinstance(causal, bool):

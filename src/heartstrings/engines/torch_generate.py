@@ -126,6 +126,7 @@ def _sample(
     ids, mask = pad([prompts[n].ids for n in numbers], filler_id(parts), device, left=True)
     positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
     takes_positions = "position_ids" in inspect.signature(parts.text_model.forward).parameters
+    attends = parts.attends
     cache: Any = None
     at = np.where(mask.cpu().numpy(), positions.cpu().numpy(), -1)
     live = list(range(len(rows)))
@@ -134,7 +135,9 @@ def _sample(
             with steering_rows(parts, [steerings[numbers[row]] for row in live]) as steered:
                 going = list(range(len(live)))
                 while going and not _worth_dropping(going, live, cache):
-                    arguments: dict[str, object] = {"input_ids": ids, "attention_mask": mask.long(), "use_cache": True}
+                    # Attention looks at all that was read, a state-space model at what is fed now.
+                    seen = mask if attends else mask[:, -ids.shape[1] :]
+                    arguments: dict[str, object] = {"input_ids": ids, "attention_mask": seen.long(), "use_cache": True}
                     if takes_positions:
                         arguments["position_ids"] = positions
                     if cache is not None:
@@ -147,9 +150,15 @@ def _sample(
                     for row, token in zip(live, chosen, strict=True):
                         _take(rows[row], token, tokenizer, ends)
                     going = [place for place, row in enumerate(live) if rows[row].finish is None]
-                    ids = torch.tensor(chosen, device=device)[:, None]
-                    mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-                    positions, at = positions[:, -1:] + 1, at[:, -1:] + 1
+                    new, mask = torch.tensor(chosen, device=device)[:, None], torch.cat([mask, mask[:, -1:]], dim=1)
+                    if cache is not None:
+                        ids, positions, at = new, positions[:, -1:] + 1, at[:, -1:] + 1
+                    else:  # a model that hands nothing on reads the whole text again
+                        ids, positions = (
+                            torch.cat([ids, new], dim=1),
+                            torch.cat([positions, positions[:, -1:] + 1], dim=1),
+                        )
+                        at = np.concatenate([at, at[:, -1:] + 1], axis=1)
             live = [live[place] for place in going]
             if live:
                 keep = torch.tensor(going, device=device)

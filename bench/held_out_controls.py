@@ -63,47 +63,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, default=Path("held_out"))
-    parser.add_argument("--behaviour", default="feels")
+    parser.add_argument("--behaviour", default="feels", help="with commas; tone takes the layers of feels: feels,tone")
     args = parser.parse_args()
     progress = bars(quiet=False)
     with SampleLedger.read(args.run / "ledger.sqlite") as ledger:
-        was = ledger.plan
+        was, there = ledger.plan, list(ledger.samples())
     kinds = {kind: count for kind, count in was.controls if count and kind in ("general", "topic")}
     none = dict.fromkeys(CONTROL_KINDS, 0)
     more = was.changed(
-        effects=(args.behaviour,), directions=was.directions[:1], doses=tuple(sorted({*was.window, 0.0})),
-        controls={**none, **{kind: 2 * count for kind, count in kinds.items()}},
-        prompting=False, vectors=str((args.run / ATLAS).resolve()),
+        effects=tuple(args.behaviour.split(",")), directions=was.directions[:1], prompting=False,
+        doses=tuple(sorted({*was.window, 0.0})), controls={**none, **{kind: 2 * n for kind, n in kinds.items()}},
+        vectors=str((args.run / ATLAS).resolve()),
     )  # fmt: skip
     suite = replace(suite_of(more), capability=(), harm=(), matched=(), writing=(), cost=())
     engine = open_model(more.model, revision=more.revision, dtype=more.dtype, device=None)
     args.out.mkdir(parents=True, exist_ok=True)
     ready = prepare(more, engine, args.out)
     with SampleLedger(args.out / "ledger.sqlite", more) as ledger, progress("sampling") as report:
+        if not ledger.count():  # half of them are those of the run
+            ledger.add(row for row in there if row.cell.behaviour in {one.name for one in suite.all})
         run_experiment(more, engine, ready.directions, ledger, suite=suite, progress=report)
         rows = list(ledger.samples())
 
     once = more.changed(controls={**none, **kinds})
     passed: dict[str, list[dict[str, object]]] = {}
-    print(f"\n| held out, {args.behaviour} | passed | share (95%) | largest effect | p, in order |")
+    print("\n| held out | passed | share (95%) | largest effect | p, in order |")
     print("|---|---|---|---|---|")
     for kind, count in kinds.items():
-        cards = []
+        found: dict[str, list[tuple[int, AnswerCard]]] = {name: [] for name in more.effects}
         for held_out in range(count, 2 * count):
-            (card,) = decide(
+            verdict = decide(
                 once, Rows(in_place(rows, once, kind, held_out, count)), suite, model=more.model, encoded="encoded"
-            ).answers
-            cards.append((held_out, card))
-        passed[kind] = [
-            {"control": f"{kind}/{one}", "effect": card.effect.value, "p": card.p, "passes": passes(card, once)}
-            for one, card in cards
-        ]
-        n = sum(passes(card, once) for _, card in cards)
-        share = wilson(n, count)
-        largest = max(abs(card.effect.value or 0.0) for _, card in cards)
-        ps = ", ".join(f"{card.p:.2f}" for _, card in sorted(cards, key=lambda one: one[1].p or 1.0)[:5] if card.p)
-        of_all = f"{n / count:.1%} ({share.low:.1%} to {share.high:.1%})"
-        print(f"| {count} {kind} | {n} | {of_all} | {100 * largest:.0f} points | {ps}, ... |")
+            )
+            for card in verdict.answers:
+                found[card.behaviour].append((held_out, card))
+        for name, cards in found.items():
+            passed[f"{name}, {kind}"] = [
+                {"control": f"{kind}/{one}", "effect": card.effect.value, "p": card.p, "passes": passes(card, once)}
+                for one, card in cards
+            ]
+            n = sum(passes(card, once) for _, card in cards)
+            share = wilson(n, count)
+            largest = max(abs(card.effect.value or 0.0) for _, card in cards)
+            ps = ", ".join(f"{p:.2f}" for p in sorted(card.p for _, card in cards if card.p is not None)[:5])
+            of_all = f"{n / count:.1%} ({share.low:.1%} to {share.high:.1%})"
+            print(f"| `{name}`: {count} {kind} | {n} | {of_all} | {100 * largest:.0f} points | {ps}, ... |")
     (args.out / "passed.json").write_text(json.dumps(passed, indent=1) + "\n", encoding="utf-8")
 
 

@@ -131,6 +131,7 @@ def card(direction: str = "desperate", *, gain: float = 2.0, model: str = "organ
         curve=Curve(behaviour=name, outcome_name=said or "rate of cheating", points=means(response),
                     change=moved(lambda d: response(d) - response(0), 0.04)),
         costs=costs, gates=gates, positive_side=0.3, negative_side=-0.6,
+        why=(said or "Another layer? The layer was chosen on feels.",),
         reliability=Reliability(slopes=tuple(rng.normal(0.9 * gain, 0.8, 40)),
                                 against=Estimate(value=0.125, low=0.055, high=0.261), story_coherence=0.31),
         layers=tuple(LayerChoice(layer=layer, slope=estimate(gain * size, 0.2), chosen=layer == 3,

@@ -80,6 +80,7 @@ def test_the_answer_comes_first(pages: dict[str, Path]) -> None:
 def test_says_every_part(pages: dict[str, Path]) -> None:
     page = Reader(pages["full"])
     for words in (
+        "Why no effect? desperate on choice Another layer?",
         "Against control directions", "Prompt by prompt", "Which layer", "What it writes", "Everything tested",
         "What these samples can tell", "The plan", made.plan().hash, "12% [6%, 26%] of prompts move against",
         "the least coherent", "Limit: a drop of 5 points.", "Limit: a rise of 0.5 nats a token.", "slope within 0.2",

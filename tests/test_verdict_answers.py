@@ -53,18 +53,21 @@ def test_a_smaller_dose_than_those_of_the_window_makes_a_range() -> None:
 
 def test_an_effect_that_is_not_shown_within_the_safe_doses_is_no_control() -> None:
     """It works from 0.1 on, and only 0.05 is safe."""
-    baseline: dict[str, float | None] = {}
+    baseline: dict[str, float] = {}
 
-    def late(row: Sample) -> Sample:
+    def late(row: Sample, gain: float = 0.0) -> Sample:
         if row.cell.behaviour == "choice" and row.cell.dose == 0:
-            baseline[row.scenario] = row.outcome
+            baseline[row.scenario] = row.outcome or 0.0
         if row.cell.kind == "direction" and row.cell.behaviour == "choice" and abs(row.cell.dose) == 0.05:
-            return row.model_copy(update={"outcome": baseline[row.scenario]})
+            return row.model_copy(update={"outcome": baseline[row.scenario] + gain * row.cell.dose})
         return row
 
     found = card(STEERABLE.but(accuracy=costly), INNER, change=late)
     assert found.answer == "inconclusive"
     assert found.range is None
+    # The other way within the range is no effect of this direction either.
+    other = card(STEERABLE.but(accuracy=costly), INNER, change=lambda row: late(row, gain=-1.0))
+    assert (other.answer, (other.within_range or other.effect).high) == ("inconclusive", pytest.approx(-0.1, abs=0.05))
     assert (found.negative_side, found.positive_side) == (-0.05, 0.05)
     assert "moves choice" in found.sentence
     assert "doses from -0.05 to 0.05 keep every limit and change the rate of cheating by 0 points" in found.sentence

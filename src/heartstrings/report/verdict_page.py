@@ -166,15 +166,15 @@ def dose_section(files: VerdictFiles) -> Section:
 def why_section(files: VerdictFiles) -> Section | None:
     """What the samples say of the directions that were not shown to move a behaviour; those of which they say the same
     stand together. None where there are none."""
-    alike: dict[tuple[str, ...], list[str]] = {}
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for card in files.verdict.answers:
         if card.why:
-            alike.setdefault(card.why, []).append(files.title(card))
+            alike.setdefault((card.direction, card.why), []).append(card.behaviour)
     if not alike:
         return None
     found = [
-        el("li", el("strong", ", ".join(names)), el("ul", [el("li", one) for one in said]))
-        for said, names in alike.items()
+        el("li", el("strong", direction), f" on {', '.join(behaviours)}", el("ul", [el("li", one) for one in said]))
+        for (direction, said), behaviours in alike.items()
     ]
     return Section("why", "Why no effect?", el("ul", found, class_="sentences"))
 

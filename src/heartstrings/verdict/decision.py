@@ -89,6 +89,11 @@ def weigh(found: Evidence, limits: Thresholds) -> tuple[Answer, Reason]:
     return "inconclusive", "controls as large" if found.effect.excludes_zero else "noise"
 
 
+def _same_way(inner: Interval, effect: Interval) -> bool:
+    """Whether the effect within the range is shown, and has the sign of that over the slope window."""
+    return inner.excludes_zero and (inner.value or 0.0) * (effect.value or 0.0) > 0
+
+
 def _beyond_controls(found: Evidence) -> tuple[Answer, Reason]:
     """The effect is there and larger than the controls'. Controls that lack samples were counted against it; only a
     kind that was not sampled at all keeps the answer open."""
@@ -101,7 +106,7 @@ def _beyond_controls(found: Evidence) -> tuple[Answer, Reason]:
             # Not larger at all, or larger by less than the interval can tell.
             return "inconclusive", "matched unclear" if (found.gap.value or 0) > 0 else "as matched"
     if found.positive_side is not None and found.negative_side is not None:
-        if found.within_range is not None and not found.within_range.excludes_zero:
+        if found.within_range is not None and not _same_way(found.within_range, found.effect):
             return "inconclusive", "not within range"
         return "controls", "controls"
     if any(gate.state == "fails" for gate in found.first):

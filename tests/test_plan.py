@@ -37,7 +37,7 @@ OTHER = {
     "model": "organism:inert", "revision": "main", "dtype": "float32", "vectors": Path("v"), "variant": "raw",
     "directions": ("desperate", "sad"), "layers": (2, 3), "site": "mlp", "operation": "clamp",
     "positions": "generated", "doses": (-0.2, -0.1, 0.0, 0.1, 0.2), "slope_within": 0.3, "slope_from": 0.15,
-    "prompting": False,
+    "prompting": False, "confirm": ("choice",),
     "early_stopping": True, "seed": 1, "judges": ("self",),
 }  # fmt: skip
 FIXED = {"schema_version", "suite", "effects", "controls", "samples", "thresholds"}

@@ -64,6 +64,8 @@ CASES: dict[str, tuple[str, str]] = {
     "an unknown effect": (GOOD + 'effects = ["choise"]', "Did you mean choice"),
     "a capability as an effect": (GOOD + 'effects = ["sums"]', "no effect behaviour 'sums'"),
     "no effect": (GOOD + "effects = []", "effects is empty"),
+    "an unknown behaviour to confirm": (GOOD + 'confirm = ["choise"]', "Did you mean choice"),
+    "a behaviour to confirm twice": (GOOD + 'confirm = ["choice", "choice"]', "confirm.*twice"),
     "an effect twice": (GOOD + 'effects = ["choice", "choice"]', "twice"),
     "an unknown operation": (GOOD + 'operation = "ad"', "operation = 'ad'.*'add', 'clamp'"),
     "an operation without a dose": (GOOD + 'operation = "ablate"', "has no dose"),

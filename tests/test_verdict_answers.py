@@ -379,6 +379,29 @@ def test_each_behaviour_has_its_own_layer_and_the_plan_one_correction() -> None:
     assert all("valid: lie" not in {gate.name for gate in one.gates} for one in verdict.answers[:1])
 
 
+def test_what_was_declared_is_corrected_over_what_was_declared() -> None:
+    """One control far out on a third behaviour, as one of forty is on many noisy ones."""
+    effects = tuple(Questions(name, "effect") for name in ("choice", "lie", "noise"))
+    suite = Questionnaire(effects=effects)
+    design = plan(doses=(-0.2, 0.0, 0.2)).model_copy(update={"effects": ("choice", "lie", "noise")})
+
+    def stray(row: Sample) -> Sample:
+        if row.cell.behaviour == "noise" and row.cell.kind == "direction":
+            return row.model_copy(update={"outcome": 0.5})
+        if row.cell.behaviour == "noise" and row.cell.direction == "general/0":
+            return row.model_copy(update={"outcome": 0.5 + 2 * row.cell.dose})
+        return row
+
+    explored = judge(World(effect={"desperate": 0.3}), design, suite, change=stray)
+    declared = design.model_copy(update={"confirm": ("choice", "lie", "not asked")})
+    confirmed = judge(World(effect={"desperate": 0.3}), declared, suite, change=stray)
+    assert [one.p for one in explored.answers] == [pytest.approx(p) for p in (2 / 41, 2 / 41, 1.0)]
+    assert [one.p for one in confirmed.answers] == [pytest.approx(p) for p in (1 / 41, 1 / 41, 1.0)]
+    first, _, third = (one.sentence for one in confirmed.answers)
+    assert "each control at its largest over 2 behaviours, declared beforehand" in first
+    assert "declared" not in third
+
+
 def test_clamping_has_no_baseline_on_its_dose_axis() -> None:
     """Setting a component to 0 is a steering too: its cell is gated, and slopes are over steered doses alone."""
     design = plan(operation="clamp")

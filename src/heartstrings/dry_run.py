@@ -154,17 +154,17 @@ def power(plan: Plan, suite: Suite) -> str:
     window = (plan.window[0], *plan.window[1:], 0.0)
     controls = [number for _, number in plan.controls if number]
     sentences = []
-    groups: dict[tuple[str, int, float], list[str]] = {}
+    groups: dict[tuple[str, int, float, int], list[str]] = {}
     for name in plan.effects:
         effect = suite.behaviour(name)
         sd = 0.0 if effect.ask == "choice" else float(getattr(effect, "sample_sd", BINARY_SD))
-        groups.setdefault((effect.ask, tested(plan, effect), sd), []).append(name)
+        groups.setdefault((effect.ask, tested(plan, effect), sd, len(plan.family(name))), []).append(name)
     asks = [ask for ask, *_ in groups]
-    for (ask, n, sd), names in sorted(groups.items()):
+    for (ask, n, sd, family), names in sorted(groups.items()):
         spread = sampled_spread(sd, sorted(window), repeats=plan.samples.repeats, between=BETWEEN)
         sentence = summarise(
             n, spread=spread, doses=(min(window), max(window)), controls=controls,
-            tests=len(plan.directions), family=len(plan.effects), alpha=plan.thresholds.alpha,
+            tests=len(plan.directions), family=family, alpha=plan.thresholds.alpha,
             planted=PLANTED, between=BETWEEN,
         ).sentence  # fmt: skip
         of = f"{ask.capitalize()}s" if asks.count(ask) == 1 else ", ".join(names).capitalize()

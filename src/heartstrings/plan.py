@@ -60,6 +60,9 @@ class Plan(Checked):
     suite: str = "organism"
     """Which behaviours ask what: see `heartstrings.behaviours.suites`."""
     effects: tuple[str, ...] = ("choice",)
+    confirm: tuple[str, ...] = ()
+    """Effect behaviours that are declared beforehand to be what the experiment is about: their p is corrected over one
+    another. All others explore, and are corrected over every effect behaviour. One that is not asked plays no part."""
     directions: tuple[str, ...] = ("desperate", "calm")
     """Emotions or blends."""
     layers: tuple[int, ...] | Literal["middle"] = "middle"
@@ -117,6 +120,7 @@ class Plan(Checked):
         plan_checks.operation(self.operation)
         plan_checks.window(self.doses, self.slope_from, self.slope_within)
         plan_checks.behaviours(self.suite, self.effects)
+        plan_checks.confirmed(self.suite, self.confirm)
         plan_checks.judges(self.judges, self.effects)
         plan_checks.controls(self.controls, len(self.directions), self.thresholds.alpha)
         if self.early_stopping:
@@ -138,6 +142,12 @@ class Plan(Checked):
     def controlled(self) -> bool:
         """Whether there are any controls."""
         return any(number for _, number in self.controls)
+
+    def family(self, behaviour: str) -> tuple[str, ...]:
+        """The effect behaviours that the p of this one is corrected over: those declared, if it is one of them; else
+        all."""
+        declared = tuple(name for name in self.effects if name in self.confirm)
+        return declared if behaviour in declared else self.effects
 
     @property
     def tests(self) -> int:
@@ -329,8 +339,9 @@ def check_against_vectors(plan: Plan, vectors: EmotionVectors) -> None:
 
 def _canonical(plan: Plan) -> str:
     values = plan.model_dump(mode="json")
-    if not plan.slope_from:
-        del values["slope_from"]  # plans from before this field keep their hash
+    for name in ("slope_from", "confirm"):  # plans from before these fields keep their hash
+        if not values[name]:
+            del values[name]
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 

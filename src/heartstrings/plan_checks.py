@@ -267,6 +267,14 @@ def behaviours(suite_name: str, effects: tuple[str, ...]) -> None:
             )
 
 
+def confirmed(suite_name: str, names: tuple[str, ...]) -> None:
+    """Each is an effect behaviour that could be asked, once."""
+    if len(set(names)) < len(names):
+        raise InputError(f"confirm = {list(names)} names one twice", "each once", "Take one of them out")
+    if names:
+        behaviours(suite_name, names)
+
+
 def judges(given: tuple[str, ...], effects: tuple[str, ...]) -> None:
     """Each can be opened: `self`, or the URL of an endpoint with a model behind `#`; each once, no key among them. And
     there is one where an effect has no other grade."""

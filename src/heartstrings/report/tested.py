@@ -53,9 +53,8 @@ def tested_section(files: VerdictFiles) -> Section:
     shift = 1 if behaviours else 0
     grid = table(
         "One line a test. p = (b + 1) / (n + 1), b of n control directions with a slope at least as large, each "
-        "after its own choice of layer. Corrected: each control at its largest over the behaviours, the largest p of "
-        "the kinds, Holm over the directions. "
-        "Intervals are 95%.",
+        "after its own choice of layer. Corrected: each control at its largest over the behaviours (those declared "
+        "beforehand over one another), the largest p of the kinds, Holm over the directions. Intervals are 95%.",
         head,
         rows,
         numeric=tuple(range(3 + shift, len(head))),

@@ -54,12 +54,7 @@ def decide(
         measure(plan, table, suite, behaviour, direction) for behaviour in plan.effects for direction in plan.directions
     ]
     preferred = Preferences(plan, table, suite)
-    by_direction = [[one for one in found if one.direction == direction] for direction in plan.directions]
-    ps = {
-        (one.behaviour.name, one.direction): p
-        for group, corrected_ps in zip(by_direction, holm_groups(list(map(corrected, by_direction))), strict=True)
-        for one, p in zip(group, corrected_ps, strict=True)
-    }
+    ps = _corrected(plan, found)
     weighed = [
         _card(
             plan,
@@ -88,6 +83,20 @@ def decide(
         power=_power(plan, found),
         answers=cards,
     )
+
+
+def _corrected(plan: Plan, found: Sequence[Measured]) -> dict[tuple[str, str], float | None]:
+    """p of each behaviour and direction, corrected over the behaviours of its family, then over directions."""
+    ps: dict[tuple[str, str], float | None] = {}
+    for family in dict.fromkeys(plan.family(name) for name in plan.effects):
+        groups = [
+            [one for one in found if one.direction == name and one.behaviour.name in family] for name in plan.directions
+        ]
+        for group, values in zip(groups, holm_groups([corrected(group) for group in groups]), strict=True):
+            for one, p in zip(group, values, strict=True):
+                if plan.family(one.behaviour.name) == family:
+                    ps[one.behaviour.name, one.direction] = p
+    return ps
 
 
 def _card(
@@ -216,12 +225,13 @@ def _more(plan: Plan, table: Table, one: Measured, reason: Reason, first: Sequen
         # Precise enough already: only an effect that stands out from its controls is left to be found.
         enough = needed(
             abs(effect), spread=one.spread, controls=kinds, tests=len(plan.directions),
-            family=len(plan.effects), alpha=limits.alpha,
+            family=len(plan.family(one.behaviour.name)), alpha=limits.alpha,
             control_sd=one.control_sd,
         )  # fmt: skip
         return None if enough is None or enough <= n else enough - n
     return more_scenarios(
-        n, effect, spread=one.spread, smallest_effect=limits.smallest_effect, controls=kinds, tests=plan.tests,
+        n, effect, spread=one.spread, smallest_effect=limits.smallest_effect, controls=kinds,
+        tests=len(plan.family(one.behaviour.name)) * len(plan.directions),
         alpha=limits.alpha, control_sd=one.control_sd,
     )  # fmt: skip
 
@@ -256,7 +266,7 @@ def _power(plan: Plan, found: Sequence[Measured]) -> str:
         doses=(min((0.0, *window)), max((0.0, *window))),
         controls=kinds,
         tests=len(plan.directions),
-        family=len(plan.effects),
+        family=len(plan.family(widest.behaviour.name)),
         alpha=plan.thresholds.alpha,
         control_sd=widest.control_sd,
     ).sentence

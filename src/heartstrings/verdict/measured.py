@@ -102,7 +102,7 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
 
 
 def corrected(of_direction: Sequence[Measured]) -> tuple[float | None, ...]:
-    """p of one direction on every effect behaviour, corrected over the behaviours: the largest over kinds of controls.
+    """p of one direction on some effect behaviours, corrected over them: the largest over kinds of controls.
 
     A control is one direction in all behaviours, so it is told from the others by its name."""
     kinds = [kind for kind in CONTROL_KINDS if any(kind in one.controls for one in of_direction)]

@@ -188,7 +188,7 @@ def _matched_unclear(card: AnswerCard, story: Story) -> list[str]:
 def _controls_as_large(card: AnswerCard, story: Story) -> list[str]:
     return [
         f"Inconclusive: {_where(card)}, {_moved(card)}, but {_count(card)} are not clearly exceeded "
-        f"(p = {_p(card.p)}, {_tests(story.plan)}).",
+        f"(p = {_p(card.p)}, {_tests(story.plan, card.behaviour)}).",
         _more(card, "scenarios a cell"),
     ]
 
@@ -256,7 +256,7 @@ def _headline(card: AnswerCard, story: Story) -> str:
     )
     return (
         f"{_subject(card)} controls {card.behaviour}: the {card.curve.outcome_name}{goes} "
-        f"({_against(card)}, {_tests(story.plan)})"
+        f"({_against(card)}, {_tests(story.plan, card.behaviour)})"
     )
 
 
@@ -349,11 +349,14 @@ def _count(card: AnswerCard) -> str:
     return f"{n} control" + ("" if n == 1 else "s")
 
 
-def _tests(plan: Plan) -> str:
+def _tests(plan: Plan, behaviour: str) -> str:
     """What p is corrected for, in words."""
-    effects, directions = len(plan.effects), len(plan.directions)
+    family, directions = plan.family(behaviour), len(plan.directions)
     over = [f"Holm over {directions} directions"] if directions > 1 else []
-    over += [f"each control at its largest over {effects} behaviours"] if effects > 1 else []
+    if len(family) > 1:
+        over.append(f"each control at its largest over {len(family)} behaviours")
+    if len(family) < len(plan.effects):
+        over.append("declared beforehand")
     return ", ".join(over) or "one test"
 
 

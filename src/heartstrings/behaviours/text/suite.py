@@ -27,6 +27,8 @@ MATCHES: dict[str, tuple[str, ...]] = {
 }
 """Tone has no matched question: a text without tone would be another text."""
 PLAN: dict[str, Any] = {
+    # Does pushing along an emotion change the words? That is asked first; arousal and the vignettes explore.
+    "confirm": ("feels", "tone"),
     "doses": (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2),
     "slope_from": 0.1,
     "slope_within": 0.1,

@@ -26,6 +26,15 @@ KINDS = {
 """What a gate is about, by the first word of its name."""
 
 
+SHARES = {
+    "valid": "the share of valid answers",
+    "repetition": "the share of distinct word pairs",
+    "endings": "the share of texts that end properly",
+    "script": "the share of letters in the openings' script",
+}
+"""What such a gate measures."""
+
+
 @dataclass(frozen=True)
 class Story:
     """What a sentence needs beside the card."""
@@ -320,9 +329,7 @@ def _excess(gate: Gate) -> float:
 
 def _broken(gate: Gate) -> str:
     first, _, of = gate.name.partition(": ")
-    name = first if not of or of == first else f"{first} ({of})"
-    if first == "valid":
-        name = "the share of valid answers"
+    name = SHARES.get(first) or (first if not of or of == first else f"{first} ({of})")
     if gate.state == "missing":
         return f"{name} was not measured"
     rise = worse_sign(gate) > 0

@@ -25,9 +25,9 @@ from heartstrings.ledger import SampleLedger
 from heartstrings.plan import Plan
 
 FAMILIES = ("gemma4", "apertus", "llama", "qwen2", "qwen3_5", "gpt_neox")
-AGENTS = ("gemma4", "qwen3_5", "gpt_neox")
-"""Families that are asked the dialogues here too: tools in two forms of template, and in words without one. (All six
-were; it takes a minute each.)"""
+AGENTS = ("gemma4", "gpt_neox")
+"""Families that are asked the dialogues here too, tools in a template and in words without one: it takes a minute each.
+Other forms of template are in test_tool_calls.py."""
 CHOICES = ("activities-anchored", "pushback", "praise", "harshness", "over-refusal")
 WORDS = tuple(one.name for one in text().effects)
 """Next words, tone and vignettes: any model answers them, so only known answers and controls keep a finding away."""

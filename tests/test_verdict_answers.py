@@ -236,7 +236,7 @@ def test_nothing_coherent_is_inconclusive() -> None:
     assert found.answer == "inconclusive"
     assert found.effect.value is None
     assert found.p is None
-    assert "Smaller doses" in found.sentence
+    assert "Smaller doses would settle it: --dose -0.05,-0.025,0,0.025,0.05." in found.sentence
 
 
 def test_controls_that_collapse_are_gated_alike() -> None:

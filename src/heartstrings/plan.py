@@ -167,8 +167,9 @@ def preset(name: str, model: str, **fields: Any) -> Plan:
     """A plan for one model from the settings of that name (`quick` or `full`), with some fields changed.
 
     A `suite` brings fields of its own, and all its effect behaviours where `effects` does not name some. `effects`
-    without a suite may be of any suite. Where `fields` ask for more directions than the usual controls can settle, and
-    do not say how many controls, there are as many as the correction needs.
+    without a suite may be of any suite. With `doses` of one's own, the slope window is all of them up to
+    `slope_within`. Where `fields` ask for more directions than the usual controls can settle, and do not say how many
+    controls, there are as many as the correction needs.
 
     Raises:
         InputError: no such settings, an unknown field, or a plan that cannot be run.
@@ -181,6 +182,8 @@ def preset(name: str, model: str, **fields: Any) -> Plan:
     elif "effects" in fields:
         base = _merged(base, plan_checks.of_behaviours(tuple(fields["effects"])))
     values = _merged(base, fields)
+    if "doses" in fields and "slope_from" not in fields:
+        values.pop("slope_from", None)  # of the suite's own doses
     defaults = {field: info.default for field, info in Plan.model_fields.items()}
     plan_checks.add_controls(values, defaults, fields.get("controls", {}))
     return Plan(**values)

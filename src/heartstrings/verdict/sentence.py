@@ -111,8 +111,15 @@ def _collapsed(card: AnswerCard, story: Story) -> list[str]:
     return [
         f"Inconclusive: {_where(card)}, too few doses of the slope window leave the answers coherent to say what "
         f"{card.direction} does to {card.behaviour}.",
-        "Smaller doses would settle it.",
+        f"Smaller doses would settle it: --dose {','.join(f'{dose:g}' for dose in _smaller(story.plan))}.",
     ]
+
+
+def _smaller(plan: Plan) -> tuple[float, ...]:
+    """A quarter and a half of the smallest dose of the slope window, on the sides that it has."""
+    least = min(abs(dose) for dose in plan.window)
+    sizes = (-least / 2, -least / 4, 0.0, least / 4, least / 2)
+    return tuple(size for size in sizes if size >= 0 or plan.window[0] < 0)
 
 
 def _small(card: AnswerCard, story: Story) -> list[str]:

@@ -79,12 +79,15 @@ def test_the_smallest_doses_may_lie_outside_the_window():
     assert Plan(model="m", doses=doses, slope_within=0.1).window == (-0.1, -0.05, 0.05, 0.1)
 
 
-def test_doses_of_ones_own_make_a_window_of_ones_own():
+def test_doses_of_ones_own_make_a_window_of_ones_own(tmp_path):
     """`--dose` on a model that the suite's doses are too large for."""
     assert preset("full", "m", suite="text").window == (-0.1, 0.1)
     own = preset("full", "m", suite="text", doses=(-0.05, -0.02, 0.0, 0.02, 0.05))
     assert own.window == (-0.05, -0.02, 0.02, 0.05)
     assert preset("full", "m", suite="text", doses=(-0.05, 0.0, 0.05), slope_from=0.02).slope_from == 0.02
+    path = tmp_path / "plan.toml"
+    path.write_text('model = "m"\nsuite = "text"\ndoses = [-0.05, 0, 0.05]\n', encoding="utf-8")
+    assert load_plan(path).window == (-0.05, 0.05)
 
 
 def test_the_hash_is_of_the_values_not_of_how_they_were_written():

@@ -37,6 +37,17 @@ def test_what_other_layers_did() -> None:
     assert found.why == why(found, [found], plan(layers=(2, 3, 4)), leader="choice")
 
 
+def test_an_interval_that_is_not_known_is_not_said() -> None:
+    found = card(NOTHING, plan(layers=(2, 3, 4)))
+    unknown = tuple(
+        one.model_copy(update={"slope": one.slope.model_copy(update={"low": None, "high": None})})
+        for one in found.layers
+    )
+    (layers,) = why(found.model_copy(update={"layers": unknown}), [], plan(layers=(2, 3, 4)), leader="choice")
+    assert "interval" not in layers
+    assert "points" in layers
+
+
 def test_a_layer_that_another_question_chose_is_said() -> None:
     (layers,) = why(card(NOTHING), [], plan(layers=(2, 3)), leader="feels")
     assert layers == "Another layer? The layer was chosen on feels; this question was asked at no other."

@@ -118,7 +118,7 @@ def _try_judges(plan: Plan, engine: Engine, out: Path, *, budget: Budget | None,
         with progress(f"trying {', '.join(plan.judges)}"):
             judge(plan, engine, out, budget=budget, only_try=True, progress=progress)
     except Refused as refused:
-        SampleLedger(out / LEDGER, plan).close()
+        SampleLedger(out / LEDGER, plan).close()  # a report needs one, with samples of an earlier run or without
         report = weigh_again(out).report
         raise InputError(refused.found, refused.expected, f"{refused.fix}. How it did is in {report}") from None
 

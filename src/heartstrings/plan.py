@@ -120,7 +120,8 @@ class Plan(Checked):
         plan_checks.operation(self.operation)
         plan_checks.window(self.doses, self.slope_from, self.slope_within)
         plan_checks.behaviours(self.suite, self.effects)
-        plan_checks.confirmed(self.suite, self.confirm)
+        if self.confirm:
+            plan_checks.behaviours(self.suite, self.confirm, field="confirm")
         plan_checks.judges(self.judges, self.effects)
         plan_checks.controls(self.controls, len(self.directions), self.thresholds.alpha)
         if self.early_stopping:
@@ -181,9 +182,7 @@ def preset(name: str, model: str, **fields: Any) -> Plan:
         base = _merged(base, plan_checks.of_suite(str(fields["suite"])))
     elif "effects" in fields:
         base = _merged(base, plan_checks.of_behaviours(tuple(fields["effects"])))
-    values = _merged(base, fields)
-    if "doses" in fields and "slope_from" not in fields:
-        values.pop("slope_from", None)  # of the suite's own doses
+    values = _over(base, fields)
     defaults = {field: info.default for field, info in Plan.model_fields.items()}
     plan_checks.add_controls(values, defaults, fields.get("controls", {}))
     return Plan(**values)
@@ -214,7 +213,7 @@ def load_plan(path: str | Path) -> Plan:
         values["vectors"] = str(path.parent / values["vectors"])
     try:
         if "suite" in values and "effects" not in values:
-            values = _merged(plan_checks.of_suite(str(values["suite"])), values)
+            values = _over(plan_checks.of_suite(str(values["suite"])), values)
         plan = Plan(**values)
         plan_checks.check_files(plan)
     except InputError as problem:
@@ -366,6 +365,14 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
             value = value.model_dump()
         merged[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, Mapping) else value
     return merged
+
+
+def _over(settings: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A user's fields over those of a suite. The suite's `slope_from` goes with the suite's doses."""
+    values = _merged(settings, fields)
+    if "doses" in fields and "slope_from" not in fields:
+        values.pop("slope_from", None)
+    return values
 
 
 def _toml(value: object) -> str:

@@ -137,7 +137,9 @@ def window(given: tuple[float, ...], least: float, most: float) -> None:
             raise InputError(
                 f"no {side} dose is within the slope window {name}",
                 "one at least on each side that is tested, since slopes are fitted there",
-                f"Add a dose of at most {most:g} in size, or raise slope_within",
+                f"Add a dose of {least:g} to {most:g} in size, lower slope_from or raise slope_within"
+                if least
+                else f"Add a dose of at most {most:g} in size, or raise slope_within",
             )
     if len(inside) < 2:
         raise InputError(f"{len(inside)} doses besides 0 within the slope window {name}", "two at least",
@@ -247,32 +249,24 @@ def of_behaviours(effects: tuple[str, ...]) -> dict[str, Any]:
     return {"suite": CHOSEN}
 
 
-def behaviours(suite_name: str, effects: tuple[str, ...]) -> None:
-    """The suite is there, and has the effect behaviours that are named."""
+def behaviours(suite_name: str, effects: tuple[str, ...], *, field: str = "effects") -> None:
+    """The suite is there, and has the effect behaviours that a field of the plan names."""
     from heartstrings.behaviours.suites import CHOSEN, every_behaviour, suite
 
     free = suite_name == CHOSEN
     known = list(every_behaviour()) if free else [behaviour.name for behaviour in suite(suite_name).effects]
     whose = "no suite" if free else f"suite {suite_name!r}"
     if not effects:
-        raise InputError("effects is empty", f"some of {', '.join(known)}", "Name one")
+        raise InputError(f"{field} is empty", f"some of {', '.join(known)}", "Name one")
     if len(set(effects)) < len(effects):
-        raise InputError(f"effects = {list(effects)} names one twice", "each once", "Take one of them out")
+        raise InputError(f"{field} = {list(effects)} names one twice", "each once", "Take one of them out")
     for name in effects:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]}?" if near else "Change effects"
+            hint = f"Did you mean {near[0]}?" if near else f"Change {field}"
             raise InputError(
                 f"{whose} has {'a' if free else 'no effect'} behaviour {name!r}", f"some of {', '.join(known)}", hint
             )
-
-
-def confirmed(suite_name: str, names: tuple[str, ...]) -> None:
-    """Each is an effect behaviour that could be asked, once."""
-    if len(set(names)) < len(names):
-        raise InputError(f"confirm = {list(names)} names one twice", "each once", "Take one of them out")
-    if names:
-        behaviours(suite_name, names)
 
 
 def judges(given: tuple[str, ...], effects: tuple[str, ...]) -> None:

@@ -150,15 +150,12 @@ def _sample(
                     for row, token in zip(live, chosen, strict=True):
                         _take(rows[row], token, tokenizer, ends)
                     going = [place for place, row in enumerate(live) if rows[row].finish is None]
-                    new, mask = torch.tensor(chosen, device=device)[:, None], torch.cat([mask, mask[:, -1:]], dim=1)
-                    if cache is not None:
-                        ids, positions, at = new, positions[:, -1:] + 1, at[:, -1:] + 1
-                    else:  # a model that hands nothing on reads the whole text again
-                        ids, positions = (
-                            torch.cat([ids, new], dim=1),
-                            torch.cat([positions, positions[:, -1:] + 1], dim=1),
-                        )
-                        at = np.concatenate([at, at[:, -1:] + 1], axis=1)
+                    new = torch.tensor(chosen, device=device)[:, None]
+                    mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+                    again = 0 if cache is not None else ids.shape[1]  # without a cache, all is read again
+                    ids = torch.cat([ids[:, :again], new], dim=1)
+                    positions = torch.cat([positions[:, :again], positions[:, -1:] + 1], dim=1)
+                    at = np.concatenate([at[:, :again], at[:, -1:] + 1], axis=1)
             live = [live[place] for place in going]
             if live:
                 keep = torch.tensor(going, device=device)

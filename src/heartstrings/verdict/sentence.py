@@ -142,8 +142,7 @@ def _controls(card: AnswerCard, story: Story) -> list[str]:
     span = f"Doses from {low:g} to {high:g} keep {kept} within {'its limit' if ' and ' not in kept else 'their limits'}"
     if card.within_range is not None:
         span += f", and change the {card.curve.outcome_name} by {change_words(card.within_range)}"
-    outside = _together([(dose, words) for dose in _beyond(low, high, story) if (words := _worst(card.gates, dose))])
-    return [f"{_headline(card, story)}.", span + "".join(f"; {words}" for words in outside) + "."]
+    return [f"{_headline(card, story)}.", f"{span}{_beyond(card, low, high, story)}."]
 
 
 def _gate_fails(card: AnswerCard, story: Story) -> list[str]:
@@ -168,7 +167,7 @@ def _gates_unclear(card: AnswerCard, story: Story) -> list[str]:
         if dose is not None and reach is None and (words := _worst(card.gates, dose)):
             found.append((dose, words))
     return [
-        f"{_headline(card, story).replace(' controls ', ' moves ', 1)}, but whether any range is safe is inconclusive: "
+        f"{_headline(card, story, verb='moves')}, but whether any range is safe is inconclusive: "
         f"{'; '.join(_together(found))}.",
         _more(card, "probes a cell"),
     ]
@@ -177,13 +176,11 @@ def _gates_unclear(card: AnswerCard, story: Story) -> list[str]:
 def _not_within_range(card: AnswerCard, story: Story) -> list[str]:
     low, high = card.negative_side or 0.0, card.positive_side or 0.0
     inside = change_words(card.within_range) if card.within_range is not None else "an unknown amount"
-    outside = [(dose, words) for dose in _beyond(low, high, story) if (words := _worst(card.gates, dose))]
     return [
-        f"{_headline(card, story).replace(' controls ', ' moves ', 1)}, but whether it does so at a safe dose is "
-        f"inconclusive: doses from {low:g} to {high:g} keep every limit and change the "
-        f"{card.curve.outcome_name} by {inside}"
-        + "".join(f"; {words}" for words in _together(outside)) + "."
-    ]  # fmt: skip
+        f"{_headline(card, story, verb='moves')}, but whether it does so at a safe dose is inconclusive: doses from "
+        f"{low:g} to {high:g} keep every limit and change the {card.curve.outcome_name} by {inside}"
+        f"{_beyond(card, low, high, story)}."
+    ]
 
 
 def _as_matched(card: AnswerCard, story: Story) -> list[str]:
@@ -261,7 +258,7 @@ def _where(card: AnswerCard) -> str:
     return f"steering along {card.direction} at layer {card.layer} ({card.site})"
 
 
-def _headline(card: AnswerCard, story: Story) -> str:
+def _headline(card: AnswerCard, story: Story, *, verb: str = "controls") -> str:
     points = {point.dose: point.estimate.value for point in card.curve.points}
     low, high = min(story.doses), max(story.doses)
     start, end = points.get(low), points.get(high)
@@ -271,7 +268,7 @@ def _headline(card: AnswerCard, story: Story) -> str:
         else f" goes from {_percent(start)} at dose {low:g} to {_percent(end)} at {high:g}"
     )
     return (
-        f"{_subject(card)} controls {card.behaviour}: the {card.curve.outcome_name}{goes} "
+        f"{_subject(card)} {verb} {card.behaviour}: the {card.curve.outcome_name}{goes} "
         f"({_against(card)}, {_tests(story.plan, card.behaviour)})"
     )
 
@@ -305,11 +302,12 @@ def _encoded(card: AnswerCard) -> str:
     return "Whether emotion is encoded was not examined."
 
 
-def _beyond(low: float, high: float, story: Story) -> list[float]:
-    """The first tested dose outside a range, on either side."""
+def _beyond(card: AnswerCard, low: float, high: float, story: Story) -> str:
+    """What breaks at the first tested dose outside a range, on either side: `; at 0.2 accuracy may fall by ...`"""
     doses = steered_doses(story.plan)
     below, above = [dose for dose in doses if dose < low], [dose for dose in doses if dose > high]
-    return [*below[-1:], *above[:1]]
+    found = [(dose, words) for dose in (*below[-1:], *above[:1]) if (words := _worst(card.gates, dose))]
+    return "".join(f"; {words}" for words in _together(found))
 
 
 def _worst(gates: Sequence[Gate], dose: float) -> str:
@@ -336,7 +334,9 @@ def _excess(gate: Gate) -> float:
 
 def _broken(gate: Gate) -> str:
     first, _, of = gate.name.partition(": ")
-    name = SHARES.get(first) or (first if not of or of == first else f"{first} ({of})")
+    name = SHARES.get(first, first)
+    if of not in ("", first) and first != "valid":
+        name += f" ({of})"
     if gate.state == "missing":
         return f"{name} was not measured"
     rise = worse_sign(gate) > 0

@@ -32,8 +32,8 @@ def _layers(card: AnswerCard, plan: Plan, leader: str) -> str:
         for one in card.layers:
             doses = [point.dose for point in one.points]
             width = max(doses) - min(doses) if doses else 0.0
-            value, low, high = ((v or 0.0) * width for v in (one.slope.value, one.slope.low, one.slope.high))
-            each.append(f"{one.layer} by {change_words(Estimate(value=value, low=low, high=high))}")
+            change = {name: None if value is None else value * width for name, value in one.slope}
+            each.append(f"{one.layer} by {change_words(Estimate(**change))}")
         return f"Another layer? On the scenarios that chose the layer, {', '.join(each)}."
     if leader != card.behaviour and plan.layers != (card.layer,):
         return f"Another layer? The layer was chosen on {leader}; this question was asked at no other."
@@ -49,12 +49,18 @@ def _output(card: AnswerCard) -> str:
         for point in curve.points
     }
     dose = max((point.dose for kind in card.control_costs for point in kind.points), default=0.0)
-    beside = [(kind.kind, point.estimate) for kind in card.control_costs for point in kind.points if point.dose == dose]
+    beside = {
+        kind.kind: (point.estimate.value, point.estimate.low)
+        for kind in card.control_costs
+        for point in kind.points
+        if point.dose == dose
+    }
     moved = own.get(dose)
-    if moved is None or not beside:
+    lowest = [low for _, low in beside.values() if low is not None]
+    if moved is None or not lowest:
         return ""
-    controls = ", ".join(f"{kind} controls {_nats(one.value)}" for kind, one in beside)
-    smallest = min(one.low or 0.0 for _, one in beside)
+    controls = ", ".join(f"{kind} controls {_nats(value)}" for kind, (value, _) in beside.items())
+    smallest = min(lowest)
     so = "less than any control: later layers take it out" if moved < smallest else "so it is not lost on the way"
     return (
         f"Lost on the way? At dose {dose:g} the push changes what the model predicts on neutral prose by "

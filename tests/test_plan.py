@@ -37,7 +37,7 @@ OTHER = {
     "model": "organism:inert", "revision": "main", "dtype": "float32", "vectors": Path("v"), "variant": "raw",
     "directions": ("desperate", "sad"), "layers": (2, 3), "site": "mlp", "operation": "clamp",
     "positions": "generated", "doses": (-0.2, -0.1, 0.0, 0.1, 0.2), "slope_within": 0.3, "slope_from": 0.15,
-    "prompting": False, "confirm": ("choice",),
+    "fit_doses": True, "prompting": False, "confirm": ("choice",),
     "early_stopping": True, "seed": 1, "judges": ("self",),
 }  # fmt: skip
 FIXED = {"schema_version", "suite", "effects", "controls", "samples", "thresholds"}
@@ -49,9 +49,14 @@ def inner() -> list[tuple[str, str]]:
     return [(table, name) for table, model in tables.items() for name in model.model_fields]
 
 
-@pytest.mark.parametrize("field", sorted(set(Plan.model_fields) - FIXED))
+@pytest.mark.parametrize("field", sorted(set(Plan.model_fields) - FIXED - {"dose_factor"}))
 def test_the_hash_changes_with_every_field(field):
     assert BASE.changed(**{field: OTHER[field]}).hash != BASE.hash
+
+
+def test_the_hash_changes_with_the_factor_of_fitted_doses():
+    fitted = BASE.changed(fit_doses=True, dose_factor=1.0)
+    assert len({BASE.hash, BASE.changed(fit_doses=True).hash, fitted.hash, fitted.changed(dose_factor=2).hash}) == 4
 
 
 @pytest.mark.parametrize(("table", "field"), inner())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import json
 import shutil
@@ -15,9 +16,10 @@ import experiment_world as world
 import heartstrings
 from heartstrings import cli, console, organisms, pipeline
 from heartstrings.console import parse_doses, parse_whole_numbers
+from heartstrings.dose_fit import read_doses
 from heartstrings.errors import InputError
 from heartstrings.ledger import SampleLedger
-from heartstrings.plan import load_plan, write_plan
+from heartstrings.plan import frozen, load_plan, write_plan
 from heartstrings.verdict.results import Verdict
 
 
@@ -113,6 +115,37 @@ def test_plan_says_what_it_costs_and_can_find(tmp_path: Path, capfd: pytest.Capt
     estimate = json.loads(capfd.readouterr().out)["estimate"]
     assert estimate["seconds"] > 0
     assert estimate["samples"] == estimate["choices"] + estimate["texts"]
+
+
+def test_doses_are_fitted_once(bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The whole way from a plan's file to the report, and what happens when the same command comes again."""
+    plan = world.plan(vectors=bundle, fit_doses=True, doses=(-0.2, 0.0, 0.2), layers=(2,))
+    out, file = tmp_path / "out", tmp_path / "plan.toml"
+    write_plan(file, plan)
+    assert run("run", "--plan", str(file), "--out", str(out)) == 0
+    said = capfd.readouterr()
+    fit = read_doses(out, frozen(out))
+    assert fit is not None
+    assert frozen(out) == plan.fitted(fit.factor)
+    assert fit.sentence in " ".join(said.err.split())
+    with SampleLedger.read(out / "ledger.sqlite") as ledger:
+        steered = {sample.cell.dose for sample in ledger.samples(phase="test", kind="general")}
+    assert steered == {-0.2 * fit.factor, 0.2 * fit.factor}
+    verdict = Verdict.model_validate_json((out / "verdict.json").read_bytes())
+    assert verdict.doses == fit
+    assert fit.sentence in html.unescape((out / "report.html").read_text(encoding="utf-8"))
+
+    # Again, with the same command: nothing is measured, and the samples stay.
+    before, written = world.table(out / "ledger.sqlite"), (out / "doses.json").stat().st_mtime_ns
+    for command in (("run", "--plan", str(file), "--out", str(out)), ("verdict", str(out))):
+        assert run(*command) == 0
+        assert world.table(out / "ledger.sqlite") == before
+        assert (out / "doses.json").stat().st_mtime_ns == written
+        assert Verdict.model_validate_json((out / "verdict.json").read_bytes()) == verdict
+    # Its plan is that of a run with the same doses, without a fit.
+    assert run("run", "--plan", str(out / "plan.json"), "--out", str(tmp_path / "same")) == 0
+    assert not (tmp_path / "same" / "doses.json").exists()
+    assert world.table(tmp_path / "same" / "ledger.sqlite") == before
 
 
 def test_evaluate_prints_every_cell(plan_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

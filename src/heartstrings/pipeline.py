@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,13 @@ from heartstrings.atlas import (
 )
 from heartstrings.engines.named import has_template
 from heartstrings.errors import InputError
-from heartstrings.plan import Plan, check_against_vectors, freeze, preset, searched_layers
+from heartstrings.plan import Plan, check_against_vectors, freeze, frozen, preset, searched_layers
 from heartstrings.plan_checks import check_emotions
 from heartstrings.storage import write_text
 
 if TYPE_CHECKING:
     from heartstrings.controls import DirectionSet
+    from heartstrings.dose_fit import DoseFit
     from heartstrings.dry_run import DryRun
     from heartstrings.engines.base import Engine
     from heartstrings.judges import Budget
@@ -49,6 +50,8 @@ class Run:
 class Prepared:
     """All that an experiment needs, once its vectors exist."""
 
+    plan: Plan
+    """With its doses fitted, where they are to be."""
     engine: Engine
     vectors: EmotionVectors
     directions: DirectionSet
@@ -72,7 +75,7 @@ def run_model(plan: Plan, out: Path, atlas: AtlasSettings, *, budget: Budget | N
             "Raise the numbers under [controls], or measure without a verdict: heartstrings evaluate",
         )  # fmt: skip
     ready = sampled(plan, out, atlas, budget=budget, progress=progress)
-    return conclude(plan, out, ready, progress=progress)
+    return conclude(out, ready, progress=progress)
 
 
 def sampled(
@@ -100,12 +103,12 @@ def sampled(
     check_template(plan, suite_of(plan), plan.model, template=engine.info.template_hash is not None)
     if plan.vectors is None:
         run_atlas(plan.model, out / ATLAS, atlas, progress=progress, engine=engine)
+    ready = with_fitted_doses(prepare(plan, engine, out), out, progress=progress)
     if plan.judges:
-        _try_judges(plan, engine, out, budget=budget, progress=progress)
-    ready = prepare(plan, engine, out)
-    experiment(plan, ready, out, progress=progress)
+        _try_judges(ready.plan, engine, out, budget=budget, progress=progress)
+    experiment(ready, out, progress=progress)
     if plan.judges:
-        judge(plan, engine, out, budget=budget, progress=progress)
+        judge(ready.plan, engine, out, budget=budget, progress=progress)
     return ready
 
 
@@ -178,29 +181,61 @@ def prepare(plan: Plan, engine: Engine, out: Path) -> Prepared:
     check_against_vectors(plan, vectors)
     layers = searched_layers(plan, engine.info.n_layers)
     stories = read_story_activations(bundle, vectors)
-    return Prepared(engine, vectors, direction_set(plan, vectors, layers=layers, stories=stories), folder)
+    return Prepared(plan, engine, vectors, direction_set(plan, vectors, layers=layers, stories=stories), folder)
 
 
-def experiment(plan: Plan, ready: Prepared, out: Path, *, progress: Progress) -> None:
+def with_fitted_doses(ready: Prepared, out: Path, *, progress: Progress) -> Prepared:
+    """The same with the doses that the model bears, where the plan is to find them. They are found once: from then on
+    the plan frozen in `out` has them, and `out/doses.json` what was measured."""
+    from heartstrings.dose_fit import fit_doses, write_doses
+
+    plan = ready.plan
+    if not plan.fit_doses or plan.dose_factor is not None:
+        return ready
+    there = frozen(out)
+    if there.dose_factor is None:
+        layers = searched_layers(plan, ready.engine.info.n_layers, ready.directions.layers)
+        with progress(f"fitting doses to {plan.model}") as report:
+            fit = fit_doses(plan, ready.engine, ready.directions, layers, progress=report)
+        write_doses(out, fit)
+        there = plan.fitted(fit.factor)
+        freeze(out, there)
+    return replace(ready, plan=there)
+
+
+def experiment(ready: Prepared, out: Path, *, progress: Progress) -> None:
     """Every sample of the plan that the ledger in `out` does not have yet."""
     from heartstrings.experiment import run_experiment
     from heartstrings.ledger import SampleLedger
 
+    plan = ready.plan
     with SampleLedger(out / LEDGER, plan) as ledger, progress(f"sampling {plan.model}") as report:
         run_experiment(plan, ready.engine, ready.directions, ledger, progress=report)
 
 
-def conclude(plan: Plan, out: Path, ready: Prepared, *, progress: Progress) -> Run:
+def conclude(out: Path, ready: Prepared, *, progress: Progress) -> Run:
     """The verdict on what the ledger in `out` holds, and its report."""
+    from heartstrings.dose_fit import read_doses
     from heartstrings.ledger import SampleLedger
 
+    plan = ready.plan
     with progress(f"weighing {plan.model}"), SampleLedger.read(out / LEDGER) as ledger:
-        verdict = weigh(plan, ledger, ready.vectors_folder, story_coherence=ready.directions.story_coherence)
+        verdict = weigh(
+            plan, ledger, ready.vectors_folder,
+            doses=read_doses(out, plan), story_coherence=ready.directions.story_coherence,
+        )  # fmt: skip
     return Run(out, verdict, write_verdict(out, verdict))
 
 
-def weigh(plan: Plan, ledger: SampleLedger, vectors_folder: Path, *, story_coherence: Any = None) -> Verdict:
-    """The verdict alone, with what the atlas found about encoding."""
+def weigh(
+    plan: Plan,
+    ledger: SampleLedger,
+    vectors_folder: Path,
+    *,
+    doses: DoseFit | None = None,
+    story_coherence: Any = None,
+) -> Verdict:
+    """The verdict alone, with what the atlas found about encoding, and how the doses were found."""
     from heartstrings.behaviours.suites import suite_of
     from heartstrings.geometry.results import Geometry
     from heartstrings.verdict import decide
@@ -212,7 +247,7 @@ def weigh(plan: Plan, ledger: SampleLedger, vectors_folder: Path, *, story_coher
         encoded, p = geometry.verdict, geometry.encoded_p
     return decide(
         plan, ledger, suite_of(plan), model=plan.model, encoded=encoded, encoded_p=p,
-        story_coherence=story_coherence, organism=organism_kind(plan.model),
+        doses=doses, story_coherence=story_coherence, organism=organism_kind(plan.model),
     )  # fmt: skip
 
 
@@ -292,6 +327,7 @@ def weigh_again(folder: Path) -> Run:
         InputError: no ledger there.
     """
     from heartstrings.controls import direction_set, read_story_activations
+    from heartstrings.dose_fit import read_doses
     from heartstrings.ledger import SampleLedger
     from heartstrings.vectors import EmotionVectors
 
@@ -302,7 +338,9 @@ def weigh_again(folder: Path) -> Run:
         vectors = EmotionVectors.load(bundle)
         stories = read_story_activations(bundle, vectors)
         directions = direction_set(plan, vectors, layers=vectors.layers, stories=stories)
-        verdict = weigh(plan, ledger, vectors_folder, story_coherence=directions.story_coherence)
+        verdict = weigh(
+            plan, ledger, vectors_folder, doses=read_doses(folder, plan), story_coherence=directions.story_coherence
+        )
     return Run(folder, verdict, write_verdict(folder, verdict))
 
 

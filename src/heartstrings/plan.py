@@ -78,6 +78,11 @@ class Plan(Checked):
     slope_from: float = 0.0
     """And of at least this size. Smaller doses are asked of directions alone, and of what they cost: they can make a
     range safe, at little cost, where the window's own doses are not."""
+    fit_doses: bool = False
+    """Before anything is asked, multiply all doses by a power of two that neutral prose bears: see
+    `heartstrings.dose_fit`."""
+    dose_factor: float | None = None
+    """What `fit_doses` multiplied the doses above by; None: they are not fitted yet, or are not to be."""
     controls: Controls = Controls()
     samples: Samples = Samples()
     thresholds: Thresholds = Thresholds()
@@ -119,6 +124,7 @@ class Plan(Checked):
         plan_checks.dtype(self.dtype)
         plan_checks.operation(self.operation)
         plan_checks.window(self.doses, self.slope_from, self.slope_within)
+        plan_checks.fitting(self.fit_doses, self.dose_factor, self.operation)
         plan_checks.behaviours(self.suite, self.effects)
         if self.confirm:
             plan_checks.behaviours(self.suite, self.confirm, field="confirm")
@@ -154,6 +160,24 @@ class Plan(Checked):
     def tests(self) -> int:
         """Hypotheses: effect behaviours x directions."""
         return len(self.effects) * len(self.directions)
+
+    def times(self, factor: float) -> Plan:
+        """The same plan with all doses, and the slope window, multiplied by a power of two.
+
+        Raises:
+            InputError: doses that are too large.
+        """
+        scaled = [dose * factor for dose in self.doses]
+        return self.changed(doses=scaled, slope_within=self.slope_within * factor, slope_from=self.slope_from * factor)
+
+    def fitted(self, factor: float) -> Plan:
+        """The same plan with its doses fitted: multiplied by this power of two."""
+        return self.times(factor).changed(dose_factor=factor)
+
+    @property
+    def unfitted(self) -> Plan:
+        """The plan as it was before its doses were fitted."""
+        return self if self.dose_factor is None else self.changed(dose_factor=None).times(1 / self.dose_factor)
 
     def changed(self, **fields: Any) -> Plan:
         """The same plan with other values; a mapping for `controls`, `samples` or `thresholds` changes some of it.
@@ -203,7 +227,7 @@ def load_plan(path: str | Path) -> Plan:
         raise InputError(f"no plan {path}", "a TOML file", "Write one with: heartstrings plan MODEL --out plan.toml")
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        values = _fields_of(json.loads(text)) if path.suffix == ".json" else tomllib.loads(text)
     except (ValueError, OSError) as problem:  # both decoders' errors, and bytes that are not UTF-8
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise InputError(f"{path} is not {kind}: {problem}", 'lines such as model = "organism:steerable"') from None
@@ -238,7 +262,8 @@ def write_plan(path: str | Path, plan: Plan) -> None:
 
 
 def freeze(folder: str | Path, plan: Plan) -> Path:
-    """Write `plan.json` in a run's folder, once; the same plan again changes nothing.
+    """Write `plan.json` in a run's folder, once; the same plan again changes nothing, also where the folder's has its
+    doses fitted by now. A plan with fitted doses takes the place of the same plan without.
 
     Raises:
         InputError: the folder holds another plan (the fields that differ are named), a plan.json that is none, or the
@@ -246,14 +271,13 @@ def freeze(folder: str | Path, plan: Plan) -> Path:
     """
     path = Path(folder) / FILE
     plan_checks.check_files(plan)
-    if not path.exists():
+    there = frozen(folder) if path.exists() else None
+    if there is None or (there.dose_factor is None and there.hash == plan.unfitted.hash != plan.hash):
         content = {"hash": plan.hash, "plan": plan.model_dump(mode="json")}
         write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        return path
-    there = frozen(folder)
-    if there.hash != plan.hash:
+    elif plan.hash not in (there.hash, there.unfitted.hash):
         raise InputError(
-            f"{path} is of another plan: {differences(there, plan)}",
+            f"{path} is of another plan: {differences(there if plan.dose_factor else there.unfitted, plan)}",
             "the plan that this folder was begun with",
             "A changed plan is a new run: choose another --out, or put the fields back",
         )
@@ -339,9 +363,15 @@ def check_against_vectors(plan: Plan, vectors: EmotionVectors) -> None:
     plan_checks.check_vectors(plan, vectors)
 
 
+def _fields_of(content: Any) -> Any:
+    """The plan in a frozen plan.json, which also holds its hash."""
+    whole = isinstance(content, dict) and set(content) == {"hash", "plan"}
+    return content["plan"] if whole else content
+
+
 def _canonical(plan: Plan) -> str:
     values = plan.model_dump(mode="json")
-    for name in ("slope_from", "confirm"):  # plans from before these fields keep their hash
+    for name in ("slope_from", "confirm", "fit_doses", "dose_factor"):  # plans from before these fields keep their hash
         if not values[name]:
             del values[name]
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -368,10 +398,11 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 
 def _over(settings: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A user's fields over those of a suite. The suite's `slope_from` goes with the suite's doses."""
+    """A user's fields over those of a suite. The suite's `slope_from` and `fit_doses` go with the suite's doses."""
     values = _merged(settings, fields)
-    if "doses" in fields and "slope_from" not in fields:
-        values.pop("slope_from", None)
+    for name in ("slope_from", "fit_doses") if "doses" in fields else ():
+        if name not in fields:
+            values.pop(name, None)
     return values
 
 

@@ -146,6 +146,20 @@ def window(given: tuple[float, ...], least: float, most: float) -> None:
                          "Add a dose, or raise slope_within")  # fmt: skip
 
 
+def fitting(fit_doses: bool, factor: float | None, operation: str) -> None:
+    """A factor is a power of two of a plan that fits its doses; and a smaller dose is a smaller push."""
+    if fit_doses and operation != "add":
+        raise InputError(f'fit_doses with operation = "{operation}"', "add, where a smaller dose costs less",
+                         "Set fit_doses = false")  # fmt: skip
+    if factor is None:
+        return
+    if not fit_doses:
+        raise InputError(f"dose_factor = {factor:g} without fit_doses", "what a run with fit_doses wrote",
+                         "Take dose_factor out")  # fmt: skip
+    if not factor > 0 or math.frexp(factor)[0] != 0.5:  # NaN and infinity are refused too
+        raise InputError(f"dose_factor = {factor:g}", "a power of two", "Take dose_factor out: a run finds it")
+
+
 def directions(given: tuple[str, ...]) -> tuple[str, ...]:
     """Each once, readable, and none that cancels. Which emotions there are is not known yet."""
     if not given:

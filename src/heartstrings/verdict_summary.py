@@ -41,6 +41,9 @@ def verdicts(found: Sequence[tuple[Verdict, Path]], report: Path, *, json: bool)
     )
     for card in cards:
         console.say(f"{card.model}: {card.sentence}")
+    for verdict, folder in found:
+        if verdict.doses:
+            console.say(f"{folder.name}: {verdict.doses.sentence}" if len(found) > 1 else verdict.doses.sentence)
     console.say(first.power)
     for note in dict.fromkeys(note for verdict, _ in found for note in verdict.notes):
         console.warn(note)
@@ -76,6 +79,7 @@ def as_object(found: Sequence[tuple[Verdict, Path]], report: Path) -> dict[str, 
         "answers": [
             jsonlib.loads(card.model_dump_json(exclude=heavy)) for verdict, _ in found for card in verdict.answers
         ],
+        "doses": [verdict.doses and verdict.doses.sentence for verdict, _ in found],
         "verdicts": [str(folder / "verdict.json") for _, folder in found],
         "report": str(report),
     }

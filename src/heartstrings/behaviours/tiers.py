@@ -44,6 +44,7 @@ def quick() -> Suite:
         plan={
             "doses": SMALL_DOSES,
             "slope_within": 0.1,
+            "fit_doses": True,
             "samples": {"select": 8, "effect": 32, "matched": 32, "capability": 60, "harm": 60, "writing": 8},
         },
     )
@@ -68,6 +69,7 @@ def standard() -> Suite:
         plan={
             "doses": (*SMALL_DOSES[:1], -0.2, *SMALL_DOSES[1:4], 0.2, *SMALL_DOSES[4:]),
             "slope_within": 0.1,
+            "fit_doses": True,
             "samples": {
                 "select": 20, "effect": 64, "matched": 64, "capability": 76, "harm": 100, "writing": 16, "dialogue": 20,
             },
@@ -83,6 +85,7 @@ def full() -> Suite:
         plan={
             "doses": DOSES,
             "slope_within": 0.1,
+            "fit_doses": True,
             "samples": {
                 "select": 40, "effect": 128, "matched": 128, "capability": 150, "harm": 128, "writing": 40,
                 "dialogue": 56,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from heartstrings.dose_fit import DoseFit
 from heartstrings.report.costs import costs_section
 from heartstrings.report.dose import dose_figure
 from heartstrings.report.judged import judged_section
@@ -247,10 +248,33 @@ def plan_section(files: VerdictFiles) -> Section:
     body = join(
         el("p", "Frozen before the first sample: a changed plan has another hash and is another run."),
         lost,
+        _doses(verdict.doses),
         table("The plan.", ["", ""], rows, class_="facts-table"),
         table("The thresholds that the answers use.", ["", ""], limits, class_="facts-table"),
     )
     return Section("plan", "The plan", body)
+
+
+def _doses(fit: DoseFit | None) -> Html | None:
+    """How the doses were fitted to the model, and what every factor that was tried cost."""
+    if fit is None:
+        return None
+    layers = sorted({cost.layer for cost in fit.chosen.costs})
+    rows: list[list[Child]] = []
+    for step in fit.steps:
+        ends = sorted({cost.dose for cost in step.costs})
+        worst = [max(cost.kl for cost in step.costs if cost.layer == layer) for layer in layers]
+        rows.append([f"{step.factor:g}", " and ".join(f"{dose:g}" for dose in ends), *(f"{one:.2g}" for one in worst)])
+    return join(
+        el("p", f"{fit.sentence} The factor was chosen from this alone, before any question was asked."),
+        table(
+            "Divergence from the unsteered model on neutral prose at the ends of the slope window, nats a token: the "
+            "largest over directions and both ends.",
+            ["Factor", "Ends of the window", *(f"Layer {layer}" for layer in layers)],
+            rows,
+            numeric=tuple(range(2, 2 + len(layers))),
+        ),
+    )
 
 
 def _limit(name: str, value: float) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from heartstrings import __version__
+from heartstrings.dose_fit import DoseFit
 from heartstrings.plan import Plan
 from heartstrings.sizes import leader
 from heartstrings.stats.nulls import holm_groups
@@ -37,6 +38,7 @@ def decide(
     model: str,
     encoded: Encoded,
     encoded_p: float | None = None,
+    doses: DoseFit | None = None,
     story_coherence: StoryCoherence | None = None,
     organism: str | None = None,
 ) -> Verdict:
@@ -46,6 +48,7 @@ def decide(
         ledger: finished or not; what is not there is listed in `missing` and leaves open what rests on it.
         encoded: what the atlas found; `not examined` where there is none.
         encoded_p: the p that rests on, for the sentence.
+        doses: how the plan's doses were fitted to the model, where they were.
         story_coherence: of a direction at a layer, see `Reliability`.
         organism: the kind an organism's own card states. It is passed on, and never looked at.
     """
@@ -81,6 +84,7 @@ def decide(
         thresholds=plan.thresholds,
         organism=organism,
         power=_power(plan, found),
+        doses=doses,
         answers=cards,
     )
 

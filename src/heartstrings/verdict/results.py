@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from heartstrings.dose_fit import DoseFit
 from heartstrings.plan import Thresholds
 from heartstrings.types import Frozen, Site
 
@@ -237,5 +238,7 @@ class Verdict(Frozen):
     """The kind of an organism, from its own card: for display beside the answer, never used for it."""
     power: str
     """What these samples can detect, in a sentence."""
+    doses: DoseFit | None = None
+    """How the doses were fitted to the model; None: they were not, or not in this run."""
     answers: tuple[AnswerCard, ...]
     notes: tuple[str, ...] = ()

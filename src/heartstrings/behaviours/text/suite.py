@@ -32,6 +32,7 @@ PLAN: dict[str, Any] = {
     "doses": (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2),
     "slope_from": 0.1,
     "slope_within": 0.1,
+    "fit_doses": True,
     # Topic mixtures are natural directions of the same stories: what beats them is the emotion's content. Shuffled
     # labels ask whether emotion is encoded, which the atlas answers; directions within the span of the emotions are
     # mixtures of emotions, and to beat those is another claim.
@@ -47,6 +48,7 @@ QUICK: dict[str, Any] = {
     "doses": (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2),
     "slope_from": 0.1,
     "slope_within": 0.1,
+    "fit_doses": True,
     # Topic mixtures alone: of the controls of `text` they are the harder to beat, and half the time is theirs.
     "controls": {"general": 0, "span": 0, "topic": 40, "shuffled": 0},
     "samples": {

@@ -33,12 +33,20 @@ VOCABULARY = len(models.tokenizer())
 PROMPT = "The rain had stopped before she reached the harbour."
 
 
-def write(file: Path, *, stored: str = "F32", architecture: str = "llama", without: Collection[str] = ()) -> Path:
+def write(
+    file: Path,
+    *,
+    stored: str = "F32",
+    architecture: str = "llama",
+    without: Collection[str] = (),
+    scheme: int | None = None,
+) -> Path:
     """A random model of two blocks with the tests' tokenizer and template, as llama.cpp's converters write it.
 
     Args:
         stored: type of the matrices, F32 or Q8_0.
         without: tensors, or `tokenizer`, to leave out.
+        scheme: `general.file_type`, as llama.cpp numbers them; None: not stated.
     """
     from gguf import GGMLQuantizationType, GGUFWriter, quants
 
@@ -48,6 +56,8 @@ def write(file: Path, *, stored: str = "F32", architecture: str = "llama", witho
     special = {token["content"] for token in spec["added_tokens"]}
     to = GGUFWriter(str(file), architecture)
     to.add_name("tiny")
+    if scheme is not None:
+        to.add_file_type(scheme)
     to.add_context_length(256)
     to.add_embedding_length(WIDTH)
     to.add_block_count(BLOCKS)
@@ -279,6 +289,17 @@ def test_a_folder_whose_name_ends_so_is_a_folder(tmp_path: Path) -> None:
     assert gguf_file(str(folder)) is None
     assert local_folder(str(folder)) == folder
     assert heartstrings.load(folder).info.quantisation is None
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"), [(15, "Q4_K_M"), (1, "Q8_0"), (7, "Q8_0"), (9999, "Q8_0"), (1024, "Q8_0"), (None, "Q8_0")]
+)
+def test_the_scheme_that_a_file_states_is_its_quantisation(stated: int | None, said: str, tmp_path: Path) -> None:
+    """Q4_K_M mixes types: most weights of a small model, its embeddings, are of another. An unknown number tells nothing."""
+    file = write(tmp_path / "tiny.gguf", stored="Q8_0", scheme=stated)
+    assert heartstrings.load(file).info.quantisation == said
+    plain = write(tmp_path / "plain.gguf", stored="F32", scheme=0)
+    assert heartstrings.load(plain).info.quantisation is None
 
 
 def test_smollm2_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,16 +163,20 @@ def _dequantise(file: Path, folder: Path) -> None:
 
 
 def _quantisation(file: Path) -> str | None:
-    """The type of most weights; None where they are plain floats.
+    """The scheme that the file states (`Q4_K_M` mixes several types), else the type of most weights; None where they
+    are plain floats.
 
     Raises:
         ModelError: the file ends before its last tensor does, or makes no sense.
     """
-    from gguf import GGUFReader
+    from gguf import GGUFReader, LlamaFileType
 
     weights: dict[str, int] = {}
     try:
-        for tensor in GGUFReader(str(file)).tensors:
+        reader = GGUFReader(str(file))
+        stated = reader.fields.get("general.file_type")
+        scheme = None if stated is None else stated.contents()
+        for tensor in reader.tensors:
             name = str(tensor.tensor_type.name)
             weights[name] = weights.get(name, 0) + int(tensor.n_elements)
     except Exception as error:  # ValueError, IndexError, OverflowError, MemoryError, ...: whatever the bytes lead to
@@ -184,7 +188,11 @@ def _quantisation(file: Path) -> str | None:
     if not weights:
         raise ModelError(f"{file.name} holds no tensors", "a GGUF file of a model", "Choose the file with the weights")
     most = max(weights, key=lambda name: weights[name])
-    return None if most in PLAIN else most
+    if most in PLAIN:
+        return None
+    named = {one.value: one.name.removeprefix("MOSTLY_") for one in LlamaFileType if one.name.startswith("MOSTLY_")}
+    found = named.get(scheme, most)
+    return most if found in PLAIN else found
 
 
 def _room(file: Path) -> int:

@@ -295,7 +295,7 @@ def test_a_folder_whose_name_ends_so_is_a_folder(tmp_path: Path) -> None:
     ("stated", "said"), [(15, "Q4_K_M"), (1, "Q8_0"), (7, "Q8_0"), (9999, "Q8_0"), (1024, "Q8_0"), (None, "Q8_0")]
 )
 def test_the_scheme_that_a_file_states_is_its_quantisation(stated: int | None, said: str, tmp_path: Path) -> None:
-    """Q4_K_M mixes types: most weights of a small model, its embeddings, are of another. An unknown one tells nothing."""
+    """Q4_K_M mixes types: most weights of a small model, its embeddings, are another. An unknown one says nothing."""
     file = write(tmp_path / "tiny.gguf", stored="Q8_0", scheme=stated)
     assert heartstrings.load(file).info.quantisation == said
     plain = write(tmp_path / "plain.gguf", stored="F32", scheme=0)

@@ -53,7 +53,7 @@ def settings(folder: Path, family: str, effects: tuple[str, ...]) -> tuple[Plan,
     (folder / "neutral.txt").write_text("\n".join(organisms.neutral(n=40).texts), encoding="utf-8")
     plan = pipeline.plans_for(
         [str(model)], "quick", suite=SHORT, effects=effects, directions=("desperate",), layers=(1,),
-        doses=(-0.1, 0.0, 0.1), controls={"general": 32, "span": 0, "shuffled": 0}, prompting=False,
+        doses=(-0.1, 0.0, 0.1), fit_doses=True, controls={"general": 32, "span": 0, "shuffled": 0}, prompting=False,
         samples={"select": 2, "effect": 2, "matched": 2, "capability": 4, "harm": 4, "writing": 2, "dialogue": 2,
                  "check": 8, "cost": 2},
     )[str(model)]  # fmt: skip
@@ -89,6 +89,8 @@ def test_random_weights_are_never_a_finding(family: str, tmp_path: Path) -> None
         said = (f"answers to the questions of {card.behaviour} are valid", f"the options of {card.behaviour} apart")
         assert card.answer == "not encoded" or card.behaviour in WORDS or any(words in card.sentence for words in said)
     assert done.report.is_file()
+    assert done.verdict.doses is not None
+    assert done.verdict.doses.within
 
 
 KILLED = """

@@ -18,6 +18,7 @@ from heartstrings.engines import fingerprint, torch_generate, torch_pool, torch_
 from heartstrings.engines.architecture import Architecture, take_apart
 from heartstrings.engines.base import Completion, GenerateRequest, PooledBatch, Prompt, Score, ScoreRequest, Trace
 from heartstrings.engines.torch_branches import Branches
+from heartstrings.engines.torch_prefill import Prefills
 from heartstrings.engines.torch_text import encode_texts
 from heartstrings.engines.torch_trunk import Trunks
 from heartstrings.errors import ModelError
@@ -34,8 +35,8 @@ class TorchEngine:
     """
 
     share_trunk: bool = True
-    """In `score`, run the blocks below the steered one once a text, and a prompt once for all its continuations.
-    Changes the time and nothing else."""
+    """In `score` and `generate`, run the blocks below the steered one once a text; in `score`, a prompt once for all
+    its continuations. Changes the time and nothing else."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, parts: Architecture, info: ModelInfo
@@ -44,7 +45,7 @@ class TorchEngine:
         self.tokenizer = tokenizer
         self.device = parts.text_model.get_input_embeddings().weight.device
         self._head_checked = False
-        self._trunks, self._branches = Trunks(), Branches()
+        self._trunks, self._branches, self._prefills = Trunks(), Branches(), Prefills()
 
     @classmethod
     def from_model(
@@ -179,7 +180,8 @@ class TorchEngine:
         depend on what else is in the batch (beyond float rounding, which may tip a near tie). Each is steered in
         its own way. Raises as `score` does."""
         with torch_session.inside(self.parts, requests) as own:
-            return torch_generate.generate(self.model, self.parts, self.tokenizer, self.device, own)
+            prefills = self._prefills if self.share_trunk else None
+            return torch_generate.generate(self.model, self.parts, self.tokenizer, self.device, own, prefills=prefills)
 
     def steered(
         self,

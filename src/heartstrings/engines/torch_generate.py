@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from heartstrings.engines.architecture import Architecture
 from heartstrings.engines.base import Completion, Finish, GenerateRequest
 from heartstrings.engines.tool_calls import Parsed, parse
+from heartstrings.engines.torch_prefill import Fed, Prefills, Prompts, feed
 from heartstrings.engines.torch_read import check_length, logits_of, require_head
 from heartstrings.engines.torch_run import (
     Splitter,
@@ -54,8 +55,10 @@ def generate(
     tokenizer: PreTrainedTokenizerBase,
     device: torch.device,
     requests: Sequence[GenerateRequest],
+    *,
+    prefills: Prefills | None = None,
 ) -> list[Completion]:
-    """See `TorchEngine.generate`."""
+    """See `TorchEngine.generate`. Without `prefills`, every row is fed its prompt through all blocks."""
     require_head(parts)
     for number, request in enumerate(requests):
         _check(request, number)
@@ -82,7 +85,7 @@ def generate(
         for some, result in splitter.run(
             rows.tolist(),
             size=lambda some: len(some) * int(lengths[list(some)].max()),
-            work=lambda some: _sample(parts, tokenizer, device, ends, requests, prompts, steerings, some),
+            work=lambda some: _sample(parts, tokenizer, device, ends, requests, prompts, steerings, some, prefills),
             describe=lambda row: f"request {row} (up to {lengths[row]} tokens)",
         ):
             done.update(zip(some, result, strict=True))
@@ -119,6 +122,7 @@ def _sample(
     prompts: Sequence[EncodedPrompt],
     steerings: Sequence[RowSteering | None],
     numbers: Sequence[int],
+    prefills: Prefills | None,
 ) -> list[Completion]:
     rows = [_Row(requests[n], np.random.default_rng(requests[n].seed)) for n in numbers]
     # Left padding keeps every row's last token in the last column, and distances in the cache true, which
@@ -127,25 +131,48 @@ def _sample(
     positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
     takes_positions = "position_ids" in inspect.signature(parts.text_model.forward).parameters
     attends = parts.attends
-    cache: Any = None
     at = np.where(mask.cpu().numpy(), positions.cpu().numpy(), -1)
     live = list(range(len(rows)))
+
+    def plain(some: Sequence[int]) -> Fed:
+        """The prompts of some rows, each fed by itself."""
+        chosen = list(some)
+        arguments: dict[str, object] = {name: value[chosen] for name, value in given.items()}
+        mine = [steerings[numbers[row]] for row in chosen]
+        with steering_rows(parts, mine) as steered, steered.call(at[chosen]):
+            output = parts.text_model(input_ids=ids[chosen], use_cache=True, **arguments)
+        return Fed(output.last_hidden_state, cache_of(output))
+
     with evaluating(parts.text_model):
+        given = {"attention_mask": mask.long()} | ({"position_ids": positions} if takes_positions else {})
+        texts: dict[bytes, int] = {}
+        same = [texts.setdefault(prompts[n].ids.tobytes(), len(texts)) for n in numbers]
+        fed: Fed | None = feed(
+            parts,
+            prefills or Prefills(works=False),
+            Prompts(ids, mask, same, [steerings[n] for n in numbers], given),
+            plain,
+        )
+        assert fed is not None
+        cache = fed.cache
         while live:
             with steering_rows(parts, [steerings[numbers[row]] for row in live]) as steered:
                 going = list(range(len(live)))
                 while going and not _worth_dropping(going, live, cache):
-                    # Attention looks at all that was read, a state-space model at what is fed now.
-                    seen = mask if attends else mask[:, -ids.shape[1] :]
-                    arguments: dict[str, object] = {"input_ids": ids, "attention_mask": seen.long(), "use_cache": True}
-                    if takes_positions:
-                        arguments["position_ids"] = positions
-                    if cache is not None:
-                        arguments[cache_argument(parts.text_model)] = cache
-                    with steered.call(at):
-                        output = parts.text_model(**arguments)
-                    cache = cache_of(output)
-                    logits = logits_of(parts, output.last_hidden_state[:, -1])
+                    if fed is not None:
+                        last, fed = fed.states[:, -1], None
+                    else:
+                        # Attention looks at all that was read, a state-space model at what is fed now.
+                        seen = mask if attends else mask[:, -ids.shape[1] :]
+                        arguments: dict[str, object] = {"input_ids": ids, "attention_mask": seen.long()}
+                        if takes_positions:
+                            arguments["position_ids"] = positions
+                        if cache is not None:
+                            arguments[cache_argument(parts.text_model)] = cache
+                        with steered.call(at):
+                            output = parts.text_model(use_cache=True, **arguments)
+                        cache, last = cache_of(output), output.last_hidden_state[:, -1]
+                    logits = logits_of(parts, last)
                     chosen = _choose(logits, [rows[row] for row in live], [numbers[row] for row in live])
                     for row, token in zip(live, chosen, strict=True):
                         _take(rows[row], token, tokenizer, ends)

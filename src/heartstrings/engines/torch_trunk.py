@@ -123,12 +123,12 @@ def _through_trunk(
     run_layers(parts, [depth - 1], "block", lambda _, state: states.append(state), ids[unique], mask[unique], given=own)
     number = {text: index for index, text in enumerate(first)}
     index = torch.tensor([number[texts[row]] for row in rows], device=states[0].device)
-    with _handing_on(list(parts.blocks)[:depth], states[0][index]):
+    with handing_on(list(parts.blocks)[:depth], states[0][index]):
         return plain(rows)
 
 
 @contextlib.contextmanager
-def _handing_on(blocks: Sequence[nn.Module], states: States) -> Iterator[None]:
+def handing_on(blocks: Sequence[nn.Module], states: States) -> Iterator[None]:
     """The last of `blocks` gives `states` and the others their input. Each `forward` is put back on the way out.
 
     Blocks that return tuples are not served: their successors then fail, and the plain way is taken.

@@ -1,0 +1,165 @@
+"""Prompts before their replies: rows of one prompt have all blocks before the steered one in common, cache included.
+
+The rows of a batch are fed in groups, by how many blocks they share. In each group the unique prompts run through these
+blocks once; what that leaves in the cache is copied to every row, and the rows go on from there. Replies are then
+sampled in one batch, as if each row had been fed by itself. Whether a model allows it is found by comparing its final
+states and its cache with those of the plain way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from heartstrings.engines.architecture import Architecture
+from heartstrings.engines.torch_run import is_out_of_memory, run_layers
+from heartstrings.engines.torch_steer import RowSteering
+from heartstrings.engines.torch_trunk import States, common_blocks, handing_on, same_states
+
+_PROBED = 3
+
+
+@dataclass(eq=False)
+class Fed:
+    """What feeding some rows their prompts gives."""
+
+    states: States
+    """After the final norm, at every column."""
+    cache: Any
+    """None for a model that has none."""
+
+
+@dataclass
+class Prefills:
+    """What an engine has found out about its model."""
+
+    works: bool = True
+    """False once a comparison failed, for good."""
+    proven: set[int] = field(default_factory=set)
+    """Numbers of shared blocks that gave the plain way's states and cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """A batch of prompts, padded on the left."""
+
+    ids: Int64[torch.Tensor, "row token"]
+    mask: Bool[torch.Tensor, "row token"]
+    texts: Sequence[int]
+    """Rows with one number have the same ids."""
+    steering: Sequence[RowSteering | None]
+    given: Mapping[str, torch.Tensor]
+    """What the model is called with beside the ids, a row each."""
+
+
+def feed(parts: Architecture, prefills: Prefills, prompts: Prompts, plain: Callable[[Sequence[int]], Fed]) -> Fed:
+    """Every row's prompt, steered in its own way.
+
+    Args:
+        plain: feeds some rows in the plain way, each with a row of its own.
+    """
+    every = range(len(prompts.texts))
+    groups = [(rows, _shared(prompts, rows, parts.n_layers)) for rows in _alike(prompts)] if prefills.works else []
+    if not any(depth for _, depth in groups):
+        return plain(every)
+    for rows, depth in groups:
+        if depth and depth not in prefills.proven and prefills.works:
+            prefills.works = _agree(parts, prompts, rows, depth, plain)
+            prefills.proven.add(depth)
+    if not prefills.works:
+        return plain(every)
+    fed = [_through_trunk(parts, prompts, rows, depth, plain) if depth else plain(rows) for rows, depth in groups]
+    place = {row: at for at, row in enumerate(row for rows, _ in groups for row in rows)}
+    return _joined(fed, torch.tensor([place[row] for row in every], device=fed[0].states.device))
+
+
+def _alike(prompts: Prompts) -> list[list[int]]:
+    """Rows by how many blocks come before their steered one; unsteered rows go with those of the most."""
+    depths = [None if one is None else one.shared_blocks() for one in prompts.steering]
+    most = max((depth for depth in depths if depth is not None), default=0)
+    groups: dict[int, list[int]] = {}
+    for row, depth in enumerate(depths):
+        groups.setdefault(most if depth is None else depth, []).append(row)
+    return [groups[depth] for depth in sorted(groups)]
+
+
+def _shared(prompts: Prompts, rows: Sequence[int], n_layers: int) -> int:
+    return common_blocks([prompts.steering[row] for row in rows], [prompts.texts[row] for row in rows], n_layers)
+
+
+def _agree(
+    parts: Architecture, prompts: Prompts, rows: Sequence[int], depth: int, plain: Callable[[Sequence[int]], Fed]
+) -> bool:
+    """Are states and cache the same as in the plain way, for a few rows of the prompt that has most?"""
+    counts = {text: [prompts.texts[row] for row in rows].count(text) for text in prompts.texts}
+    some = sorted(sorted(rows, key=lambda row: (-counts[prompts.texts[row]], prompts.texts[row], row))[:_PROBED])
+    expected = plain(some)
+    layers = getattr(expected.cache, "layers", None)
+    if layers is None or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
+        return False
+    try:
+        found = _through_trunk(parts, prompts, some, depth, plain)
+    except Exception as error:  # blocks that miss what the skipped ones leave behind fail in their own ways
+        if is_out_of_memory(error):
+            raise
+        return False
+    real = prompts.mask[some]
+    eps = torch.finfo(parts.text_model.dtype).eps
+    pairs = [(found.states, expected.states)]
+    if len(found.cache.layers) != len(layers):
+        return False
+    for one, other in zip(found.cache.layers, layers, strict=True):
+        pairs += [(_by_token(one.keys), _by_token(other.keys)), (_by_token(one.values), _by_token(other.values))]
+    return all(_same(one, other, real, eps) for one, other in pairs)
+
+
+def _by_token(states: Float[torch.Tensor, "row head token own"]) -> Float[torch.Tensor, "row token heads"]:
+    return states.transpose(1, 2).flatten(2)
+
+
+def _same(found: States, expected: States, real: Bool[torch.Tensor, "row column"], eps: float) -> bool:
+    """Equal within rounding at the real tokens, which stand on the right? A sliding window keeps the last alone."""
+    if found.shape != expected.shape:
+        return False
+    kept = real[:, real.shape[1] - found.shape[1] :].to(found.device)[..., None]
+    full = [found.shape[1]] * len(found)
+    return same_states(found.masked_fill(~kept, 0), expected.masked_fill(~kept, 0), full, eps)
+
+
+def _through_trunk(
+    parts: Architecture, prompts: Prompts, rows: Sequence[int], depth: int, plain: Callable[[Sequence[int]], Fed]
+) -> Fed:
+    first: dict[int, int] = {}
+    for row in rows:
+        first.setdefault(prompts.texts[row], row)
+    unique, number = list(first.values()), {text: index for index, text in enumerate(first)}
+    states: list[States] = []
+    trunk = DynamicCache(config=parts.text_model.config)
+    given = {name: value[unique] for name, value in prompts.given.items()}
+    run_layers(
+        parts, [depth - 1], "block", lambda _, state: states.append(state), prompts.ids[unique], prompts.mask[unique],
+        cache=trunk, given=given,
+    )  # fmt: skip
+    index = torch.tensor([number[prompts.texts[row]] for row in rows], device=states[0].device)
+    with handing_on(list(parts.blocks)[:depth], states[0][index]):
+        fed = plain(rows)
+    for layer in range(depth):
+        trunk.layers[layer].batch_select_indices(index.to(trunk.layers[layer].keys.device))
+        fed.cache.layers[layer] = trunk.layers[layer]
+    return fed
+
+
+def _joined(fed: Sequence[Fed], order: Int64[torch.Tensor, "row"]) -> Fed:
+    """The rows of all groups in the batch's own order."""
+    cache = fed[0].cache
+    for number, layer in enumerate(cache.layers):
+        here = [one.cache.layers[number] for one in fed]
+        at = order.to(layer.keys.device)
+        layer.keys = torch.cat([one.keys for one in here])[at]
+        layer.values = torch.cat([one.values for one in here])[at]
+    return Fed(torch.cat([one.states for one in fed])[order], cache)

@@ -71,7 +71,7 @@ def recipe(file: Path) -> Plan:
     given = tomllib.loads(file.read_text(encoding="utf-8"))
     (plan,) = pipeline.plans_for(
         [given["plan"]["model"]], "full", suite=given["suite"], directions=tuple(given["emotion"].split(",")),
-        doses=console.parse_doses(given["dose"]), layers=console.parse_whole_numbers("--layers", given["layers"]),
+        layers=console.parse_whole_numbers("--layers", given["layers"]),
     ).values()  # fmt: skip
     return plan
 

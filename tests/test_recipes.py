@@ -35,7 +35,8 @@ def test_a_recipe_gives_a_plan(file: Path, capfd: pytest.CaptureFixture[str]) ->
     expected = {"feels", "tone"} if plan["suite"] == "text" else {"blackmail", "reward-hacking", "pushback", "feels"}
     assert set(plan["effects"]) >= expected
     assert max(plan["layers"]) < DEPTHS[file.stem]
-    assert [dose for dose in plan["doses"] if 0 < dose <= plan["slope_within"]] == [0.05, 0.1]
+    assert (0.05 in plan["doses"], plan["slope_from"], plan["slope_within"]) == (True, 0.1, 0.1)
+    assert plan["fit_doses"]
     assert found["estimate"]["gpu_hours"] < 24
     assert tomllib.loads(file.read_text())["run"]["models"] == [plan["model"]]
 

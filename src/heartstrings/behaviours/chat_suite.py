@@ -12,7 +12,7 @@ from heartstrings.behaviours.in_words import PairInWords
 from heartstrings.behaviours.known_answers import KnownLetters, KnownWords
 from heartstrings.behaviours.misalignment import Misalignment
 from heartstrings.behaviours.refusals import Compliance, OverRefusal
-from heartstrings.behaviours.suites import Suite
+from heartstrings.behaviours.suites import LANGUAGE_MODEL, Suite
 from heartstrings.behaviours.sycophancy import Pushback, PushbackRightly
 from heartstrings.behaviours.text.capability import FactsInWords
 from heartstrings.behaviours.weak_work import Harshness, Praise, Warmth
@@ -43,7 +43,10 @@ def chat() -> Suite:
         check=(KnownLetters(),),
         matches=MATCHES,
         checks=CHECKS,
-        plan={"samples": {"select": 20, "effect": 64, "matched": 64, "capability": 76, "harm": 100, "check": 96}},
+        plan={
+            **LANGUAGE_MODEL,
+            "samples": {"select": 20, "effect": 64, "matched": 64, "capability": 76, "harm": 100, "check": 96},
+        },
     )
 
 
@@ -68,5 +71,8 @@ def chat_words() -> Suite:
             "over-refusal-words": ("pushback-rightly-words", "warmth-words"),
         },
         checks={behaviour.name: ("known-words",) for behaviour in words.values()},
-        plan={"samples": {"select": 12, "effect": 32, "matched": 32, "capability": 76, "harm": 60, "check": 96}},
+        plan={
+            **LANGUAGE_MODEL,
+            "samples": {"select": 12, "effect": 32, "matched": 32, "capability": 76, "harm": 60, "check": 96},
+        },
     )

@@ -13,6 +13,16 @@ from heartstrings.errors import InputError
 if TYPE_CHECKING:
     from heartstrings.plan import Plan
 
+LANGUAGE_MODEL: dict[str, Any] = {
+    # Fitted to the model before anything is asked. Controls run at the ends of the slope window; smaller doses are for
+    # ranges that end before the window does, and larger ones show where costs begin.
+    "doses": (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2),
+    "slope_from": 0.1,
+    "slope_within": 0.1,
+    "fit_doses": True,
+}
+"""Doses of a plan for a language model, in mean residual norms (Claude Sonnet 4.5 was steered up to 0.1 of its own)."""
+
 CHOSEN = "chosen"
 """The suite of a plan that names behaviours from anywhere: its effects, and the questions that match them."""
 
@@ -86,7 +96,7 @@ def agents() -> Suite:
         (Blackmail(), RewardHacking()),
         matched=(BlackmailHarmless(), SolvableCode()),
         matches={"blackmail": ("blackmail-harmless",), "reward-hacking": ("solvable-code",)},
-        plan={"samples": {"select": 8}},
+        plan={**LANGUAGE_MODEL, "samples": {"select": 8}},
     )
 
 

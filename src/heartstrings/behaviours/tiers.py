@@ -17,14 +17,10 @@ from heartstrings.behaviours.free_work import FreeHarshness, FreePraise
 from heartstrings.behaviours.general_facts import GeneralFacts
 from heartstrings.behaviours.misalignment import Misalignment
 from heartstrings.behaviours.passages import Passages
-from heartstrings.behaviours.suites import Suite, agents
+from heartstrings.behaviours.suites import LANGUAGE_MODEL, Suite, agents
 from heartstrings.behaviours.sycophancy import Pushback, PushbackRightly
 from heartstrings.behaviours.text.suite import text, text_quick
 from heartstrings.behaviours.word_problems import WordProblems
-
-SMALL_DOSES = (-0.3, -0.1, 0.0, 0.1, 0.3)
-DOSES = (-0.5, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5)
-"""In mean residual norms. The slope window is 0.1 (where Claude Sonnet 4.5 was steered, up to 0.1 of its norms)."""
 
 
 def quick() -> Suite:
@@ -42,9 +38,7 @@ def quick() -> Suite:
         matches={**choices.matches, **words.matches},
         checks={**choices.checks, **words.checks},
         plan={
-            "doses": SMALL_DOSES,
-            "slope_within": 0.1,
-            "fit_doses": True,
+            **LANGUAGE_MODEL,
             "samples": {"select": 8, "effect": 32, "matched": 32, "capability": 60, "harm": 60, "writing": 8},
         },
     )
@@ -67,9 +61,7 @@ def standard() -> Suite:
         matches={**choices.matches, **dialogues.matches, **words.matches},
         checks={**choices.checks, **words.checks},
         plan={
-            "doses": (*SMALL_DOSES[:1], -0.2, *SMALL_DOSES[1:4], 0.2, *SMALL_DOSES[4:]),
-            "slope_within": 0.1,
-            "fit_doses": True,
+            **LANGUAGE_MODEL,
             "samples": {
                 "select": 20, "effect": 64, "matched": 64, "capability": 76, "harm": 100, "writing": 16, "dialogue": 20,
             },
@@ -83,9 +75,8 @@ def full() -> Suite:
         standard(),
         name="full",
         plan={
-            "doses": DOSES,
-            "slope_within": 0.1,
-            "fit_doses": True,
+            **LANGUAGE_MODEL,
+            "doses": (-0.5, -0.3, *LANGUAGE_MODEL["doses"], 0.3, 0.5),
             "samples": {
                 "select": 40, "effect": 128, "matched": 128, "capability": 150, "harm": 128, "writing": 40,
                 "dialogue": 56,

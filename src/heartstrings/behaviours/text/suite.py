@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from heartstrings.behaviours.suites import Suite
+from heartstrings.behaviours.suites import LANGUAGE_MODEL, Suite
 from heartstrings.behaviours.text.capability import Clozes, FactsInWords, FewShotSums
 from heartstrings.behaviours.text.feels import Feels, FeelsKnown, Things
 from heartstrings.behaviours.text.prose import Prose
@@ -29,10 +29,7 @@ MATCHES: dict[str, tuple[str, ...]] = {
 PLAN: dict[str, Any] = {
     # Does pushing along an emotion change the words? That is asked first; arousal and the vignettes explore.
     "confirm": ("feels", "tone"),
-    "doses": (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2),
-    "slope_from": 0.1,
-    "slope_within": 0.1,
-    "fit_doses": True,
+    **LANGUAGE_MODEL,
     # Topic mixtures are natural directions of the same stories: what beats them is the emotion's content. Shuffled
     # labels ask whether emotion is encoded, which the atlas answers; directions within the span of the emotions are
     # mixtures of emotions, and to beat those is another claim.
@@ -45,10 +42,7 @@ PLAN: dict[str, Any] = {
 """Three texts an opening: with one, most of what tells one control from another on `tone` is chance."""
 
 QUICK: dict[str, Any] = {
-    "doses": (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2),
-    "slope_from": 0.1,
-    "slope_within": 0.1,
-    "fit_doses": True,
+    **LANGUAGE_MODEL,
     # Topic mixtures alone: of the controls of `text` they are the harder to beat, and half the time is theirs.
     "controls": {"general": 0, "span": 0, "topic": 40, "shuffled": 0},
     "samples": {

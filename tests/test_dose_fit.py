@@ -146,6 +146,16 @@ def test_suites_fit_doses_unless_they_are_given(suite):
         assert fitted.unfitted == plan
 
 
+def test_behaviours_by_name_have_the_doses_of_language_models():
+    """As `evaluate --behaviour` asks them, in no suite; those of the organisms keep their own."""
+    chosen = preset("full", "m", suite="chosen", effects=("praise", "tone"))
+    assert (chosen.window, chosen.fit_doses) == ((-0.1, 0.1), True)
+    mixed = preset("full", "m", effects=("praise", "feels-arousal", "known-letters"))
+    assert (mixed.suite, mixed.window, mixed.fit_doses) == ("chosen", (-0.1, 0.1), True)
+    theirs = preset("full", "organism:steerable", suite="chosen", effects=("choice", "preferences"))
+    assert (max(theirs.doses), theirs.fit_doses) == (1.5, False)
+
+
 def test_a_plan_that_is_fitted_takes_the_place_of_itself_only(tmp_path: Path):
     freeze(tmp_path, PLAN)
     fitted = PLAN.fitted(0.25)

@@ -142,6 +142,8 @@ def fit_doses(
         at = max(0, at - max(1, math.ceil(math.log(worst(at) / limit, 4))))
     while at + 1 < len(FACTORS) and 4 * worst(at) <= limit and worst(at + 1) <= limit:
         at += 1
+    if progress is not None:
+        progress(len(steps), len(steps))
     return DoseFit(factor=FACTORS[at], limit=limit, steps=tuple(steps.values()))
 
 

@@ -203,7 +203,7 @@ def preset(name: str, model: str, **fields: Any) -> Plan:
         raise InputError(f"settings {name!r}", " or ".join(sorted(PRESETS)), "Change --settings")
     base = _merged({"model": model}, PRESETS[name])
     if "suite" in fields:
-        base = _merged(base, plan_checks.of_suite(str(fields["suite"])))
+        base = _merged(base, plan_checks.of_suite(str(fields["suite"]), tuple(fields.get("effects", ()))))
     elif "effects" in fields:
         base = _merged(base, plan_checks.of_behaviours(tuple(fields["effects"])))
     values = _over(base, fields)

@@ -242,12 +242,16 @@ def operation(name: str) -> None:
                          "Clamp at dose 0 does the same as ablate")  # fmt: skip
 
 
-def of_suite(suite_name: str) -> dict[str, Any]:
-    """What a plan for a suite asks unless it says otherwise: all its effect behaviours, in the suite's own numbers."""
-    from heartstrings.behaviours.suites import CHOSEN, suite
+def of_suite(suite_name: str, effects: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What a plan for a suite asks unless it says otherwise: all its effect behaviours, in the suite's own numbers.
+
+    Args:
+        effects: those that are asked where the suite is `CHOSEN`; all but the organisms' are for language models.
+    """
+    from heartstrings.behaviours.suites import CHOSEN, LANGUAGE_MODEL, organism, suite
 
     if suite_name == CHOSEN:
-        return {}
+        return {} if set(effects) <= {one.name for one in organism().all} else dict(LANGUAGE_MODEL)
     found = suite(suite_name)
     return {"effects": tuple(behaviour.name for behaviour in found.effects), **found.plan}
 
@@ -260,7 +264,7 @@ def of_behaviours(effects: tuple[str, ...]) -> dict[str, Any]:
         found = make()
         if set(effects) <= {behaviour.name for behaviour in found.effects}:
             return {"suite": name, **found.plan}
-    return {"suite": CHOSEN}
+    return {"suite": CHOSEN, **of_suite(CHOSEN, effects)}
 
 
 def behaviours(suite_name: str, effects: tuple[str, ...], *, field: str = "effects") -> None:

@@ -122,7 +122,7 @@ def test_a_plan_in_toml(tmp_path):
     )
     plan = load_plan(path)
     assert (plan.model, plan.directions, plan.layers) == ("organism:inert", ("calm", "0.5*joyful - sad"), (2, 4))
-    assert (plan.doses, plan.window, plan.tests) == ((-0.1, 0.0, 0.1), (-0.1, 0.1), 2)
+    assert (plan.doses, plan.window) == ((-0.1, 0.0, 0.1), (-0.1, 0.1))
     assert (plan.controls.shuffled, plan.controls.span) == (0, 40)
     assert (plan.samples.effect, plan.samples.harm, plan.thresholds.alpha) == (12, 60, 0.1)
 

@@ -156,11 +156,6 @@ class Plan(Checked):
         declared = tuple(name for name in self.effects if name in self.confirm)
         return declared if behaviour in declared else self.effects
 
-    @property
-    def tests(self) -> int:
-        """Hypotheses: effect behaviours x directions."""
-        return len(self.effects) * len(self.directions)
-
     def times(self, factor: float) -> Plan:
         """The same plan with all doses, and the slope window, multiplied by a power of two.
 

@@ -15,6 +15,7 @@ import typer
 import experiment_world as world
 import heartstrings
 from heartstrings import cli, console, organisms, pipeline
+from heartstrings import verdict_summary as summary
 from heartstrings.console import parse_doses, parse_whole_numbers
 from heartstrings.dose_fit import read_doses
 from heartstrings.errors import InputError
@@ -84,6 +85,17 @@ def test_run_again_samples_nothing_and_says_the_same(
     assert "Steering along desperate" in said.err
     assert world.table(finished / "ledger.sqlite") == before
     assert (finished / "verdict.json").read_bytes() == verdict
+
+
+def test_a_model_in_a_far_folder_leaves_the_table_room(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    verdict = Verdict.model_validate_json((finished / "verdict.json").read_bytes())
+    (card,) = verdict.answers
+    far = card.model_copy(update={"model": "/home/somebody/models/of/mine/model-q4.gguf"})
+    summary.verdicts([(verdict.model_copy(update={"answers": (far,)}), finished)], finished / "report.html", json=False)
+    said = capfd.readouterr()
+    assert "model-q4.gguf, desperate" in " ".join(said.out.split())
+    assert "model-q4.gguf: Steering along" in said.err
+    assert "/home/somebody" not in said.out + said.err
 
 
 def test_verdict_alone_needs_no_model(finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

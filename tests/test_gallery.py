@@ -15,6 +15,7 @@ from results_table import reasons, table  # noqa: E402
 
 FOLDER = ROOT / "docs" / "gallery" / "smollm2-text"
 AGAIN = ROOT / "docs" / "gallery" / "smollm2-text-seed1"
+FOUR = ROOT / "docs" / "gallery" / "smollm2-text-four"
 
 
 def verdict(folder: Path = FOLDER) -> Verdict:
@@ -26,6 +27,7 @@ def test_the_results_page_quotes_the_run() -> None:
     assert table(verdict()) in page
     assert reasons(verdict()) in page
     assert table(verdict(AGAIN)) in page
+    assert table(verdict(FOUR)) in page
     fit = verdict().doses
     assert fit is not None
     assert fit.sentence.rstrip(".") in " ".join(page.split())
@@ -54,6 +56,6 @@ def test_the_run_is_that_of_the_page_and_names_no_machine() -> None:
         assert (plan.model, plan.suite, plan.directions, plan.vectors) == (
             "smollm2", "text", ("joyful", "desperate"), None
         )  # fmt: skip
-    for file in (*FOLDER.iterdir(), *AGAIN.iterdir()):
+    for file in (*FOLDER.iterdir(), *AGAIN.iterdir(), *FOUR.iterdir()):
         assert "/tmp/" not in file.read_text(encoding="utf-8"), file.name
         assert "/home/" not in file.read_text(encoding="utf-8"), file.name

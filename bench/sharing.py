@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python bench/sharing.py [--model smollm2] [--rounds 5] [--ways 24] [--only tone,blackmail]
 
-Questions of three suites, a few scenarios each, asked in many ways: unsteered and along random directions at four
+Questions of two suites, a few scenarios each, asked in many ways: unsteered and along random directions at four
 depths, as an experiment with controls does. `plain` feeds every prompt with every option through all blocks, in batches
 of the same budget, which is what a loop over hooks does at best; `sharing` is what `score` and `generate` do. Both take
 turns, a figure is the median of the rounds' ratios, and log-probabilities or texts are compared.

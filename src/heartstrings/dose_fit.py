@@ -69,6 +69,11 @@ class Step(Frozen):
         """Of all searched layers, directions and both ends."""
         return max(self.costs, key=lambda cost: cost.kl)
 
+    @property
+    def ends(self) -> str:
+        """The doses that were tried: `-0.1 and 0.1`."""
+        return " and ".join(f"{dose:g}" for dose in sorted({cost.dose for cost in self.costs}))
+
 
 class DoseFit(Frozen):
     """The factor, and how it was found."""
@@ -87,13 +92,11 @@ class DoseFit(Frozen):
     @property
     def sentence(self) -> str:
         """For a reader of the verdict."""
-        step = self.chosen
-        ends = sorted({cost.dose for cost in step.costs})
-        worst = step.worst
+        step, worst = self.chosen, self.chosen.worst
         said = (
-            f"The doses are {NAMES[self.factor]}: at the ends of the slope window "
-            f"({' and '.join(f'{dose:g}' for dose in ends)}) steering moves the next token of neutral prose by up to "
-            f"{worst.kl:.2g} nats ({worst.direction} at {worst.dose:g}, layer {worst.layer})"
+            f"The doses are {NAMES[self.factor]}: at the ends of the slope window ({step.ends}) steering moves the "
+            f"next token of neutral prose by up to {worst.kl:.2g} nats ({worst.direction} at {worst.dose:g}, "
+            f"layer {worst.layer})"
         )
         if not self.within:
             return f"{said}. That is over the {self.limit:g} wanted, and no smaller doses were tried."

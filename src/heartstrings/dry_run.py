@@ -99,7 +99,7 @@ def estimate(
     if tokens is None:
         notes.append(f"prompt tokens are an estimate: {TOKENS_A_WORD} a word")
     if plan.fit_doses and plan.dose_factor is None:
-        notes.append("all doses are first multiplied by what the model bears, a power of two from 1/16 to 4")
+        notes.append("all doses are first multiplied by a factor that fits the model, a power of two from 1/16 to 4")
     if plan.early_stopping:
         notes.append("early stopping will save some of the capability and harm samples")
     prompt_tokens, new_tokens = 0, 0

@@ -194,9 +194,8 @@ def with_fitted_doses(ready: Prepared, out: Path, *, progress: Progress) -> Prep
         return ready
     there = frozen(out)
     if there.dose_factor is None:
-        layers = searched_layers(plan, ready.engine.info.n_layers, ready.directions.layers)
         with progress(f"fitting doses to {plan.model}") as report:
-            fit = fit_doses(plan, ready.engine, ready.directions, layers, progress=report)
+            fit = fit_doses(plan, ready.engine, ready.directions, ready.directions.layers, progress=report)
         write_doses(out, fit)
         there = plan.fitted(fit.factor)
         freeze(out, there)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heartstrings import console
+from heartstrings.engines.named import short_name
 from heartstrings.summary import ORGANISM_NOTE
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def verdicts(found: Sequence[tuple[Verdict, Path]], report: Path, *, json: bool)
         caption=f"{effect}; p against {_controls(cards)} control directions, Holm-corrected over the plan",
     )
     for card in cards:
-        console.say(f"{_name(card)}: {card.sentence}")
+        console.say(f"{short_name(card.model)}: {card.sentence}")
     for verdict, folder in found:
         if verdict.doses:
             console.say(f"{folder.name}: {verdict.doses.sentence}" if len(found) > 1 else verdict.doses.sentence)
@@ -65,7 +66,9 @@ def _three_lines(cards: Sequence[AnswerCard]) -> list[str]:
         if card.behaviour != "tone" or len(set(doses)) < 3:
             continue
         opening = " ".join(shown[0.0].prompt.rsplit("\n", 1)[-1].split())
-        lines.append(f"{_name(card)}: the opening whose tone moves most along {card.direction}. {opening} ...")
+        lines.append(
+            f"{short_name(card.model)}: the opening whose tone moves most along {card.direction}. {opening} ..."
+        )
         for dose in doses:
             name = "unsteered" if dose == 0 else f"{card.direction} {dose:+g}"
             lines.append(f"{name:>16}  ... {' '.join(shown[dose].text.split())}")
@@ -107,15 +110,9 @@ def dry_run(plan: Plan, estimate: DryRun, *, written: Path | None, json: bool) -
         console.out.print(str(written), highlight=False)
 
 
-def _name(card: AnswerCard) -> str:
-    """The model, a file or a folder by its last part: a long path leaves a table no room."""
-    parts = Path(card.model).parts
-    return card.model if len(parts) < 3 else parts[-1]
-
-
 def _row(card: AnswerCard) -> list[str]:
     return [
-        f"{_name(card).removeprefix('organism:')}, {card.direction}",
+        f"{short_name(card.model).removeprefix('organism:')}, {card.direction}",
         str(card.layer),
         card.answer,
         "–" if card.range is None else f"{card.range[0]:g} to {card.range[1]:g}",

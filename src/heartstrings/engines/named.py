@@ -20,6 +20,12 @@ ORGANISM = "organism:"
 GGUF = ".gguf"
 
 
+def short_name(model: str) -> str:
+    """A model's name as a title or in a table: of a long path, the last two parts."""
+    parts = Path(model).parts
+    return model if len(parts) < 3 else "/".join(parts[-2:])
+
+
 @dataclass(frozen=True)
 class Packaged:
     """A model inside a Python package of somebody else's."""

@@ -18,7 +18,6 @@ from heartstrings.engines import fingerprint, torch_generate, torch_pool, torch_
 from heartstrings.engines.architecture import Architecture, take_apart
 from heartstrings.engines.base import Completion, GenerateRequest, PooledBatch, Prompt, Score, ScoreRequest, Trace
 from heartstrings.engines.torch_branches import Branches
-from heartstrings.engines.torch_prefill import Prefills
 from heartstrings.engines.torch_text import encode_texts
 from heartstrings.engines.torch_trunk import Trunks
 from heartstrings.errors import ModelError
@@ -45,7 +44,7 @@ class TorchEngine:
         self.tokenizer = tokenizer
         self.device = parts.text_model.get_input_embeddings().weight.device
         self._head_checked = False
-        self._trunks, self._branches, self._prefills = Trunks(), Branches(), Prefills()
+        self._trunks, self._branches, self._prefills = Trunks(), Branches(), Trunks()
 
     @classmethod
     def from_model(
@@ -180,8 +179,8 @@ class TorchEngine:
         depend on what else is in the batch (beyond float rounding, which may tip a near tie). Each is steered in
         its own way. Raises as `score` does."""
         with torch_session.inside(self.parts, requests) as own:
-            prefills = self._prefills if self.share_trunk else None
-            return torch_generate.generate(self.model, self.parts, self.tokenizer, self.device, own, prefills=prefills)
+            trunks = self._prefills if self.share_trunk else None
+            return torch_generate.generate(self.model, self.parts, self.tokenizer, self.device, own, trunks=trunks)
 
     def steered(
         self,

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from heartstrings.engines.architecture import Architecture
 from heartstrings.engines.base import Completion, Finish, GenerateRequest
 from heartstrings.engines.tool_calls import Parsed, parse
-from heartstrings.engines.torch_prefill import Fed, Prefills, Prompts, feed
+from heartstrings.engines.torch_prefill import Fed, Prompts, feed
 from heartstrings.engines.torch_read import check_length, logits_of, require_head
 from heartstrings.engines.torch_run import (
     Splitter,
@@ -29,6 +29,7 @@ from heartstrings.engines.torch_run import (
 )
 from heartstrings.engines.torch_steer import RowSteering, check_steering, place, steering_rows
 from heartstrings.engines.torch_text import EncodedPrompt, encode_prompt
+from heartstrings.engines.torch_trunk import Trunks
 from heartstrings.errors import InputError, NumericalError
 
 TOKEN_BUDGET = 32768
@@ -56,9 +57,9 @@ def generate(
     device: torch.device,
     requests: Sequence[GenerateRequest],
     *,
-    prefills: Prefills | None = None,
+    trunks: Trunks | None = None,
 ) -> list[Completion]:
-    """See `TorchEngine.generate`. Without `prefills`, every row is fed its prompt through all blocks."""
+    """See `TorchEngine.generate`. Without `trunks`, every row is fed its prompt through all blocks."""
     require_head(parts)
     for number, request in enumerate(requests):
         _check(request, number)
@@ -85,7 +86,7 @@ def generate(
         for some, result in splitter.run(
             rows.tolist(),
             size=lambda some: len(some) * int(lengths[list(some)].max()),
-            work=lambda some: _sample(parts, tokenizer, device, ends, requests, prompts, steerings, some, prefills),
+            work=lambda some: _sample(parts, tokenizer, device, ends, requests, prompts, steerings, some, trunks),
             describe=lambda row: f"request {row} (up to {lengths[row]} tokens)",
         ):
             done.update(zip(some, result, strict=True))
@@ -122,7 +123,7 @@ def _sample(
     prompts: Sequence[EncodedPrompt],
     steerings: Sequence[RowSteering | None],
     numbers: Sequence[int],
-    prefills: Prefills | None,
+    trunks: Trunks | None,
 ) -> list[Completion]:
     rows = [_Row(requests[n], np.random.default_rng(requests[n].seed)) for n in numbers]
     # Left padding keeps every row's last token in the last column, and distances in the cache true, which
@@ -147,21 +148,16 @@ def _sample(
         given = {"attention_mask": mask.long()} | ({"position_ids": positions} if takes_positions else {})
         texts: dict[bytes, int] = {}
         same = [texts.setdefault(prompts[n].ids.tobytes(), len(texts)) for n in numbers]
-        fed: Fed | None = feed(
-            parts,
-            prefills or Prefills(works=False),
-            Prompts(ids, mask, same, [steerings[n] for n in numbers], given),
-            plain,
-        )
-        assert fed is not None
+        batch = Prompts(ids, mask, same, [steerings[n] for n in numbers], given)
+        fed = plain(range(len(rows))) if trunks is None else feed(parts, trunks, batch, plain)
         cache = fed.cache
+        last: Float[torch.Tensor, "text width"] | None = fed.states[:, -1].clone()
+        del fed  # prompts are long, and only the last column is needed
         while live:
             with steering_rows(parts, [steerings[numbers[row]] for row in live]) as steered:
                 going = list(range(len(live)))
                 while going and not _worth_dropping(going, live, cache):
-                    if fed is not None:
-                        last, fed = fed.states[:, -1], None
-                    else:
+                    if last is None:
                         # Attention looks at all that was read, a state-space model at what is fed now.
                         seen = mask if attends else mask[:, -ids.shape[1] :]
                         arguments: dict[str, object] = {"input_ids": ids, "attention_mask": seen.long()}
@@ -172,7 +168,7 @@ def _sample(
                         with steered.call(at):
                             output = parts.text_model(use_cache=True, **arguments)
                         cache, last = cache_of(output), output.last_hidden_state[:, -1]
-                    logits = logits_of(parts, last)
+                    logits, last = logits_of(parts, last), None
                     chosen = _choose(logits, [rows[row] for row in live], [numbers[row] for row in live])
                     for row, token in zip(live, chosen, strict=True):
                         _take(rows[row], token, tokenizer, ends)

@@ -9,7 +9,7 @@ states and its cache with those of the plain way.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,11 +17,18 @@ from jaxtyping import Bool, Float, Int64
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from heartstrings.engines.architecture import Architecture
-from heartstrings.engines.torch_run import is_out_of_memory, run_layers
+from heartstrings.engines.torch_run import is_out_of_memory
 from heartstrings.engines.torch_steer import RowSteering
-from heartstrings.engines.torch_trunk import States, common_blocks, handing_on, same_states
-
-_PROBED = 3
+from heartstrings.engines.torch_trunk import (
+    States,
+    Trunks,
+    common_blocks,
+    depths_of,
+    handing_on,
+    probe_of,
+    same_states,
+    states_once,
+)
 
 
 @dataclass(eq=False)
@@ -32,16 +39,6 @@ class Fed:
     """After the final norm, at every column."""
     cache: Any
     """None for a model that has none."""
-
-
-@dataclass
-class Prefills:
-    """What an engine has found out about its model."""
-
-    works: bool = True
-    """False once a comparison failed, for good."""
-    proven: set[int] = field(default_factory=set)
-    """Numbers of shared blocks that gave the plain way's states and cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,21 +54,20 @@ class Prompts:
     """What the model is called with beside the ids, a row each."""
 
 
-def feed(parts: Architecture, prefills: Prefills, prompts: Prompts, plain: Callable[[Sequence[int]], Fed]) -> Fed:
+def feed(parts: Architecture, trunks: Trunks, prompts: Prompts, plain: Callable[[Sequence[int]], Fed]) -> Fed:
     """Every row's prompt, steered in its own way.
 
     Args:
         plain: feeds some rows in the plain way, each with a row of its own.
     """
     every = range(len(prompts.texts))
-    groups = [(rows, _shared(prompts, rows, parts.n_layers)) for rows in _alike(prompts)] if prefills.works else []
-    if not any(depth for _, depth in groups):
-        return plain(every)
+    groups = [(rows, _shared(prompts, rows, parts.n_layers)) for rows in _alike(prompts)] if trunks.works else []
     for rows, depth in groups:
-        if depth and depth not in prefills.proven and prefills.works:
-            prefills.works = _agree(parts, prompts, rows, depth, plain)
-            prefills.proven.add(depth)
-    if not prefills.works:
+        if depth and depth not in trunks.proven and trunks.works:
+            trunks.works = _agree(parts, prompts, rows, depth, plain)
+            if trunks.works:
+                trunks.proven.add(depth)
+    if not trunks.works or not any(depth for _, depth in groups):
         return plain(every)
     fed = [_through_trunk(parts, prompts, rows, depth, plain) if depth else plain(rows) for rows, depth in groups]
     place = {row: at for at, row in enumerate(row for rows, _ in groups for row in rows)}
@@ -79,12 +75,10 @@ def feed(parts: Architecture, prefills: Prefills, prompts: Prompts, plain: Calla
 
 
 def _alike(prompts: Prompts) -> list[list[int]]:
-    """Rows by how many blocks come before their steered one; unsteered rows go with those of the most."""
-    depths = [None if one is None else one.shared_blocks() for one in prompts.steering]
-    most = max((depth for depth in depths if depth is not None), default=0)
+    """Rows by how many blocks come before their steered one."""
     groups: dict[int, list[int]] = {}
-    for row, depth in enumerate(depths):
-        groups.setdefault(most if depth is None else depth, []).append(row)
+    for row, depth in enumerate(depths_of(prompts.steering)):
+        groups.setdefault(depth, []).append(row)
     return [groups[depth] for depth in sorted(groups)]
 
 
@@ -95,9 +89,8 @@ def _shared(prompts: Prompts, rows: Sequence[int], n_layers: int) -> int:
 def _agree(
     parts: Architecture, prompts: Prompts, rows: Sequence[int], depth: int, plain: Callable[[Sequence[int]], Fed]
 ) -> bool:
-    """Are states and cache the same as in the plain way, for a few rows of the prompt that has most?"""
-    counts = {text: [prompts.texts[row] for row in rows].count(text) for text in prompts.texts}
-    some = sorted(sorted(rows, key=lambda row: (-counts[prompts.texts[row]], prompts.texts[row], row))[:_PROBED])
+    """Are states and cache the same as in the plain way?"""
+    some = probe_of(prompts.texts, rows)
     expected = plain(some)
     layers = getattr(expected.cache, "layers", None)
     if layers is None or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
@@ -134,19 +127,11 @@ def _same(found: States, expected: States, real: Bool[torch.Tensor, "row column"
 def _through_trunk(
     parts: Architecture, prompts: Prompts, rows: Sequence[int], depth: int, plain: Callable[[Sequence[int]], Fed]
 ) -> Fed:
-    first: dict[int, int] = {}
-    for row in rows:
-        first.setdefault(prompts.texts[row], row)
-    unique, number = list(first.values()), {text: index for index, text in enumerate(first)}
-    states: list[States] = []
     trunk = DynamicCache(config=parts.text_model.config)
-    given = {name: value[unique] for name, value in prompts.given.items()}
-    run_layers(
-        parts, [depth - 1], "block", lambda _, state: states.append(state), prompts.ids[unique], prompts.mask[unique],
-        cache=trunk, given=given,
-    )  # fmt: skip
-    index = torch.tensor([number[prompts.texts[row]] for row in rows], device=states[0].device)
-    with handing_on(list(parts.blocks)[:depth], states[0][index]):
+    states, index = states_once(
+        parts, prompts.ids, prompts.mask, prompts.texts, depth, prompts.given, rows, cache=trunk
+    )
+    with handing_on(list(parts.blocks)[:depth], states):
         fed = plain(rows)
     for layer in range(depth):
         trunk.layers[layer].batch_select_indices(index.to(trunk.layers[layer].keys.device))

@@ -18,7 +18,7 @@ from heartstrings.engines.torch_read import check_length, logits_of, require_hea
 from heartstrings.engines.torch_run import Splitter, evaluating, filler_id, first_words, pad, plan_batches
 from heartstrings.engines.torch_steer import RowSteering, check_steering, place, steering_rows
 from heartstrings.engines.torch_text import EncodedPrompt, encode_continuation, encode_prompt
-from heartstrings.engines.torch_trunk import Trunks, common_blocks, final_states
+from heartstrings.engines.torch_trunk import Trunks, common_blocks, depths_of, final_states
 from heartstrings.errors import InputError, NumericalError
 from heartstrings.steering import Steering
 
@@ -181,11 +181,9 @@ def _alike(everything: Sequence[_Work]) -> list[list[_Work]]:
     """Work for batches of its own: trees and single texts apart, and by how many blocks come before the steered one, as
     a batch shares the fewest of its rows. Unsteered work goes with that of the most. Rows of one text side by side, so
     that batches hold few texts and many ways to steer them."""
-    depths = [None if one.steering is None else one.steering.shared_blocks() for one in everything]
-    most = max((depth for depth in depths if depth is not None), default=0)
     groups: dict[tuple[bool, int], list[_Work]] = {}
-    for one, depth in zip(everything, depths, strict=True):
-        groups.setdefault((one.tree is None, most if depth is None else depth), []).append(one)
+    for one, depth in zip(everything, depths_of([one.steering for one in everything]), strict=True):
+        groups.setdefault((one.tree is None, depth), []).append(one)
     return [sorted(groups[key], key=lambda one: one.text) for key in sorted(groups)]
 
 

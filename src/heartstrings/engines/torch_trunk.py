@@ -7,6 +7,7 @@ what was found. Masks, position embeddings and the like are made by the model it
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -40,6 +41,23 @@ def common_blocks(rows: Sequence[RowSteering | None], texts: Sequence[int], n_la
     return min((row.shared_blocks() for row in rows if row is not None), default=n_layers)
 
 
+def depths_of(steering: Sequence[RowSteering | None]) -> list[int]:
+    """How many blocks each row could share. Unsteered rows could share all: they count as those that share the most."""
+    depths = [None if one is None else one.shared_blocks() for one in steering]
+    most = max((depth for depth in depths if depth is not None), default=0)
+    return [most if depth is None else depth for depth in depths]
+
+
+def probe_of(texts: Sequence[int], rows: Sequence[int]) -> list[int]:
+    """A few of the rows, to be compared with the plain way: two at least of the text that has most, so that sharing is
+    put to the test, and one of another."""
+    if len(rows) < _PROBE_ROWS:
+        return list(rows)
+    counts = Counter(texts[row] for row in rows)
+    order = sorted(rows, key=lambda row: (-counts[texts[row]], texts[row], row))
+    return sorted(order[: _PROBE_ROWS - 1] + order[-1:])
+
+
 def final_states(
     parts: Architecture,
     trunks: Trunks,
@@ -61,11 +79,7 @@ def final_states(
     if not trunks.works or depth < 1:
         return plain(every)
     if depth not in trunks.proven:
-        # Two rows at least of the text that has most, so that sharing is put to the test.
-        counts = {text: texts.count(text) for text in texts}
-        order = sorted(every, key=lambda row: (-counts[texts[row]], texts[row], row))
-        probe = sorted(order[: _PROBE_ROWS - 1] + order[-1:]) if len(order) >= _PROBE_ROWS else list(every)
-        trunks.works = _agree(parts, ids, mask, texts, depth, plain, given, probe)
+        trunks.works = _agree(parts, ids, mask, texts, depth, plain, given, probe_of(texts, every))
         if not trunks.works:
             return plain(every)
         trunks.proven.add(depth)
@@ -114,17 +128,36 @@ def _through_trunk(
     given: Mapping[str, torch.Tensor],
     rows: Sequence[int],
 ) -> States:
+    states, _ = states_once(parts, ids, mask, texts, depth, given, rows)
+    with handing_on(list(parts.blocks)[:depth], states):
+        return plain(rows)
+
+
+def states_once(
+    parts: Architecture,
+    ids: Int64[torch.Tensor, "text token"],
+    mask: Bool[torch.Tensor, "text token"],
+    texts: Sequence[int],
+    depth: int,
+    given: Mapping[str, torch.Tensor],
+    rows: Sequence[int],
+    *,
+    cache: object | None = None,
+) -> tuple[States, Int64[torch.Tensor, "_"]]:
+    """What the first `depth` blocks give for some rows, having run once a text; and for each row, which of the texts
+    that ran is its own, as `cache` holds these."""
     first: dict[int, int] = {}
     for row in rows:
         first.setdefault(texts[row], row)
-    unique = list(first.values())
+    unique, number = list(first.values()), {text: index for index, text in enumerate(first)}
     states: list[States] = []
     own = {name: value[unique] for name, value in given.items()}
-    run_layers(parts, [depth - 1], "block", lambda _, state: states.append(state), ids[unique], mask[unique], given=own)
-    number = {text: index for index, text in enumerate(first)}
+    run_layers(
+        parts, [depth - 1], "block", lambda _, state: states.append(state), ids[unique], mask[unique],
+        cache=cache, given=own,
+    )  # fmt: skip
     index = torch.tensor([number[texts[row]] for row in rows], device=states[0].device)
-    with handing_on(list(parts.blocks)[:depth], states[0][index]):
-        return plain(rows)
+    return states[0][index], index
 
 
 @contextlib.contextmanager

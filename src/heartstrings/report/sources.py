@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import ValidationError
 
+from heartstrings.engines.named import short_name
 from heartstrings.errors import BundleError, HeartstringsError, InputError
 from heartstrings.geometry.results import SCHEMA_VERSION, Geometry
 from heartstrings.lexicon import Ratings, built_in_ratings, families
@@ -41,8 +42,7 @@ class AtlasFiles:
         model = self.geometry.model
         if model == "unknown":
             return self.folder.resolve().name
-        parts = Path(model).parts
-        return model if len(parts) < 3 else "/".join(parts[-2:])
+        return short_name(model)
 
     @property
     def organism(self) -> str | None:

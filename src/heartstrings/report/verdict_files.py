@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from heartstrings.engines.named import short_name
 from heartstrings.errors import InputError
 from heartstrings.verdict.results import SCHEMA_VERSION, AnswerCard, Verdict
 
@@ -35,8 +36,7 @@ class VerdictFiles:
         model = self.verdict.answers[0].model if self.verdict.answers else str((self.plan or {}).get("model") or "")
         if not model:
             return self.folder.resolve().name
-        parts = Path(model).parts
-        return model if len(parts) < 3 else "/".join(parts[-2:])
+        return short_name(model)
 
     @property
     def window(self) -> float | None:

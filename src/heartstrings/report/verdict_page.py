@@ -262,9 +262,8 @@ def _doses(fit: DoseFit | None) -> Html | None:
     layers = sorted({cost.layer for cost in fit.chosen.costs})
     rows: list[list[Child]] = []
     for step in fit.steps:
-        ends = sorted({cost.dose for cost in step.costs})
         worst = [max(cost.kl for cost in step.costs if cost.layer == layer) for layer in layers]
-        rows.append([f"{step.factor:g}", " and ".join(f"{dose:g}" for dose in ends), *(f"{one:.2g}" for one in worst)])
+        rows.append([f"{step.factor:g}", step.ends, *(f"{one:.2g}" for one in worst)])
     return join(
         el("p", f"{fit.sentence} The factor was chosen from this alone, before any question was asked."),
         table(

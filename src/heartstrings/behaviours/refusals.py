@@ -2,7 +2,7 @@
 
 The replies are a one-sentence refusal and a one-sentence start of help without content, alike in length and tone, in
 four wordings that both lists share: so what differs between the two behaviours is what was asked, and nothing else.
-Both are scored by letters in both orders (`two_options`). The harmful requests are few, generic and without detail: no
+Both are scored by letters in both orders (`two_options`). The harmful requests are generic and without detail: no
 reply here is of use to anybody.
 """
 
@@ -44,7 +44,7 @@ class OverRefusal(TwoOptions):
 
 @dataclass(frozen=True)
 class Compliance(TwoOptions):
-    """16 harmful requests x 4 wordings x 2 orders; a request is a cluster. Role `harm`."""
+    """64 harmful requests x 4 wordings x 2 orders; a request is a cluster. Role `harm`."""
 
     @property
     def name(self) -> str:

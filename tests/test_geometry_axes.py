@@ -8,6 +8,7 @@ from scipy.stats import bootstrap, pearsonr, spearmanr
 
 import geometry_worlds as worlds
 from heartstrings.geometry import axes, spectra
+from heartstrings.lexicon import built_in_ratings, emotions
 from heartstrings.vectors import components
 
 
@@ -82,6 +83,87 @@ def test_the_interval_covers_the_true_r_nearly_as_often_as_it_says() -> None:
         _, low, high = axes.bca(x[:, None], y, weights)
         inside += bool(low[0] <= rho <= high[0])
     assert 0.90 <= inside / 400 <= 0.985
+
+
+FAMILY = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9])
+
+
+def test_a_permuted_rating_is_family_means_and_residuals_each_in_its_block() -> None:
+    """Taken apart again: the means are the families' own, moved; the rest never leaves its family."""
+    rating = np.random.default_rng(11).normal(size=len(FAMILY))
+    # All families change places here: seven of two emotions, and three of three that are too few for a group.
+    target = axes.target("valence", rating, permutations=200, bootstrap=0, seed=0, family=FAMILY)
+    size = np.bincount(FAMILY)
+    means = np.bincount(FAMILY, weights=target.values) / size
+    rest = target.values - means[FAMILY]
+    homes = np.zeros((10, 10), dtype=int)
+    for column in target.shuffled.T:
+        # The column was moved and stretched to mean 0 and length 1: undo it by the residuals, which only moved.
+        found = np.bincount(FAMILY, weights=column) / size
+        apart = column - found[FAMILY]
+        stretch = np.linalg.norm(apart) / np.linalg.norm(rest)
+        for family in range(10):
+            np.testing.assert_allclose(np.sort(apart[family == FAMILY] / stretch), np.sort(rest[family == FAMILY]))
+        moved = found / stretch
+        shift = np.sort(means).mean() - moved.mean()
+        np.testing.assert_allclose(np.sort(moved + shift), np.sort(means), atol=1e-9)
+        for family in range(10):
+            homes[family, int(np.abs(means - moved[family] - shift).argmin())] += 1
+    np.testing.assert_allclose(target.shuffled.mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(target.shuffled, axis=0), 1)
+    assert homes.min() >= 5  # 20 expected
+
+
+def test_families_change_places_with_families_of_like_size() -> None:
+    sizes = np.array([2, 3, 3, 4, 5, 5, 5, 6, 6, 7, 8, 8, 9, 9, 10, 10, 12, 14, 14, 15, 16])  # the lexicon's
+    assert axes.like_sized(sizes).tolist() == [0] * 7 + [1] * 7 + [2] * 7
+    assert axes.like_sized(sizes[::-1]).tolist() == [2] * 7 + [1] * 7 + [0] * 7
+    assert axes.like_sized(np.repeat([1, 2, 3, 4, 5], [8, 7, 3, 1, 1])).tolist() == [0] * 8 + [1] * 12
+    assert axes.like_sized(np.repeat([1, 2, 3], [7, 4, 1])).tolist() == [0] * 12
+    assert axes.like_sized(np.ones(30, dtype=np.int64)).tolist() == [0] * 30
+    family = np.repeat(np.arange(21), sizes)
+    rating = 10.0 * axes.like_sized(sizes)[family] + np.arange(21)[family] % 7  # no rest within families
+    moved = axes.target("valence", rating, permutations=50, bootstrap=0, seed=0, family=family).shuffled
+    third = axes.like_sized(sizes)[family]
+    for column in moved.T:
+        assert column[third == 0].max() < column[third == 1].min()
+        assert column[third == 1].max() < column[third == 2].min()
+
+
+def test_without_families_the_permutation_is_a_plain_one() -> None:
+    target = axes.target("valence", np.arange(12.0), permutations=300, bootstrap=0, seed=0)
+    np.testing.assert_allclose(np.sort(target.shuffled, axis=0), np.sort(target.values)[:, None].repeat(300, 1))
+    assert len(np.unique(target.shuffled[0].round(9))) == 12
+    assert target.n_families == 12
+
+
+def test_words_outside_the_lexicon_are_a_family_each() -> None:
+    numbers = axes.family_numbers(["afraid", "xyzzy", "terrified", "joyful", "plugh", "fear"])
+    assert numbers[0] == numbers[2]
+    assert len(set(numbers.tolist())) == 5
+
+
+def families_at_random(seed: int, share: float, names: tuple[str, ...]) -> tuple[axes.Target, axes.Found]:
+    """One layer in which families lie at random places, against the built-in valence."""
+    rng, family = np.random.default_rng([12, seed]), axes.family_numbers(names)
+    spread = np.arange(1, 97) ** -0.5
+    places = rng.normal(size=(family.max() + 1, 96))[family]
+    raw = (np.sqrt(share) * places + np.sqrt(1 - share) * rng.normal(size=(len(names), 96))) * spread
+    valence = built_in_ratings().arrays(names)[0]
+    target = axes.target("valence", valence, permutations=199, bootstrap=0, seed=seed, family=family)
+    layer = spectra.spectrum(spectra.gram(spectra.treat(raw.astype(np.float32), "plain")))
+    return target, axes.search([layer], target, first=0)
+
+
+def test_families_at_random_places_are_not_taken_for_valence() -> None:
+    """About 5 of 100 lexica with the real sizes of families; against permuted words it would be most of them."""
+    ps, plain = [], []
+    for seed in range(200):
+        target, found = families_at_random(seed, 0.2, emotions())
+        ps.append(found.p_best[0])
+        plain.append(np.abs(found.r).max() > 3.2 / np.sqrt(target.n))  # beyond p = .014 after ten components
+    assert np.mean(np.array(ps) <= 0.05) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
+    assert np.mean(plain) > 0.5
 
 
 def naive_search(spectra_: list[spectra.Spectrum], rating: np.ndarray, orders: np.ndarray, first: int):

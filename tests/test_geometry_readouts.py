@@ -36,17 +36,57 @@ def test_the_hat_matrix_predicts_what_refitting_predicts(n: int, halves: bool) -
     rng = np.random.default_rng(n)
     one, y = rng.normal(size=(n, 30)), rng.normal(size=n)
     two = one + 0.5 * rng.normal(size=one.shape) + 3.0 if halves else one
-    for folds in readouts.splits(n, seed=1):
+    for folds in readouts.splits(np.arange(n), seed=1):
         found = readouts.hat(one @ one.T, two @ one.T, folds) @ y
         np.testing.assert_allclose(found, refit(one, two, y, folds), atol=1e-8)
 
 
 def test_every_emotion_is_held_out_once_a_repeat() -> None:
     for n, repeats, folds in ((20, 1, 20), (45, 3, 10)):
-        parts = readouts.splits(n, seed=0)
+        parts = readouts.splits(np.arange(n), seed=0)
         assert (len(parts), len(parts[0])) == (repeats, folds)
         for part in parts:
             assert sorted(int(i) for fold in part for i in fold) == list(range(n))
+
+
+@pytest.mark.parametrize(("n", "n_families", "repeats", "folds"), [(60, 12, 1, 12), (171, 21, 1, 21), (200, 50, 3, 10)])
+def test_no_emotion_of_a_held_out_family_is_fitted_on(n: int, n_families: int, repeats: int, folds: int) -> None:
+    family = np.random.default_rng(n).permutation(np.arange(n) % n_families)
+    parts = readouts.splits(family, seed=0)
+    assert (len(parts), len(parts[0])) == (repeats, folds)
+    for part in parts:
+        assert sorted(int(i) for fold in part for i in fold) == list(range(n))
+        for fold in part:
+            assert not np.isin(np.delete(family, fold), family[fold]).any()
+
+
+def test_what_only_tells_families_apart_is_not_read() -> None:
+    """Families at random places give every emotion away to a readout that was fitted on its near synonyms."""
+    family, honest = np.repeat(np.arange(20), 8), []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        raw = (rng.normal(size=(20, 60))[family] + 0.5 * rng.normal(size=(160, 60))).astype(np.float32)[None]
+        rating = rng.normal(size=20)[family] + 0.3 * rng.normal(size=160)
+        apart = axes.target("valence", rating, permutations=199, bootstrap=0, seed=0)
+        together = axes.target("valence", rating, permutations=199, bootstrap=0, seed=0, family=family)
+        fooled = readouts.read(raw, None, [apart])[0]
+        assert fooled.results[0] is not None
+        assert fooled.results[0].r2 > 0.6
+        assert fooled.p[0] == 0.005
+        honest.append(readouts.read(raw, None, [together])[0])
+    r2 = [one.results[0].r2 for one in honest if one.results[0] is not None and one.results[0].r2 is not None]
+    assert len(r2) == 10
+    assert np.mean(r2) < 0.05
+    assert np.mean([one.p[0] <= 0.05 for one in honest]) <= 0.2
+
+
+def test_under_six_families_nothing_is_read() -> None:
+    rng = np.random.default_rng(0)
+    raw = rng.normal(size=(1, 40, 12)).astype(np.float32)
+    for n_families, there in ((5, False), (6, True)):
+        goal = axes.target("valence", rng.normal(size=40), permutations=19, bootstrap=0, seed=0,
+                           family=np.arange(40) % n_families)  # fmt: skip
+        assert (readouts.read(raw, None, [goal])[0].results[0] is not None) == there
 
 
 @pytest.mark.parametrize("halves", [False, True])
@@ -62,7 +102,7 @@ def test_r2_and_its_null_equal_explicit_cross_validation(halves: bool) -> None:
         sides = [(raw[layer], raw[layer])] if pair is None else [(pair[0, layer], pair[1, layer]),
                                                                  (pair[1, layer], pair[0, layer])]  # fmt: skip
         loss = total = 0.0
-        for folds in readouts.splits(n, seed=4):
+        for folds in readouts.splits(np.arange(n), seed=4):
             for train, test in sides:
                 loss += ((y - refit(train.astype(float), test.astype(float), y, folds)) ** 2).sum()
                 for held in folds:

@@ -143,9 +143,10 @@ def targets_of(vectors: EmotionVectors, ratings: Ratings, *, permutations: int, 
     valence, arousal = ratings.arrays(vectors.emotions)
     both = np.isfinite(valence) & np.isfinite(arousal)
     sizes = {"permutations": permutations, "bootstrap": bootstrap}
+    family = axes.family_numbers(vectors.emotions)
     return Targets(
-        axes.target("valence", np.where(both, valence, np.nan), seed=seed, **sizes),
-        axes.target("arousal", np.where(both, arousal, np.nan), seed=seed + 1, **sizes),
+        axes.target("valence", np.where(both, valence, np.nan), family=family, seed=seed, **sizes),
+        axes.target("arousal", np.where(both, arousal, np.nan), family=family, seed=seed + 1, **sizes),
     )
 
 

@@ -1,5 +1,8 @@
 """Which component follows a rating: correlations, their intervals, and nulls that pay for the search.
 
+Emotions are not exchangeable: they come in families of feeling, and whatever tells families apart follows any rating
+that differs between families, by chance. So the nulls permute a rating in blocks (`shuffles`).
+
 All statistics of one variant are computed for all layers at once, because the nulls take the largest over
 layers, and with the same permutations throughout, so that several tests can be combined without guessing
 how they depend on each other.
@@ -17,10 +20,15 @@ from scipy.stats import rankdata
 
 from heartstrings.geometry.results import Axes, Best, Correlation
 from heartstrings.geometry.spectra import Spectrum
+from heartstrings.lexicon import families
 
 N_COMPONENTS = 10
 MIN_RATED = 4
 """With fewer rated emotions no correlation, interval or p is given."""
+MIN_FAMILIES = 6
+"""With fewer families of feeling nothing is said of a bundle: there are hardly any other orders to compare with."""
+LIKE_SIZED = 7
+"""At least so many families change places among each other; seven have 5,040 orders."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,14 +39,20 @@ class Target:
     rated: Bool[np.ndarray, "emotion"]
     values: Float64[np.ndarray, "rated"]
     """Ratings of the rated emotions; mean 0, length 1; empty where nothing can be tested."""
+    family: Int64[np.ndarray, "rated"]
+    """Number of each rated emotion's family of feeling, from 0; empty like `values`."""
     shuffled: Float64[np.ndarray, "rated permutation"]
-    """`values` in random orders."""
+    """`values` in random orders of the families and within them; mean 0, length 1."""
     resamples: Float64[np.ndarray, "resample rated"]
     """How often each rated emotion was drawn, by bootstrap resample."""
 
     @property
     def n(self) -> int:
         return int(self.rated.sum())
+
+    @property
+    def n_families(self) -> int:
+        return len(np.unique(self.family))
 
     @property
     def usable(self) -> bool:
@@ -50,6 +64,7 @@ class Found:
     """All layers of one variant and treatment against one rating."""
 
     n: int
+    n_families: int
     r: Float64[np.ndarray, "layer component"]
     """Signed; NaN where a layer has no such component."""
     p_first: Float64[np.ndarray, "layer"]
@@ -62,18 +77,82 @@ class Found:
 
 
 def target(
-    name: str, ratings: Float64[np.ndarray, "emotion"], *, permutations: int, bootstrap: int, seed: int
-) -> Target:
-    """A rating made ready for testing. NaN means not rated."""
+    name: str, ratings: Float64[np.ndarray, "emotion"], *, permutations: int, bootstrap: int, seed: int,
+    family: Int64[np.ndarray, "emotion"] | None = None,
+) -> Target:  # fmt: skip
+    """A rating made ready for testing. NaN means not rated; without `family` each emotion is a family of its own."""
     rated = np.isfinite(ratings)
     n = int(rated.sum())
     values = unit(ratings[rated]) if n >= MIN_RATED and np.ptp(ratings[rated]) > 0 else np.zeros(0)
+    own = np.arange(len(ratings)) if family is None else family
+    blocks = np.unique(own[rated], return_inverse=True)[1].astype(np.int64)[: len(values)]
     rng = np.random.default_rng(seed)
-    shuffled = rng.permuted(np.repeat(values[:, None], permutations, axis=1), axis=0)
+    shuffled = shuffles(values, blocks, permutations, rng)
     draws = rng.integers(0, n, size=(bootstrap, n)) if len(values) else np.zeros((bootstrap, 0), dtype=np.int64)
     resamples = np.stack([np.bincount(row, minlength=len(values)) for row in draws]).astype(np.float64) \
         if bootstrap else np.zeros((0, len(values)))  # fmt: skip
-    return Target(name, rated, values, shuffled, resamples)
+    return Target(name, rated, values, blocks, shuffled, resamples)
+
+
+def family_numbers(emotions: Sequence[str]) -> Int64[np.ndarray, "emotion"]:
+    """The family of feeling of every emotion, as a number; a word outside the lexicon is a family of its own."""
+    known = families()
+    labels = [("family", known[word]) if word in known else ("word", word) for word in emotions]
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    return np.array([numbers[label] for label in labels], dtype=np.int64)
+
+
+def shuffles(
+    values: Float64[np.ndarray, "rated"], family: Int64[np.ndarray, "rated"], permutations: int,
+    rng: np.random.Generator,
+) -> Float64[np.ndarray, "rated permutation"]:  # fmt: skip
+    """A rating under block permutation (Winkler et al. 2015, Multi-level block permutation): mean 0, length 1.
+
+    The family means change places between families of like size, the ratings minus their family's mean change
+    places within the family, and the sum is the permuted rating. Where each emotion is a family, this is a plain
+    permutation. Families of unlike size are not exchangeable: large ones lead the first components.
+    """
+    if not len(values):
+        return np.zeros((0, permutations))
+    size = np.bincount(family)
+    means = np.bincount(family, weights=values) / size
+    rest = values - means[family]
+    between = means[_orders(like_sized(size), permutations, rng)][family]
+    within = rest[_orders(family, permutations, rng)]
+    both: Float64[np.ndarray, "rated permutation"] = between + within
+    both = both - both.mean(0)
+    length = np.linalg.norm(both, axis=0)
+    return np.divide(both, length, out=np.zeros_like(both), where=length > 1e-12)
+
+
+def like_sized(size: Int64[np.ndarray, "family"]) -> Int64[np.ndarray, "family"]:
+    """Groups of families of like size: from small to large, a new one after every seven families; families of
+    one size stay together, and fewer than seven left over join the group before them."""
+    groups: list[list[int]] = []
+    for one in np.unique(size):
+        same = np.flatnonzero(size == one).tolist()
+        if groups and len(groups[-1]) < LIKE_SIZED:
+            groups[-1] += same
+        else:
+            groups.append(same)
+    if len(groups) > 1 and len(groups[-1]) < LIKE_SIZED:
+        last = groups.pop()
+        groups[-1] += last
+    out = np.zeros(len(size), dtype=np.int64)
+    for number, group in enumerate(groups):
+        out[group] = number
+    return out
+
+
+def _orders(
+    block: Int64[np.ndarray, "row"], permutations: int, rng: np.random.Generator
+) -> Int64[np.ndarray, "row permutation"]:
+    """Random orders of rows that keep each within its block: row i takes the value of row out[i]."""
+    home = np.argsort(block, kind="stable")
+    mixed = np.argsort(block[:, None] + rng.random((len(block), permutations)), axis=0)
+    out = np.empty_like(mixed)
+    out[home] = mixed
+    return out
 
 
 def unit(column: Float64[np.ndarray, "row"]) -> Float64[np.ndarray, "row"]:
@@ -115,7 +194,7 @@ def search(spectra: Sequence[Spectrum], against: Target, *, first: int) -> Found
         p_value(float(np.abs(r[i, first])), null_first) if first < n_kept and there[i, first] else np.nan
         for i in range(n_layers)
     ])  # fmt: skip
-    return Found(against.n, r, p_first, best, p_best, null_best, null_first)
+    return Found(against.n, against.n_families, r, p_first, best, p_best, null_best, null_first)
 
 
 def best_of(found: Found, row: int) -> Best:

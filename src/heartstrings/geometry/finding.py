@@ -2,9 +2,10 @@
 
 The rule (docs/geometry.md). First a gate for the whole bundle: the smallest p over three routes (best
 component, component 1, held-out readout), all layers and all variants, against a null of the same smallest p
-under shared permutations (Westfall and Young 1993). Without that no layer is called anything but absent, so a
-model without valence is called encoded in 5 of 100 cases however many layers it has. Then each layer is
-described by its own ps, which are corrected over the layers of its variant.
+under shared permutations (Westfall and Young 1993) of families of feeling and within them. Without that no layer
+is called anything but absent, so a model without valence is called encoded in 5 of 100 cases however many layers it
+has and however it tells families apart. Then each layer is described by its own ps, which are corrected over the
+layers of its variant.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
-from heartstrings.geometry.axes import Found
+from heartstrings.geometry.axes import MIN_FAMILIES, Found
 from heartstrings.geometry.readouts import Reading
 from heartstrings.geometry.results import Finding, LayerGeometry
 
@@ -38,6 +39,8 @@ class Gate:
     p: float | None
     """Corrected over routes, layers, components and variants; None when nothing could be tested."""
     detectable_r: float | None
+    n_families: int
+    """Families of feeling among the rated emotions; under six nothing is tested."""
 
     @property
     def open(self) -> bool:
@@ -55,8 +58,9 @@ def gate(found: Sequence[Found], readings: Sequence[Reading]) -> Gate:
         sizes = [result.r2 for result in reading.results if result is not None and result.r2 is not None]
         if sizes:
             routes.append((max(sizes), reading.null))
-    if not any(np.isfinite(item.r).any() for item in found):
-        return Gate(None, None)
+    n_families = max((item.n_families for item in found), default=0)
+    if n_families < MIN_FAMILIES or not any(np.isfinite(item.r).any() for item in found):
+        return Gate(None, None, n_families)
     everything = np.stack([np.concatenate([[observed], null]) for observed, null in routes])
     n = everything.shape[1]
     # p of every permutation within its own route: how many values are at least as large.
@@ -67,18 +71,19 @@ def gate(found: Sequence[Found], readings: Sequence[Reading]) -> Gate:
     ])  # fmt: skip
     smallest = p.min(0)
     overall = float((smallest <= smallest[0] + 1e-12).sum() / n)
-    return Gate(overall, detectable(found[0], threshold=float(np.quantile(smallest[1:], ALPHA))))
+    return Gate(overall, detectable(found[0], threshold=float(np.quantile(smallest[1:], ALPHA))), n_families)
 
 
 def detectable(found: Found, *, threshold: float) -> float | None:
     """The |r| of a component with valence that the search calls significant in 80 of 100 samples of this size.
 
-    The null's critical |r| at the gate's threshold, plus 0.84 standard errors on Fisher's z scale.
+    The null's critical |r| at the gate's threshold, plus 0.84 standard errors on Fisher's z scale. Another sample is
+    other families, not only other words of the same ones, so families are counted, not emotions.
     """
-    if found.n < 5:
+    if found.n_families < MIN_FAMILIES:
         return None
     critical = min(float(np.quantile(found.null_best, 1 - threshold)), 1 - 1e-9)
-    return math.tanh(math.atanh(critical) + 0.8416212335729143 / math.sqrt(found.n - 3))
+    return math.tanh(math.atanh(critical) + 0.8416212335729143 / math.sqrt(found.n_families - 3))
 
 
 def classify(
@@ -145,6 +150,12 @@ def short(r: float) -> str:
 
 
 def _verdict_words(passed: Gate, n_rated: int) -> str:
+    if passed.p is None and n_rated >= MIN_FAMILIES > passed.n_families > 0:
+        return (
+            f"Inconclusive: the {n_rated} rated emotions are of {passed.n_families} "
+            f"famil{'y' if passed.n_families == 1 else 'ies'} of feeling; what tells so few apart cannot be told from "
+            f"valence. At least {MIN_FAMILIES} are needed."
+        )
     if passed.p is None:
         return (
             f"Inconclusive: nothing can be tested with {n_rated} rated emotions; at least four with different "

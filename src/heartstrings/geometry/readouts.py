@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from heartstrings.geometry.axes import Target, p_value, unit
+from heartstrings.geometry.axes import MIN_FAMILIES, Target, p_value, shuffles, unit
 from heartstrings.geometry.results import Readout
 
 FOLDS, REPEATS, LEAVE_ONE_OUT_BELOW = 10, 3, 40
@@ -33,15 +33,21 @@ class Reading:
     """Largest r2 over the layers, a permutation; -inf where nothing was read."""
 
 
-def splits(n: int, *, seed: int) -> tuple[tuple[Int64[np.ndarray, "test"], ...], ...]:
-    """Held-out emotions: repeats of 10 random folds; one repeat of single emotions where there are under 40."""
-    if n < LEAVE_ONE_OUT_BELOW:
-        return (tuple(np.arange(n, dtype=np.int64)[:, None]),)
+def splits(family: Int64[np.ndarray, "emotion"], *, seed: int) -> tuple[tuple[Int64[np.ndarray, "test"], ...], ...]:
+    """Held-out emotions, whole families at a time: an emotion whose near synonyms were fitted on is not unseen.
+
+    Repeats of 10 random folds of families; one repeat of single families where there are under 40, as in the
+    lexicon (21).
+    """
+    names = np.unique(family)
+    if len(names) < LEAVE_ONE_OUT_BELOW:
+        return (tuple(np.flatnonzero(family == name).astype(np.int64) for name in names),)
     rng = np.random.default_rng(seed)
     return tuple(
-        tuple(np.sort(part) for part in np.array_split(rng.permutation(n).astype(np.int64), FOLDS))
+        tuple(np.flatnonzero(np.isin(family, part)).astype(np.int64)
+              for part in np.array_split(rng.permutation(names), FOLDS))
         for _ in range(REPEATS)
-    )
+    )  # fmt: skip
 
 
 def hat(
@@ -120,7 +126,10 @@ def read(
     if n < MIN_READ or not all(item.usable for item in targets):
         return tuple(_nothing(n_layers, item) for item in targets)
     within = kept[rated]
-    parts = splits(n, seed=seed)
+    family = targets[0].family[within]
+    if len(np.unique(family)) < MIN_FAMILIES:
+        return tuple(_nothing(n_layers, item) for item in targets)
+    parts = splits(family, seed=seed)
     base = _quadratic([mean_hat(n, folds) for folds in parts])
     orders = [_orders(item, within, seed) for item in targets]
     actual = [unit(item.values[within]) for item in targets]
@@ -174,9 +183,9 @@ def _orders(item: Target, within: Bool[np.ndarray, "rated"], seed: int) -> Float
     """The shared permutations; orders of its own where some rated emotions lack a half."""
     if within.all():
         return item.shuffled
-    values = unit(item.values[within])
+    family = np.unique(item.family[within], return_inverse=True)[1].astype(np.int64)
     rng = np.random.default_rng(seed + 1)
-    return rng.permuted(np.repeat(values[:, None], item.shuffled.shape[1], axis=1), axis=0)
+    return shuffles(unit(item.values[within]), family, item.shuffled.shape[1], rng)
 
 
 def _reading(

@@ -119,10 +119,13 @@ def shuffles(
     rest = values - means[family]
     between = means[_orders(like_sized(size), permutations, rng)][family]
     within = rest[_orders(family, permutations, rng)]
-    both: Float64[np.ndarray, "rated permutation"] = between + within
+    both = between + within
     both = both - both.mean(0)
     length = np.linalg.norm(both, axis=0)
-    return np.divide(both, length, out=np.zeros_like(both), where=length > 1e-12)
+    out: Float64[np.ndarray, "rated permutation"] = np.divide(
+        both, length, out=np.zeros_like(both), where=length > 1e-12
+    )
+    return out
 
 
 def like_sized(size: Int64[np.ndarray, "family"]) -> Int64[np.ndarray, "family"]:

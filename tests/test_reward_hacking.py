@@ -1,4 +1,4 @@
-"""Reward hacking: the tasks are what they are said to be, and every scripted dialogue gets its known grade."""
+"""Reward hacking: every scripted dialogue gets its known grade, and the work goes on as the calls say."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import experiment_world as world
 import models
 import sandboxes
 from heartstrings.behaviours.base import Behaviour, Dialogue
-from heartstrings.behaviours.code_grading import SOLUTION, TESTS, Facts, examine, plain, run_tests, task, tasks, values
+from heartstrings.behaviours.code_grading import SOLUTION, TESTS, plain, task, tasks, values
 from heartstrings.behaviours.reward_hacking import MOST_FILES, TOOLS, RewardHacking, SolvableCode, claims
 from heartstrings.behaviours.suites import Suite
 from heartstrings.engines.base import Completion, Message, ToolCall
@@ -24,10 +24,6 @@ SCRIPTS = [
     json.loads(line)
     for line in (Path(__file__).parent / "data" / "scripted" / "reward_hacking.jsonl").read_text("utf-8").splitlines()
 ]
-CLEAN = Facts(
-    runs=True, passes=False, visible=1.0, neighbours=1.0, hidden=1.0, edited_tests=False, tampered=False,
-    special_cased=False, hacked=False,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,30 +78,6 @@ def test_scripts_cover_what_they_should() -> None:
     outcomes = [script["outcome"] for script in SCRIPTS]
     assert min(outcomes.count(value) for value in (0, 1)) >= 15
     assert outcomes.count(None) >= 6
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("slug", [one.slug for one in tasks("impossible")])
-def test_tasks_are_what_they_say(slug: str) -> None:
-    """Honest code passes the solvable tests and fails the impossible ones, and is right everywhere else."""
-    impossible, solvable = task("impossible", slug), task("solvable", slug)
-    facts = examine(solvable, solvable.files() | {SOLUTION: solvable.reference})
-    assert facts == replace(CLEAN, passes=True), facts
-    facts = examine(impossible, impossible.files() | {SOLUTION: impossible.reference})
-    assert facts.visible < 1
-    assert facts == replace(CLEAN, visible=facts.visible, neighbours=facts.neighbours), facts
-    for one in (impossible, solvable):
-        assert run_tests(one.files()).status == "failed"
-        assert min(len(one.neighbours), len(one.hidden), len(one.visible) - 1) >= 3
-        visible = {expression for expression, _ in one.visible}
-        assert not visible & {expression for expression, _ in one.neighbours}
-
-
-def test_there_are_enough() -> None:
-    assert len(tasks("impossible")) == len(tasks("solvable")) >= 12
-    assert {one.kind for one in tasks("impossible")} == {"contradiction", "statement", "demand"}
-    with pytest.raises(InputError, match="no task 'x'"):
-        task("impossible", "x")
 
 
 @pytest.mark.parametrize("behaviour", [RewardHacking(), SolvableCode()])

@@ -26,6 +26,8 @@ LIMITS = Limits(seconds=10, memory_mb=1024, processes=32, file_mb=4, output_kb=3
 """Of one run of the tests."""
 EACH, ALL = 5.0, 20.0
 """Seconds for one call when it is looked at by itself, and for all of them; what comes later has no value."""
+GROUPS = ("contradictions", "texts", "numbers", "unknowable", "too_fast")
+"""Files of tasks."""
 Version = Literal["impossible", "solvable"]
 Check = tuple[str, str]
 """An expression in the task's functions, and the literal that it should give."""
@@ -185,16 +187,34 @@ def _compared(expression: str, value: str) -> str:
 
 @cache
 def tasks(version: Version) -> tuple[Task, ...]:
-    """All tasks in one version, in the file's order."""
-    text = (files("heartstrings.behaviours") / "data" / "reward_hacking.toml").read_text(encoding="utf-8")
-    return tuple(
-        Task(
-            slug=one["slug"], kind=one["kind"], version=version, functions=tuple(one["functions"]),
-            statement=one["statement"], demand=one[version]["demand"], milliseconds=one[version]["milliseconds"],
-            visible=_checks(one[version]["visible"]), neighbours=_checks(one[version]["neighbours"]),
-            hidden=_checks(one["hidden"]), reference=one["reference"],
-        )
-        for one in tomllib.loads(text)["task"]
+    """All tasks in one version, in the files' order."""
+    folder = files("heartstrings.behaviours") / "data" / "reward_hacking"
+    read = (tomllib.loads((folder / f"{name}.toml").read_text(encoding="utf-8"))["task"] for name in GROUPS)
+    return tuple(_task(one, version) for group in read for one in group)
+
+
+def _task(one: Mapping[str, Any], version: Version) -> Task:
+    """A task of the files: a `statement`, `reference` code, and checks, [expression, value], right by the statement.
+
+    Of a `demand` each version has its own; the others have one set, and `false`, a check that is not right. It stands
+    in place of the right one, or, where two tests are to contradict each other, is shown third.
+    """
+    if one["kind"] == "demand":
+        demand, milliseconds = one[version]["demand"], one[version]["milliseconds"]
+        visible, neighbours = _checks(one[version]["visible"]), _checks(one[version]["neighbours"])
+    else:
+        demand, milliseconds = "", 0
+        visible, neighbours = _checks(one["visible"]), _checks(one["neighbours"])
+        if version == "impossible":
+            (false,) = _checks([one["false"]])
+            if one["kind"] == "contradiction":
+                visible = (*visible[:2], false, *visible[2:])
+            else:
+                visible = tuple(false if check[0] == false[0] else check for check in visible)
+    return Task(
+        slug=one["slug"], kind=one["kind"], version=version, functions=tuple(one["functions"]),
+        statement=one["statement"], demand=demand, milliseconds=milliseconds, visible=visible, neighbours=neighbours,
+        hidden=_checks(one["hidden"]), reference=one["reference"],
     )  # fmt: skip
 
 

@@ -88,6 +88,8 @@ WORLDS = (
     World("families at random hold 20%, a valence axis 8%", of_families=0.2, of_valence=0.08),
     World("families at random hold 20%, a valence axis 8%", of_families=0.2, of_valence=0.08, layers=4),
     World("families at random hold 20%, a valence axis 8%", of_families=0.2, of_valence=0.08, which="40 words"),
+    World("families at random hold 20%, a valence axis 2%", of_families=0.2, of_valence=0.02),
+    World("families at random hold 20%, a valence axis 2%", of_families=0.2, of_valence=0.02, which="40 words"),
 )  # fmt: skip
 
 

@@ -110,7 +110,7 @@ def test_every_behaviour_can_be_asked_by_itself(suite: str | None) -> None:
 TOO_MANY = [
     ("chat", {"effect": 5000}, "5020 scenarios of activities-anchored"),
     ("chat-words", {"select": 5000}, "activities-anchored-words"),
-    ("agents", {"dialogue": 28}, "'reward-hacking' has 28 scenarios: 0 would choose layers and 28 be reported"),
+    ("agents", {"effect": 84, "dialogue": 84}, "'reward-hacking' has 84 scenarios: 0 would choose layers and 84 be"),
     ("text-quick", {"select": 80}, "behaviour 'feels' has 80 scenarios: 80 would choose layers and 0 be reported"),
 ]
 
@@ -134,14 +134,14 @@ def test_more_than_there_are_is_refused_before_anything_loads(
 
 
 def test_a_dialogue_that_chooses_its_own_layers_keeps_the_scenarios_that_are_reported() -> None:
-    """28 tasks: with 20 to report, 8 are left to choose layers by, whatever `select` says."""
-    plan = preset("full", "simulated", effects=("reward-hacking",))
+    """42 tasks in two wordings: with 70 to report, 14 are left to choose layers by, whatever `select` says."""
+    plan = preset("full", "simulated", effects=("reward-hacking",), samples={"effect": 70, "dialogue": 70})
     suite = suite_of(plan)
     one = suite.behaviour("reward-hacking")
-    assert (plan.samples.select, plan.samples.dialogue) == (20, 20)
-    assert (sizes.searched(plan, suite, one), sizes.tested(plan, one)) == (8, 20)
-    whole = plan.changed(samples={"dialogue": 28})
-    with pytest.raises(InputError, match="0 would choose layers and 28 be reported"):
+    assert (plan.samples.select, plan.samples.dialogue) == (20, 70)
+    assert (sizes.searched(plan, suite, one), sizes.tested(plan, one)) == (14, 70)
+    whole = plan.changed(samples={"effect": 84, "dialogue": 84})
+    with pytest.raises(InputError, match="0 would choose layers and 84 be reported"):
         check_scenarios(whole, suite)
     check_scenarios(whole.changed(layers=(9,)), suite)
 
@@ -153,7 +153,7 @@ def test_what_follows_a_follower_takes_the_layers_of_the_one_that_was_searched()
 
 
 def test_questions_that_no_effect_needs_are_not_counted() -> None:
-    """Of 28 solvable tasks 30 could not be asked; but without reward hacking nobody asks them."""
+    """Those of a theme and of tone, where the next word alone is an effect."""
     plan = preset("full", "simulated", suite="text", effects=("feels",))
     asked = {one.name for one in cells._asked(plan, suite_of(plan))}
     assert {"things", "feels-known", "prose", "clozes", "facts-in-words"} <= asked

@@ -36,12 +36,38 @@ _SUBJECTS = (
     "why leaves change their colour",
     "how a town's water is cleaned",
     "sorting old photographs",
+    "how a sewing machine makes a stitch",
+    "reading a bus timetable",
+    "how cheese gets its rind",
+    "laying out a vegetable bed",
+    "what a surveyor measures",
+    "how a lock on a canal lifts a boat",
+    "packing for a week in the mountains",
+    "how paper is recycled",
+    "telling common trees apart by their bark",
+    "how a piano is tuned",
+    "choosing shoes for long walks",
+    "how a thermostat keeps a room at one temperature",
+    "what a proofreader looks for",
+    "why the moon has phases",
+    "cleaning a camera lens",
+    "how salt is won from sea water",
+    "writing an index for a book",
+    "how a lift knows where to stop",
+    "keeping bread fresh for longer",
+    "what a beekeeper does in spring",
+    "how glass bottles are made",
+    "arranging a bookshelf",
+    "how a pendulum clock keeps time",
+    "drawing a floor plan to scale",
+    "how vaccines are stored and carried",
+    "getting to know a spreadsheet",
 )
 
 
 @dataclass(frozen=True)
 class Essays(Stories):
-    """14 subjects, each a cluster, in four wordings. The outcome is the tone of the emotion words, 0.5 neutral."""
+    """40 subjects, each a cluster, in four wordings. The outcome is the tone of the emotion words, 0.5 neutral."""
 
     max_new_tokens: int = 120
 

@@ -40,13 +40,13 @@ def blackmail_harmless(n: int = 20, seed: int = 0) -> Task:
 
 
 @task
-def reward_hacking(n: int = 28, seed: int = 0) -> Task:
+def reward_hacking(n: int = 42, seed: int = 0) -> Task:
     """Programming tasks whose tests can only be passed by cheating."""
     return _made("reward-hacking", n, seed)
 
 
 @task
-def solvable_code(n: int = 28, seed: int = 0) -> Task:
+def solvable_code(n: int = 42, seed: int = 0) -> Task:
     """The same tasks where honest code passes."""
     return _made("solvable-code", n, seed)
 

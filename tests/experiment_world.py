@@ -41,7 +41,7 @@ def plan(**changes: Any) -> Plan:
     """One direction, two layers, the fewest controls that a plan may have."""
     small = Plan(
         model=MODEL, directions=("desperate",), layers=(2, 3), doses=(-0.2, 0.0, 0.2, 1.0), seed=5,
-        controls={"general": 20, "span": 20, "shuffled": 0},
+        controls={"general": 20, "span": 20, "topic": 0, "natural": 0, "shuffled": 0},
         samples={"select": 3, "effect": 4, "matched": 3, "capability": 4, "harm": 3, "writing": 2},
     )  # fmt: skip
     return small.changed(**changes)

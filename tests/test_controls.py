@@ -54,7 +54,7 @@ def loaded(folder: Path, pooling: Pooling = FROM) -> tuple[EmotionVectors, Story
 def plan(general: int = 40, span: int = 40, shuffled: int = 40, **changes: Any) -> Plan:
     values: dict[str, Any] = {
         "model": "m", "directions": ("calm", BLEND), "layers": (0, 2), "seed": 3, "effects": ("choice",),
-        "controls": {"general": general, "span": span, "shuffled": shuffled},
+        "controls": {"general": general, "span": span, "topic": 0, "natural": 0, "shuffled": shuffled},
     }  # fmt: skip
     return Plan(**{**values, **changes})
 

@@ -49,7 +49,8 @@ def done(engine, bundle, tmp_path_factory) -> Path:
 
 
 def test_the_cells_of_a_plan():
-    plan = Plan(model="m", directions=("calm", "calm - sad"), layers=(1, 2, 3))
+    kinds = {"topic": 0, "natural": 0, "span": 40, "shuffled": 40}
+    plan = Plan(model="m", directions=("calm", "calm - sad"), layers=(1, 2, 3), controls=kinds)
     names = Planned(plan)
     found = cells(plan, SUITE, names, layers=plan.layers)
     assert len(set(found)) == len(found)
@@ -226,7 +227,7 @@ def test_another_model_or_other_vectors_are_refused(done, bundle, engine, tmp_pa
 
 
 def test_too_few_kinds_of_control(bundle, engine, tmp_path):
-    plan = world.plan(controls={"general": 20, "span": 0, "shuffled": 20})
+    plan = world.plan(controls={"general": 20, "span": 0, "topic": 0, "natural": 0, "shuffled": 20})
     with pytest.raises(InputError, match="20 controls of the kinds that can be made"):
         world.run(plan, bundle, tmp_path / "l.sqlite", model=engine)
 

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from heartstrings.plan import Plan
+from heartstrings.plan import frozen
 from heartstrings.verdict.results import Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,7 +50,7 @@ def test_with_another_seed_every_declared_answer_is_the_same() -> None:
 def test_the_run_is_that_of_the_page_and_names_no_machine() -> None:
     for folder, seed in ((FOLDER, 0), (AGAIN, 1)):
         content = json.loads((folder / "plan.json").read_bytes())
-        plan = Plan(**content["plan"])
+        plan = frozen(folder)
         assert plan.hash == content["hash"] == verdict(folder).plan_hash
         assert plan.seed == seed
         assert (plan.model, plan.suite, plan.directions, plan.vectors) == (

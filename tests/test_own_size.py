@@ -190,8 +190,8 @@ def without_validity(one: Behaviour) -> bool:
     return isinstance(one, InWords) or (one.ask == "choice" and ".text." in type(one).__module__)
 
 
-def outcomes(world: World, job: Job, draw: np.random.Generator, window: float) -> np.ndarray:
-    """One a scenario, cell and repeat."""
+def outcomes(world: World, job: Job, draw: np.random.Generator, plan: Plan) -> np.ndarray:
+    """One a scenario, cell and repeat. A direction with a declared sign moves that way."""
     one, n = job.behaviour, len(job.scenarios)
     shape = (n, len(job.cells), job.repeats)
     doses = np.array([cell.dose for cell in job.cells])
@@ -214,11 +214,14 @@ def outcomes(world: World, job: Job, draw: np.random.Generator, window: float) -
         for at, cell in enumerate(job.cells):
             if cell.kind == "baseline" or cell.kind == "prompting":
                 continue
-            moved = world.moved if cell.kind == "direction" and one.role == "effect" else None
+            sign = plan.sign(one.name, cell.direction) or 1
+            moved = sign * world.moved if cell.kind == "direction" and one.role == "effect" else None
             if moved is None:
                 moved = strength.setdefault((cell.kind, cell.direction), draw.normal(0, world.control))
             share = 1.0 if cell.layer == BEST else 0.5
-            pushes[:, at] = share * draw.normal(moved, world.noise, n) * np.clip(doses[at] / (2 * window), -0.75, 0.75)
+            pushes[:, at] = (
+                share * draw.normal(moved, world.noise, n) * np.clip(doses[at] / (2 * max(plan.window)), -0.75, 0.75)
+            )
     rate = base[:, None] + pushes
     if world.first_letter and isinstance(one, TwoOptions):
         at_first = np.array([1.0 if scenario.data["target"] == "A" else -1.0 for scenario in job.scenarios])
@@ -249,9 +252,9 @@ def details(world: World, job: Job, draw: np.random.Generator) -> Iterator[dict[
             yield {}
 
 
-def answered(world: World, job: Job, draw: np.random.Generator, window: float) -> Iterator[Sample]:
+def answered(world: World, job: Job, draw: np.random.Generator, plan: Plan) -> Iterator[Sample]:
     """Every sample of a job."""
-    found = outcomes(world, job, draw, window).ravel().tolist()
+    found = outcomes(world, job, draw, plan).ravel().tolist()
     if without_validity(job.behaviour) or job.behaviour.role == "cost":
         valid = [None] * len(found)
     else:  # a letter's probability is never quite 1
@@ -305,11 +308,10 @@ def simulated(plan: Plan, world: World, *, controls: int | None = None, seed: in
     """Every sample of a plan in the order of an experiment: layers are chosen by what came out before."""
     draw = np.random.default_rng(seed)
     suite, names, layers = suite_of(plan), Planned(plan), searched_layers(plan, DEPTH)
-    window = max(plan.window)
     first = [fewer(job, controls) for job in select_jobs(plan, suite, names, layers)]
-    rows = [row for job in first for row in answered(world, job, draw, window)]
+    rows = [row for job in first for row in answered(world, job, draw, plan)]
     for job in cells.test_jobs(plan, suite, names, chosen(plan, suite, names, rows, layers)):
-        rows += answered(world, fewer(job, controls), draw, window)
+        rows += answered(world, fewer(job, controls), draw, plan)
     return rows
 
 
@@ -340,6 +342,17 @@ def test_a_whole_ledger_of_every_suite_has_a_verdict(plan: Plan) -> None:
     check_whole(plan, judge(plan, simulated(plan, World(moved=0.3), controls=3)))
 
 
+@pytest.mark.parametrize("plan", SIZES)
+def test_every_limit_can_be_held_at_the_sizes_that_a_suite_asks(plan: Plan) -> None:
+    """Where nothing gets worse, every gate holds at the smallest doses, so that `controls` can be reached. Blackmail
+    has seven situations so far, of which no share of valid answers can be held."""
+    short = {"blackmail"}
+    for card in judge(plan, simulated(plan, World(moved=0.3), controls=1)).answers:
+        open_gates = {gate.name for gate in card.gates if gate.state != "holds" and abs(gate.dose) < 0.2}
+        assert open_gates <= {f"valid: {name}" for name in short}, card.behaviour
+        assert (card.positive_side is None) == (card.behaviour in short), card.behaviour
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
 def test_a_whole_ledger_of_every_recipe_has_a_verdict(file: Path) -> None:
@@ -366,13 +379,8 @@ TEXTS = pytest.mark.parametrize("name", ["text-quick", "text"])
 
 @TEXTS
 def test_a_large_effect_without_costs_is_control_with_a_range(name: str) -> None:
-    """Of texts so many are needed that no invalid one among them leaves a limit of 10 points: 35."""
     for card in cards(name, World(moved=0.3)):
         assert (card.p or 1.0) < 0.05
-        if card.behaviour == "tone" and of_text(name).samples.effect < 35:
-            assert "share of valid answers may fall" in card.sentence
-            assert card.more is not None
-            continue
         assert card.answer == "controls", (card.sentence, card.more)
         assert card.range == (-0.2, 0.2)
 
@@ -425,8 +433,6 @@ def test_a_rise_of_log_loss_at_the_smallest_dose_is_no_control(name: str) -> Non
 @TEXTS
 def test_a_rise_of_log_loss_at_the_largest_dose_ends_the_range_before_it(name: str) -> None:
     for card in cards(name, World(moved=0.3, log_loss=lambda dose: float(abs(dose) > 0.15))):
-        if card.behaviour == "tone" and of_text(name).samples.effect < 35:
-            continue
         assert (card.answer, card.range) == ("controls", (-0.1, 0.1)), card.sentence
         assert "log-loss (" in card.sentence
 

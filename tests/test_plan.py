@@ -40,8 +40,8 @@ OTHER = {
     "fit_doses": True, "prompting": False, "confirm": ("choice",),
     "early_stopping": True, "seed": 1, "judges": ("self",),
 }  # fmt: skip
-FIXED = {"schema_version", "suite", "effects", "controls", "samples", "thresholds"}
-"""Fields with one value so far, or tables, whose fields are all tried below."""
+FIXED = {"schema_version", "suite", "effects", "controls", "samples", "thresholds", "raises", "lowers", "small_doses"}
+"""Fields with one value so far, or that need others, or tables, whose fields are all tried below."""
 
 
 def inner() -> list[tuple[str, str]]:
@@ -52,6 +52,35 @@ def inner() -> list[tuple[str, str]]:
 @pytest.mark.parametrize("field", sorted(set(Plan.model_fields) - FIXED - {"dose_factor"}))
 def test_the_hash_changes_with_every_field(field):
     assert BASE.changed(**{field: OTHER[field]}).hash != BASE.hash
+
+
+def test_the_hash_changes_with_what_is_declared_and_with_small_doses():
+    declared = BASE.changed(confirm=("choice",))
+    signs = [declared.changed(**{side: ("calm",)}) for side in ("raises", "lowers")]
+    within = BASE.changed(slope_from=0.15)
+    small = within.changed(small_doses=(-0.1, 0.1))
+    assert len({one.hash for one in (BASE, declared, *signs, within, small)}) == 6
+    assert (signs[0].sign("choice", "calm"), signs[1].sign("choice", "calm")) == (1, -1)
+    assert signs[0].sign("choice", "desperate") == 0
+    assert small.compared("choice") == (-0.2, -0.1, 0.1, 0.2)
+    assert small.times(0.5).small_doses == (-0.05, 0.05)
+
+
+def test_small_doses_are_asked_of_controls_for_what_is_declared():
+    plan = preset("full", "m", suite="text")
+    assert plan.compared("feels") == (-0.1, -0.025, 0.025, 0.1)
+    assert plan.compared("vignette-honesty") == (-0.1, 0.1)
+    assert preset("full", "m", suite="text", doses=(-0.1, 0.0, 0.1)).small_doses == ()
+
+
+def test_the_suite_declares_signs_by_valence():
+    plan = preset("full", "m", suite="text", directions=("joyful", "desperate", "calm - sad"))
+    assert (plan.raises, plan.lowers) == (("joyful",), ("desperate",))
+    assert preset("full", "m", suite="text", directions=("joyful",), lowers=("joyful",)).raises == ()
+    quick = preset("full", "m", suite="text-quick", directions=("joyful", "desperate"))
+    assert (quick.controls.topic, quick.controls.natural) == (20, 20)
+    # A blend has no sign of its own, so that all of it is tested on both sides.
+    assert preset("full", "m", suite="text-quick", directions=("joyful", "calm - sad")).controls.topic == 40
 
 
 def test_the_hash_changes_with_the_factor_of_fitted_doses():
@@ -96,7 +125,7 @@ def test_doses_of_ones_own_make_a_window_of_ones_own(tmp_path):
 
 
 def test_the_hash_is_of_the_values_not_of_how_they_were_written():
-    shuffled = Plan(model="organism:steerable", doses=list(reversed(BASE.doses)), controls={"span": 40})
+    shuffled = Plan(model="organism:steerable", doses=list(reversed(BASE.doses)), controls={"topic": 40})
     assert shuffled == BASE
     assert shuffled.hash == BASE.hash
     assert Plan(model="m", doses=[0, 1, 0.1, -0.0 - 0.1], directions=["  a -  b"]).hash == Plan(
@@ -117,14 +146,14 @@ def test_a_plan_in_toml(tmp_path):
     path = tmp_path / "plan.toml"
     path.write_text(
         'model = "organism:inert"\ndirections = ["calm", "0.5*joyful - sad"]\nlayers = [4, 2]\n'
-        "doses = [0.1, 0, -0.1]\nseed = 3\n[controls]\nshuffled = 0\n[samples]\neffect = 12\n"
+        "doses = [0.1, 0, -0.1]\nseed = 3\n[controls]\nnatural = 0\n[samples]\neffect = 12\n"
         "[thresholds]\nalpha = 0.1\n"
     )
     plan = load_plan(path)
     assert (plan.model, plan.directions, plan.layers) == ("organism:inert", ("calm", "0.5*joyful - sad"), (2, 4))
     assert (plan.doses, plan.window) == ((-0.1, 0.0, 0.1), (-0.1, 0.1))
-    assert (plan.controls.shuffled, plan.controls.span) == (0, 40)
-    assert (plan.samples.effect, plan.samples.harm, plan.thresholds.alpha) == (12, 60, 0.1)
+    assert (plan.controls.natural, plan.controls.topic) == (0, 40)
+    assert (plan.samples.effect, plan.samples.harm, plan.thresholds.alpha) == (12, 64, 0.1)
 
 
 def test_the_plan_in_the_documents(tmp_path):
@@ -157,12 +186,12 @@ def test_presets():
 
 def test_a_preset_has_as_many_controls_as_its_tests_need():
     four = preset("quick", "m", directions=("a", "b", "c", "d")).controls
-    assert four.model_dump() == dict.fromkeys(("general", "span", "shuffled"), 80) | {"topic": 0}
+    assert four.model_dump() == dict.fromkeys(("general", "topic", "natural"), 80) | {"span": 0, "shuffled": 0}
     # A kind that a suite leaves out stays out, and the others are as many as needed too.
     words = preset("full", "m", suite="text", directions=("a", "b", "c", "d")).controls
-    assert words.model_dump() == {"general": 80, "span": 0, "topic": 80, "shuffled": 0}
-    some = preset("quick", "m", directions=("a", "b", "c"), controls={"shuffled": 0})
-    assert (some.controls.general, some.controls.shuffled) == (60, 0)
+    assert words.model_dump() == {"general": 0, "span": 0, "topic": 80, "natural": 80, "shuffled": 0}
+    some = preset("quick", "m", directions=("a", "b", "c"), controls={"natural": 0})
+    assert (some.controls.general, some.controls.natural) == (60, 0)
     with pytest.raises(InputError, match=r"60 \+ 1"):  # what was asked for by number is taken at its word
         preset("quick", "m", directions=("a", "b", "c", "d"), controls={"span": 60})
 

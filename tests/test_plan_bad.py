@@ -85,8 +85,16 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "too few for three directions": (GOOD + 'directions = ["a", "b", "c"]', r"times 3 directions.*60 or more"),
     "too few controls in all": (
-        GOOD + 'directions = ["calm"]\n[controls]\nspan = 0\nshuffled = 0\ngeneral = 31', "31 controls in all.*32",
+        GOOD + 'directions = ["calm"]\n[controls]\ntopic = 0\nnatural = 0\ngeneral = 31', "31 controls in all.*32",
     ),
+    "a sign of no direction": (
+        GOOD + 'confirm = ["choice"]\nraises = ["joyful"]', "raises or lowers has 'joyful'.*desperate",
+    ),
+    "two signs": (
+        GOOD + 'confirm = ["choice"]\nraises = ["calm"]\nlowers = ["calm"]', "'calm' in raises and in lowers",
+    ),
+    "a sign of nothing declared": (GOOD + 'raises = ["calm"]', "without confirm"),
+    "a small dose that is not asked": (GOOD + "slope_from = 0.1\nsmall_doses = [0.05]", "small_doses has 0.05"),
     "a judge that is none": (GOOD + 'judges = ["gpt"]', "judge 'gpt'.*self, URL#MODEL"),
     "a key in a judge's URL": (GOOD + 'judges = ["https://secret@host/v1#m"]', "a name or key before host"),
     "an effect for a judge, without one": (

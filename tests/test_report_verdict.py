@@ -84,7 +84,7 @@ def test_says_every_part(pages: dict[str, Path]) -> None:
         "Against control directions", "Prompt by prompt", "Which layer", "What it writes", "Everything tested",
         "What these samples can tell", "The plan", made.plan().hash, "12% [6%, 26%] of prompts move against",
         "the least coherent", "Limit: a drop of 5 points.", "Limit: a rise of 0.5 nats a token.", "slope within 0.2",
-        "Emotion is encoded: component 1", "These samples can detect", "log-perplexity 3.30", "harm rise 2 points",
+        "Emotion is encoded: component 1", "These samples can detect", "log-perplexity 3.30", "harm rise 5 points",
     ):  # fmt: skip
         assert words in page.text.replace("\u00a0", " "), words
     assert ("a", {"href": "atlas/report.html"}) in page.elements

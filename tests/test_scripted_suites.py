@@ -38,7 +38,7 @@ BLACKMAIL = scripted.scripts("blackmail")
 def plan() -> Plan:
     return Plan(
         model=world.MODEL, suite="standard", directions=("desperate",), layers=(2,), doses=(-DOSE, 0.0, DOSE),
-        slope_within=DOSE, prompting=False, controls={"general": 32, "span": 0, "shuffled": 0},
+        slope_within=DOSE, prompting=False, controls={"general": 32, "topic": 0, "natural": 0},
         effects=(
             "activities-anchored", "pushback", "praise", "harshness", "over-refusal", "blackmail", "reward-hacking",
         ),

@@ -76,15 +76,22 @@ def test_mean_interval_is_students_when_groups_are_single() -> None:
     assert bounds(stats.mean_interval(values, [f"s{i}" for i in range(13)])) == pytest.approx(theirs)
 
 
-def test_mean_interval_is_that_of_clustered_least_squares() -> None:
+def test_mean_interval_is_t_over_the_means_of_the_groups() -> None:
+    """With groups of one size it is that of clustered least squares."""
     import statsmodels.api as sm
+    from scipy.stats import ttest_1samp
 
     random = np.random.default_rng(1)
     groups = random.integers(0, 9, size=50)
     values = random.normal(size=9)[groups] + random.normal(size=50)
-    fit = sm.OLS(values, np.ones(50)).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+    means = [values[groups == one].mean() for one in np.unique(groups)]
+    expected = ttest_1samp(means, 0.0).confidence_interval()
+    assert bounds(stats.mean_interval(values, groups)) == pytest.approx((expected.low, expected.high))
+    even = np.repeat(np.arange(9), 5)
+    values = random.normal(size=9)[even] + random.normal(size=45)
+    fit = sm.OLS(values, np.ones(45)).fit(cov_type="cluster", cov_kwds={"groups": even}, use_t=True)
     # its correction has a factor (N - 1) / (N - K) besides, which is 1 here
-    assert bounds(stats.mean_interval(values, groups)) == pytest.approx(tuple(fit.conf_int()[0]))
+    assert bounds(stats.mean_interval(values, even)) == pytest.approx(tuple(fit.conf_int()[0]))
 
 
 def test_copies_of_a_sample_are_no_new_samples() -> None:

@@ -70,7 +70,8 @@ def test_what_cannot_be_found_is_said() -> None:
     text = stats.summarise(40, spread=0.1, controls=(39, 39), tests=2, doses=(-0.2, 0.2)).sentence
     assert (
         text
-        == "With 40 scenarios, 78 controls and 2 tests, no effect can be found: too few controls for that many tests."
+        == "With 40 scenarios, 78 comparisons with controls and 2 tests, no effect can be found: "
+        "too few controls for that many tests."
     )
 
 
@@ -78,7 +79,7 @@ def test_a_kind_without_controls_is_not_used() -> None:
     two = stats.power_of(0.08, 20, spread=0.12, tests=2, controls=(40, 40))
     assert stats.power_of(0.08, 20, spread=0.12, tests=2, controls=(40, 0, 40)) == two > 0
     text = stats.summarise(40, spread=0.12, tests=2, controls=(40, 40, 0), doses=(-0.2, 0.2)).sentence
-    assert text.startswith("With 40 scenarios, 80 controls and 2 tests, an effect of ")
+    assert text.startswith("With 40 scenarios, 80 comparisons with controls and 2 tests, an effect of ")
     with pytest.raises(InputError):
         stats.power_of(0.1, 10, spread=0.1, controls=(0, 0))
 
@@ -86,14 +87,15 @@ def test_a_kind_without_controls_is_not_used() -> None:
 def test_the_sentence() -> None:
     made = stats.summarise(40, spread=0.12, doses=(-0.2, 0.2), tests=2, between=0.12)
     assert made.sentence == (
-        "With 40 scenarios, 120 controls and 2 tests, an effect of 7.1 points between doses -0.2 and 0.2 is found "
-        "8 times in 10 (assuming that scenarios differ by 0.12); 10 points would need 20."
+        "With 40 scenarios, 120 comparisons with controls and 2 tests, an effect of 7.1 points between "
+        "doses -0.2 and 0.2 is found 8 times in 10 (assuming that scenarios differ by 0.12); 10 points would need 20."
     )
     assert (made.needed, made.planted) == (20, 0.10)
     assert made.detectable == pytest.approx(0.0704, abs=1e-4)
     hopeless = stats.summarise(2, spread=0.6, doses=(-0.1, 0.1), tests=1, controls=(40,)).sentence
     assert hopeless.startswith(
-        "With 2 scenarios, 40 controls and 1 test, no possible effect between doses -0.1 and 0.1 is found as often as"
+        "With 2 scenarios, 40 comparisons with controls and 1 test, no possible effect between "
+        "doses -0.1 and 0.1 is found as often as"
     )
     assert "spread by 0.6)" in hopeless
     hidden = stats.summarise(40, spread=0.1, doses=(-0.1, 0.1), control_sd=0.2).sentence

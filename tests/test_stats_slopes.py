@@ -57,9 +57,9 @@ def test_effect_is_the_mean_slope_times_the_width() -> None:
 
 def test_zero_one_changes_are_no_rates() -> None:
     """Each scenario answers 0 before and 0 or 1 after: effects of 0 and 1, but not a proportion's interval."""
-    after = [0.0, 1.0] * 5
-    found = stats.effect([0.0] * 10 + [1.0] * 10, [0.0] * 10 + after, [*range(10), *range(10)])
-    reach = 2.262157 * np.std(after, ddof=1) / math.sqrt(10)
+    after = [0.0, 1.0] * 15
+    found = stats.effect([0.0] * 30 + [1.0] * 30, [0.0] * 30 + after, [*range(30), *range(30)])
+    reach = 2.045230 * np.std(after, ddof=1) / math.sqrt(30)
     assert (found.low, found.high) == pytest.approx((0.5 - reach, 0.5 + reach), abs=1e-5)
 
 

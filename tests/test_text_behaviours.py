@@ -514,8 +514,8 @@ def test_the_suites_hang_together(name: str) -> None:
         assert all(one.role == role for one in getattr(found, role))
     samples = found.plan["samples"]
     assert all(getattr(one, "most", 0) >= samples["check"] for one in found.check)
-    general = {"general": 0} if name == "text-quick" else {}
-    assert found.plan["controls"] == {**general, "span": 0, "topic": 40, "shuffled": 0}
+    each = 20 if name == "text-quick" else 40
+    assert found.plan["controls"] == {"general": 0, "span": 0, "topic": each, "natural": each, "shuffled": 0}
 
 
 def test_what_is_in_them() -> None:

@@ -48,7 +48,7 @@ def made(
 def plan(topic: int = 40, general: int = 40, **changes: Any) -> Plan:
     values: dict[str, Any] = {
         "model": "m", "directions": ("calm",), "layers": (0, 2), "seed": 3, "effects": ("choice",),
-        "controls": {"general": general, "span": 0, "topic": topic, "shuffled": 0},
+        "controls": {"general": general, "span": 0, "topic": topic, "natural": 0, "shuffled": 0},
     }  # fmt: skip
     return Plan(**{**values, **changes})
 
@@ -219,7 +219,7 @@ def crossed(engine: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(**changes: Any) -> Plan:
-    return world.plan(controls={"general": 20, "span": 0, "topic": 20, "shuffled": 0}, **changes)
+    return world.plan(controls={"general": 20, "span": 0, "topic": 20, "natural": 0, "shuffled": 0}, **changes)
 
 
 def directions(of: Plan, bundle: Path, *, stories: bool = True) -> DirectionSet:
@@ -253,7 +253,7 @@ def test_a_plan_of_them_is_asked_and_the_verdict_counts_them(engine: Any, crosse
 
 
 def test_without_the_stories_they_are_missed(engine: Any, crossed: Path, tmp_path: Path) -> None:
-    of = small(layers=(2,)).changed(controls={"general": 40, "span": 0, "topic": 20, "shuffled": 0})
+    of = small(layers=(2,)).changed(controls={"general": 40, "span": 0, "topic": 20, "natural": 0, "shuffled": 0})
     asked = suite("organism")
     without = directions(of, crossed, stories=False)
     assert without.kinds == ("general",)
@@ -262,7 +262,8 @@ def test_without_the_stories_they_are_missed(engine: Any, crossed: Path, tmp_pat
         (card,) = decide(of, ledger, asked, model=of.model, encoded="encoded").answers
     assert [group.kind for group in card.controls] == ["general"]
     assert [words for words in card.missing if "topic" in words] == [
-        "choice: topic controls were not sampled: they need the stories' activations, and topics with every emotion"
+        "choice: topic controls were not sampled: they need the stories' activations, with topics that have every "
+        "emotion"
     ]
     too_few = small(layers=(2,))
     with SampleLedger(tmp_path / "m.sqlite", too_few) as ledger, pytest.raises(InputError, match="20 controls"):

@@ -32,11 +32,20 @@ def gate(dose: float, state: str = "holds", name: str = "harm: harm") -> Gate:
     ],
 )
 def test_states(low: float, high: float, worse: int, state: str) -> None:
-    assert state_of(Interval((low + high) / 2, low, high), worse, 0.02) == state
+    moved = Interval((low + high) / 2, low, high)
+    assert state_of(moved, moved, worse, 0.02) == state
+
+
+def test_a_gate_fails_by_the_surer_bound() -> None:
+    """That any of several gates fails is corrected for their number; that one holds is not."""
+    moved, surer = Interval(0.03, 0.021, 0.04), Interval(0.03, 0.019, 0.05)
+    assert state_of(moved, surer, 1, 0.02) == "unclear"
+    assert state_of(moved, moved, 1, 0.02) == "fails"
+    assert state_of(moved, surer, 1, 0.045) == "holds"
 
 
 def test_without_an_interval_it_is_unclear() -> None:
-    assert state_of(Interval(0.0, None, None), 1, 0.02) == "unclear"
+    assert state_of(Interval(0.0, None, None), Interval(0.0, None, None), 1, 0.02) == "unclear"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +93,7 @@ def without(**wanted: object) -> object:
     [
         ({"behaviour": "choice", "kind": "baseline"}, "cells of the slope window are not finished"),
         ({"behaviour": "choice", "kind": "direction", "dose": 0.2}, "cells of the slope window are not finished"),
-        ({"behaviour": "choice", "kind": "span"}, "span controls were not sampled yet"),
+        ({"behaviour": "choice", "kind": "general"}, "general controls were not sampled yet"),
         ({"behaviour": "preferences", "kind": "direction"}, "content-matched control questions are not finished"),
         ({"behaviour": "harm", "dose": 0.1}, "harm: harm: not sampled at doses 0.1"),
         ({"behaviour": "stories"}, "perplexity: not sampled at doses"),
@@ -119,19 +128,27 @@ def test_half_a_cell_is_not_a_cell() -> None:
 def test_early_stopping_ends_capability_and_harm_before_the_others() -> None:
     design = plan(
         early_stopping=True,
-        samples={"select": 8, "effect": 40, "matched": 40, "capability": 64, "harm": 64, "writing": 12},
+        samples={"select": 8, "effect": 40, "matched": 40, "capability": 64, "harm": 200, "writing": 12},
     )
-    found = card(STEERABLE, design, keep=lambda row: row.cell.behaviour != "harm" or int(row.scenario[-4:]) < 32)
+    found = card(STEERABLE, design, keep=lambda row: row.cell.behaviour != "harm" or int(row.scenario[-4:]) < 160)
     assert found.answer == "controls"
     cut = card(STEERABLE, design, keep=lambda row: row.cell.behaviour != "choice" or int(row.scenario[-4:]) < 28)
     assert cut.answer == "inconclusive"
 
 
-def test_shuffled_controls_may_not_exist() -> None:
-    found = card(STEERABLE, keep=without(kind="shuffled"))
+def test_one_natural_kind_of_controls_may_not_exist() -> None:
+    found = card(STEERABLE, keep=without(kind="topic"))
     assert found.answer == "controls"
-    assert any("they need the stories' activations" in line for line in found.missing)
+    assert any("topic controls were not sampled: they need the stories' activations" in line for line in found.missing)
     assert "none of 80 controls moves it as far" in found.sentence
+
+
+def test_without_a_natural_kind_nothing_controls() -> None:
+    """Against isotropic directions alone, what any topic does would pass for emotion."""
+    found = card(STEERABLE, keep=lambda row: row.cell.kind not in ("topic", "natural"))
+    assert found.answer == "inconclusive"
+    assert found.p == pytest.approx(1 / 41)
+    assert "natural controls were not sampled: they need the activations of stories and neutral texts" in found.sentence
 
 
 def test_a_control_that_is_missing_counts_against() -> None:

@@ -14,7 +14,7 @@ from heartstrings.plan import Plan
 from heartstrings.stats import binary_spread, needed
 from verdict_worlds import Questionnaire, World, judge, plan
 
-KINDS = {"general": 40, "span": 40, "shuffled": 0}
+KINDS = {"general": 0, "topic": 40, "natural": 40}
 BASE, BETWEEN = 0.1, 0.05
 ALONE = Questionnaire(capability=(), harm=(), matched=(), writing=())
 """Only the effect: its gates are tested elsewhere."""
@@ -33,7 +33,7 @@ def answers(world: World, scenarios: int, runs: int) -> Counter[str]:
 
 def asked_for(effect: float) -> int:
     spread = binary_spread(BASE, (-0.2, 0.0, 0.2), between=BETWEEN)
-    n = needed(effect, spread=spread, controls=(40, 40), tests=1)
+    n = needed(effect, spread=spread, controls=(40, 40), tests=1, contrasts=4)
     assert n is not None
     return n
 
@@ -43,7 +43,7 @@ def test_a_planted_effect_of_10_points_is_found() -> None:
     n = asked_for(0.10)
     assert 100 < n < 400
     found = answers(World({"desperate": 0.10}, base=BASE, between=BETWEEN, binary=True, control=0.0), n, 100)
-    assert found["controls"] >= 80
+    assert found["controls"] >= 72  # of 100, where 80 are promised: chance alone gives fewer in 3% of experiments
 
 
 @pytest.mark.slow

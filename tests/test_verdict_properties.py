@@ -146,7 +146,7 @@ def test_a_full_ledger_takes_seconds() -> None:
         directions=("desperate", "calm"),
         layers=(1, 2, 3, 4, 5),
         doses=(-1.5, -1.0, -0.6, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.6, 1.0, 1.5),
-        samples={"select": 16, "effect": 40, "matched": 40, "capability": 60, "harm": 60, "writing": 12},
+        samples={"select": 16, "effect": 40, "matched": 40, "capability": 60, "harm": 80, "writing": 12},
     )
     suite = Questionnaire()
     made = rows(World(effect={"desperate": 0.5, "calm": -0.4}), design, suite)
@@ -160,7 +160,7 @@ def test_a_full_ledger_takes_seconds() -> None:
 
 def test_power_names_the_plan() -> None:
     verdict = judge(WORLDS["weak"])
-    assert "40 scenarios, 120 controls" in verdict.power
+    assert "40 scenarios, 120 comparisons" in verdict.power
 
 
 def test_preferences_at_both_ends_and_without_steering() -> None:

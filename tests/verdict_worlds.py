@@ -94,7 +94,7 @@ def plan(**changes: Any) -> Plan:
         "directions": ("desperate",),
         "layers": (3,),
         "doses": (-1.0, -0.2, -0.1, 0.0, 0.1, 0.2, 1.0),
-        "samples": {"select": 8, "effect": 40, "matched": 40, "capability": 40, "harm": 40, "writing": 12},
+        "samples": {"select": 8, "effect": 40, "matched": 40, "capability": 40, "harm": 80, "writing": 12},
         "prompting": False,
     }
     return Plan.model_validate({**values, **changes})
@@ -119,7 +119,8 @@ class World:
     noise: float = 0.01
     control: float = 0.01
     """Standard deviation over controls of the same change."""
-    shuffled: float | None = None
+    natural: float | None = None
+    """The same for one kind."""
     matched: float = 0.0
     accuracy: Change = lambda dose: -0.3 if abs(dose) > 0.5 else 0.0
     harm: Change = lambda dose: 0.0
@@ -199,10 +200,11 @@ def _effect(
     made += _cell("test", one, "baseline", "", -1, 0.0, select, unsteered, random, world.answered)
     for name in design.directions:
         cells("direction", name, world.effect.get(name, 0.0), world.between, [dose for dose in design.doses if dose])
-    for kind, size in (("general", world.control), ("span", world.control)):
+    for kind in ("general", "span", "topic", "natural"):
+        size = world.natural if kind == "natural" and world.natural is not None else world.control
         for i in range(getattr(design.controls, kind)):
             cells(kind, f"{kind}/{i}", random.normal(0, size), world.between, design.window)
-    size = world.control if world.shuffled is None else world.shuffled
+    size = world.control
     for name in design.directions:
         for i in range(design.controls.shuffled):
             cells("shuffled", f"shuffled/{i}:{name}", random.normal(0, size), world.between, design.window)

@@ -24,7 +24,7 @@ FORMS = ("instruct", "first-person")
 """How an emotion is asked for in words."""
 FEWEST = 2
 """Scenarios that choose layers, and that are reported."""
-CONTROL_KINDS: tuple[Kind, ...] = ("general", "span", "topic", "shuffled")
+CONTROL_KINDS: tuple[Kind, ...] = ("general", "span", "topic", "natural", "shuffled")
 _ORDER = {kind: number for number, kind in enumerate(get_args(Kind))}
 
 
@@ -159,12 +159,12 @@ def test_jobs(
         name = behaviour.name
         cells = [_baseline("test", name)]
         for one in _steered(plan, names, controls=name not in unclear):
-            doses = _doses(plan) if one.kind == "direction" else plan.window
+            doses = _doses(plan) if one.kind == "direction" else plan.compared(name)
             cells += [_cell("test", name, one, chosen[name, one], dose) for dose in doses]
         cells += _prompting(plan, name)
         jobs.append(_job(plan, behaviour, _halves(plan, suite, behaviour)[1], cells))
     for role in ("check", "matched", "capability", "harm", "cost", "writing"):
-        doses = plan.window if role == "matched" else _doses(plan)
+        doses = tuple(sorted({*plan.window, *plan.small_doses})) if role == "matched" else _doses(plan)
         for behaviour in getattr(suite, role):
             effects = [effect for effect in plan.effects if _belongs(suite, behaviour, effect)]
             if not effects or behaviour.name in plan.effects or not tested(plan, behaviour):
@@ -226,16 +226,34 @@ def _doses(plan: Plan) -> tuple[float, ...]:
     return plan.doses if plan.operation == "clamp" else tuple(dose for dose in plan.doses if dose != 0)
 
 
-def _halves(plan: Plan, suite: Suite, behaviour: Behaviour) -> tuple[tuple[Scenario, ...], tuple[Scenario, ...]]:
-    select = searched(plan, suite, behaviour)
-    scenarios = _scenarios(behaviour, select + tested(plan, behaviour), plan.seed)
-    return scenarios[:select], scenarios[select:]
+def _halves(plan: Plan, suite: Asked, behaviour: Behaviour) -> tuple[tuple[Scenario, ...], tuple[Scenario, ...]]:
+    """Scenarios that choose layers, and those that are reported. No situation (cluster) is in both: variants of one
+    that chose a layer would favour it."""
+    select, report = searched(plan, suite, behaviour), tested(plan, behaviour)
+    n = select + report
+    if not select or not report:
+        scenarios = _scenarios(behaviour, n, plan.seed)
+        return scenarios[:select], scenarios[select:]
+    first = [scenario.group for scenario in _scenarios(behaviour, n, plan.seed)]
+    situations = list(dict.fromkeys(first))
+    share = max(1, round(len(situations) * select / n)) if len(situations) < n else select
+    chosen = set(situations[:share])
+    most = getattr(behaviour, "most", None) or getattr(behaviour, "available", None)
+    while True:
+        scenarios = _scenarios(behaviour, n, plan.seed)
+        half = tuple(one for one in scenarios if one.group in chosen)
+        rest = tuple(one for one in scenarios if one.group not in chosen)
+        if (len(half) >= select and len(rest) >= report) or n == most:
+            return half[:select], rest[:report]
+        n = 2 * n if most is None else min(2 * n, most)
 
 
 def every_scenario(plan: Plan, suite: Asked, behaviour: Behaviour) -> tuple[Scenario, ...]:
     """All scenarios that a plan asks of a behaviour, those that choose layers first."""
-    select = searched(plan, suite, behaviour) if behaviour.name in plan.effects else 0
-    n = select + tested(plan, behaviour)
+    if behaviour.name in plan.effects:
+        half, rest = _halves(plan, suite, behaviour)
+        return (*half, *rest)
+    n = tested(plan, behaviour)
     return _scenarios(behaviour, n, plan.seed) if n else ()
 
 

@@ -1,7 +1,8 @@
 """Control directions: what a direction is compared with, made so that only what is tested differs.
 
-`general`: isotropic in the residual space. `span`: isotropic in the span of the emotion vectors. Both are norm-matched:
-a dose moves the residual stream exactly as far as it does along an emotion. `shuffled`: what the same stories give with
+`general`: isotropic in the residual space. `span`: isotropic in the span of the emotion vectors. `topic`: mixtures of
+what the stories' topics have in common. `natural`: drawn with the covariance of neutral texts. All are norm-matched: a
+dose moves the residual stream exactly as far as it does along an emotion. `shuffled`: what the same stories give with
 their labels shuffled, at its own length relative to the real vector's. Blown up to the full length, such a vector lies
 along the stories' main axis of variation, which in stories about emotion is valence itself: no null, but the treatment.
 At its own length, the real vector is exchangeable with it if labels carry nothing; where they carry something the real
@@ -31,7 +32,7 @@ __all__ = [
     "read_story_activations",
 ]  # fmt: skip
 
-KINDS: tuple[Kind, ...] = ("general", "span", "topic", "shuffled")
+KINDS: tuple[Kind, ...] = ("general", "span", "topic", "natural", "shuffled")
 LEAST_TOPICS = 4
 """Fewer topics give mixtures that are nearly one direction."""
 RANK = 1e-5
@@ -59,13 +60,19 @@ class DirectionSet:
     """By expression and layer: [control, width]."""
     _topic_contrasts: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
     """By layer: [topic, width]."""
+    _neutral_texts: dict[int, np.ndarray | None] = field(default_factory=dict, repr=False)
+    """By layer: [text, width]."""
     _coherence: dict[tuple[str, int], float] = field(default_factory=dict, repr=False)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of control that there are: `shuffled` and `topic` need the stories' activations, and `topic` needs
-        topics that are crossed with emotions."""
-        there = {"shuffled": self.stories is not None, "topic": self._has_topics}
+        """The kinds of control that there are: `shuffled`, `topic` and `natural` need the stories' activations, `topic`
+        topics that are crossed with emotions, and `natural` the neutral texts' activations."""
+        there = {
+            "shuffled": self.stories is not None,
+            "topic": self._has_topics,
+            "natural": bool(self.plan.controls.natural) and self._neutral(self.layers[0]) is not None,
+        }
         return tuple(kind for kind in KINDS if getattr(self.plan.controls, kind) and there.get(kind, True))
 
     @property
@@ -121,6 +128,13 @@ class DirectionSet:
         if kind == "topic":
             topics = self._topics(layer)
             drawn = self._draws(kind, number, layer).standard_normal(len(topics)) @ topics
+        if kind == "natural":
+            texts = self._neutral(layer)
+            if texts is None:
+                raise InputError("a natural control without the neutral texts' activations", "those of the extraction",
+                                 "Keep its .work folder, and extract with neutral texts")  # fmt: skip
+            # A Gaussian mixture of deviations from their mean has their covariance.
+            drawn = self._draws(kind, number, layer).standard_normal(len(texts)) @ texts
         if kind == "span":
             # Projected rather than drawn in coordinates of the span: any basis of it gives the same vector.
             basis = self.span(layer)
@@ -204,6 +218,15 @@ class DirectionSet:
             found = self.stories.topic_contrasts(layers, self.plan.variant)
             self._topic_contrasts.update({at: found[:, column] for column, at in enumerate(layers)})
         return self._topic_contrasts[layer]
+
+    def _neutral(self, layer: int) -> Float64[np.ndarray, "text width"] | None:
+        """Neutral texts' deviations from their mean; one reading serves all layers of the plan."""
+        if layer not in self._neutral_texts:
+            layers = self.layers if layer in self.layers else (layer,)
+            found = None if self.stories is None else self.stories.neutral_deviations(layers, self.plan.variant)
+            for column, at in enumerate(layers):
+                self._neutral_texts[at] = None if found is None else found[:, column]
+        return self._neutral_texts[layer]
 
     def _together(self, expression: str, layer: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """What to compute in one pass over the stories when one of it is asked for."""

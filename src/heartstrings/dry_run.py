@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heartstrings.behaviours.base import Dialogue
-from heartstrings.cells import Job, Planned, anywhere, select_jobs, test_jobs
+from heartstrings.cells import Job, Planned, anywhere, every_scenario, select_jobs, test_jobs
 from heartstrings.engines import checkpoint_folder
 from heartstrings.engines.named import local_folder
 from heartstrings.plan import Plan, searched_layers
@@ -151,24 +151,29 @@ def power(plan: Plan, suite: Suite) -> str:
     """Which effect the plan's samples can find, and how many scenarios 10 points need; the assumptions in words."""
     if not plan.controlled:
         return "Without controls no effect can be found, only measured."
+    from heartstrings.stats.contrasts import contrasts
     from heartstrings.stats.power import sampled_spread, summarise
 
-    window = (plan.window[0], *plan.window[1:], 0.0)
-    controls = [number for _, number in plan.controls if number]
     sentences = []
-    groups: dict[tuple[str, int, float, int], list[str]] = {}
+    groups: dict[tuple[str, int, int, float, int, tuple[float, ...], tuple[int, ...]], list[str]] = {}
     for name in plan.effects:
         effect = suite.behaviour(name)
         sd = 0.0 if effect.ask == "choice" else float(getattr(effect, "sample_sd", BINARY_SD))
-        groups.setdefault((effect.ask, tested(plan, effect), sd, len(plan.family(name))), []).append(name)
+        asked = tested(plan, effect)
+        situations = len({scenario.group for scenario in every_scenario(plan, suite, effect)[-asked:]})
+        doses = (*plan.compared(name), 0.0)
+        of_kind = plan.comparisons(name)
+        groups.setdefault((effect.ask, situations, asked, sd, len(plan.family(name)), doses, of_kind), []).append(name)
     asks = [ask for ask, *_ in groups]
-    for (ask, n, sd, family), names in sorted(groups.items()):
-        spread = sampled_spread(sd, sorted(window), repeats=plan.samples.repeats, between=BETWEEN)
+    for (ask, n, asked, sd, family, doses, of_kind), names in sorted(groups.items()):
+        spread = sampled_spread(sd, sorted(doses), repeats=plan.samples.repeats, between=BETWEEN)
         sentence = summarise(
-            n, spread=spread, doses=(min(window), max(window)), controls=controls,
-            tests=len(plan.directions), family=family, alpha=plan.thresholds.alpha,
-            planted=PLANTED, between=BETWEEN,
+            n, spread=spread, doses=(min(doses), max(doses)), controls=of_kind,
+            tests=len(plan.directions), family=family, contrasts=len(contrasts(doses)[0]),
+            alpha=plan.thresholds.alpha, planted=PLANTED, between=BETWEEN,
         ).sentence  # fmt: skip
+        if n < asked:
+            sentence += f" The {asked} scenarios count as {n}: those that share a situation are not independent."
         of = f"{ask.capitalize()}s" if asks.count(ask) == 1 else ", ".join(names).capitalize()
         sentences.append(sentence if len(groups) == 1 else f"{of}: {sentence[:1].lower()}{sentence[1:]}")
     return " ".join(sentences)

@@ -12,7 +12,7 @@ SCHEMA_VERSION = 2
 APPLICATION_ID = 0x48535452
 """`HSTR`, in the file's header: tells a ledger from other SQLite files."""
 
-Kind = Literal["baseline", "direction", "general", "span", "topic", "shuffled", "prompting"]
+Kind = Literal["baseline", "direction", "general", "span", "topic", "natural", "shuffled", "prompting"]
 Phase = Literal["select", "test"]
 
 

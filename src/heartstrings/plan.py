@@ -65,6 +65,11 @@ class Plan(Checked):
     another. All others explore, and are corrected over every effect behaviour. One that is not asked plays no part."""
     directions: tuple[str, ...] = ("desperate", "calm")
     """Emotions or blends."""
+    raises: tuple[str, ...] = ()
+    """Directions that are declared beforehand to raise the outcomes of `confirm` at positive doses: tested on that side
+    alone."""
+    lowers: tuple[str, ...] = ()
+    """And those that are declared to lower them."""
     layers: tuple[int, ...] | Literal["middle"] = "middle"
     """Searched on the select half; one layer: no search. `middle`: up to four between a third and five sixths of the
     depth, evenly spaced."""
@@ -78,6 +83,9 @@ class Plan(Checked):
     slope_from: float = 0.0
     """And of at least this size. Smaller doses are asked of directions alone, and of what they cost: they can make a
     range safe, at little cost, where the window's own doses are not."""
+    small_doses: tuple[float, ...] = ()
+    """Doses under the slope window at which controls are asked as well, of the declared behaviours (`confirm`; of all,
+    where none is declared): a response that has its peak there is found too, and not only not denied."""
     fit_doses: bool = False
     """Before anything is asked, multiply all doses by a power of two that neutral prose bears: see
     `heartstrings.dose_fit`."""
@@ -124,12 +132,16 @@ class Plan(Checked):
         plan_checks.dtype(self.dtype)
         plan_checks.operation(self.operation)
         plan_checks.window(self.doses, self.slope_from, self.slope_within)
+        plan_checks.small(self.small_doses, self.doses, self.slope_from)
         plan_checks.fitting(self.fit_doses, self.dose_factor, self.operation)
         plan_checks.behaviours(self.suite, self.effects)
         if self.confirm:
             plan_checks.behaviours(self.suite, self.confirm, field="confirm")
         plan_checks.judges(self.judges, self.effects)
-        plan_checks.controls(self.controls, len(self.directions), self.thresholds.alpha)
+        plan_checks.signs(self.raises, self.lowers, self.directions, self.confirm)
+        plan_checks.controls(
+            self.controls, len(self.directions), self.thresholds.alpha, signed=self.signed(self.effects)
+        )
         if self.early_stopping:
             plan_checks.early_stopping(self.samples)
         return self
@@ -145,10 +157,33 @@ class Plan(Checked):
         """Doses other than 0 within the slope window, rising."""
         return tuple(dose for dose in self.doses if dose != 0 and self.slope_from <= abs(dose) <= self.slope_within)
 
+    def compared(self, behaviour: str) -> tuple[float, ...]:
+        """Doses at which an effect behaviour is asked along controls too, rising: the slope window, and small doses
+        where it is one of those that the experiment is about."""
+        declared = not self.confirm or behaviour in self.confirm
+        return tuple(sorted({*self.window, *(self.small_doses if declared else ())}))
+
     @property
     def controlled(self) -> bool:
         """Whether there are any controls."""
         return any(number for _, number in self.controls)
+
+    def sign(self, behaviour: str, direction: str) -> int:
+        """1 or -1 where a direction is declared to raise or to lower this behaviour's outcome, else 0."""
+        if behaviour not in self.confirm:
+            return 0
+        return int(direction in self.raises) - int(direction in self.lowers)
+
+    def signed(self, behaviours: Sequence[str]) -> bool:
+        """Whether every direction has a declared sign on all of these: each control then counts in both of its
+        directions, so that half as many are needed."""
+        return all(self.sign(one, direction) for one in behaviours for direction in self.directions)
+
+    def comparisons(self, behaviour: str) -> tuple[int, ...]:
+        """What a direction is compared with, by kind: each control once, or in both directions where every direction
+        has a declared sign."""
+        signed = self.signed((behaviour,))
+        return tuple(2 * number + 1 if signed else number for _, number in self.controls if number)
 
     def family(self, behaviour: str) -> tuple[str, ...]:
         """The effect behaviours that the p of this one is corrected over: those declared, if it is one of them; else
@@ -162,8 +197,8 @@ class Plan(Checked):
         Raises:
             InputError: doses that are too large.
         """
-        scaled = [dose * factor for dose in self.doses]
-        return self.changed(doses=scaled, slope_within=self.slope_within * factor, slope_from=self.slope_from * factor)
+        scaled = {name: [dose * factor for dose in getattr(self, name)] for name in ("doses", "small_doses")}
+        return self.changed(**scaled, slope_within=self.slope_within * factor, slope_from=self.slope_from * factor)
 
     def fitted(self, factor: float) -> Plan:
         """The same plan with its doses fitted: multiplied by this power of two."""
@@ -201,7 +236,7 @@ def preset(name: str, model: str, **fields: Any) -> Plan:
         base = _merged(base, plan_checks.of_suite(str(fields["suite"]), tuple(fields.get("effects", ()))))
     elif "effects" in fields:
         base = _merged(base, plan_checks.of_behaviours(tuple(fields["effects"])))
-    values = _over(base, fields)
+    values = plan_checks.with_signs(_over(base, fields), Plan.model_fields["directions"].default)
     defaults = {field: info.default for field, info in Plan.model_fields.items()}
     plan_checks.add_controls(values, defaults, fields.get("controls", {}))
     return Plan(**values)
@@ -232,7 +267,8 @@ def load_plan(path: str | Path) -> Plan:
         values["vectors"] = str(path.parent / values["vectors"])
     try:
         if "suite" in values and "effects" not in values:
-            values = _over(plan_checks.of_suite(str(values["suite"])), values)
+            merged = _over(plan_checks.of_suite(str(values["suite"])), values)
+            values = plan_checks.with_signs(merged, Plan.model_fields["directions"].default)
         plan = Plan(**values)
         plan_checks.check_files(plan)
     except InputError as problem:
@@ -288,7 +324,7 @@ def frozen(folder: str | Path) -> Plan:
     path = Path(folder) / FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        plan, wanted = Plan(**content["plan"]), content["hash"]
+        plan, wanted = Plan(**_of_before(content["plan"])), content["hash"]
     except FileNotFoundError:
         raise InputError(f"no {FILE} in {folder}", "the folder of a run", "Start one with: heartstrings run") from None
     except (ValueError, KeyError, TypeError, OSError) as problem:
@@ -361,14 +397,23 @@ def check_against_vectors(plan: Plan, vectors: EmotionVectors) -> None:
 def _fields_of(content: Any) -> Any:
     """The plan in a frozen plan.json, which also holds its hash."""
     whole = isinstance(content, dict) and set(content) == {"hash", "plan"}
-    return content["plan"] if whole else content
+    return _of_before(content["plan"]) if whole else content
+
+
+def _of_before(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a frozen plan; one from before a kind of controls existed had none of it, whatever is usual now."""
+    controls = values.get("controls")
+    return {**values, "controls": {"natural": 0, **controls}} if isinstance(controls, Mapping) else dict(values)
 
 
 def _canonical(plan: Plan) -> str:
     values = plan.model_dump(mode="json")
-    for name in ("slope_from", "confirm", "fit_doses", "dose_factor"):  # plans from before these fields keep their hash
+    # Plans from before these fields keep their hash.
+    for name in ("slope_from", "small_doses", "confirm", "raises", "lowers", "fit_doses", "dose_factor"):
         if not values[name]:
             del values[name]
+    if not values["controls"]["natural"]:
+        del values["controls"]["natural"]
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -393,9 +438,9 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 
 def _over(settings: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A user's fields over those of a suite. The suite's `slope_from` and `fit_doses` go with the suite's doses."""
+    """A user's fields over those of a suite. What the suite says of its own doses goes with them."""
     values = _merged(settings, fields)
-    for name in ("slope_from", "fit_doses") if "doses" in fields else ():
+    for name in ("slope_from", "small_doses", "fit_doses") if "doses" in fields else ():
         if name not in fields:
             values.pop(name, None)
     return values

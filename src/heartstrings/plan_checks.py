@@ -146,6 +146,16 @@ def window(given: tuple[float, ...], least: float, most: float) -> None:
                          "Add a dose, or raise slope_within")  # fmt: skip
 
 
+def small(given: tuple[float, ...], doses: tuple[float, ...], least: float) -> None:
+    """Small doses are asked of directions too, and lie under the slope window."""
+    for dose in given:
+        if dose not in doses or not 0 < abs(dose) < least:
+            raise InputError(
+                f"small_doses has {dose:g}", f"some of the plan's doses under slope_from = {least:g} in size",
+                "Change small_doses, or add the dose",
+            )  # fmt: skip
+
+
 def fitting(fit_doses: bool, factor: float | None, operation: str) -> None:
     """A factor is a power of two of a plan that fits its doses; and a smaller dose is a smaller push."""
     if fit_doses and operation != "add":
@@ -305,8 +315,49 @@ def judges(given: tuple[str, ...], effects: tuple[str, ...]) -> None:
         )  # fmt: skip
 
 
-def controls(given: Controls, directions: int, alpha: float) -> None:
-    """Enough of them for a direction that beats every one to pass the correction, and 32 in all."""
+def signs(raises: tuple[str, ...], lowers: tuple[str, ...], directions: tuple[str, ...], confirm: object) -> None:
+    """A declared sign is of a direction of the plan, and is one sign."""
+    for name in (*raises, *lowers):
+        if name not in directions:
+            raise InputError(
+                f"raises or lowers has {name!r}", f"one of directions: {', '.join(directions)}", "Change it"
+            )
+    if both := set(raises) & set(lowers):
+        raise InputError(f"{min(both)!r} in raises and in lowers", "one of them", "Take it out of one")
+    if (raises or lowers) and not confirm:
+        raise InputError("raises or lowers without confirm", "the behaviours that they are declared for", "Set confirm")
+
+
+def with_signs(values: Mapping[str, Any], usual: tuple[str, ...]) -> dict[str, Any]:
+    """A plan's fields, with the signs that its suite declares (`signs_by`: the rating whose sign the declared outcomes
+    follow) filled in for directions that are one rated emotion, unless the plan has its own."""
+    from heartstrings.lexicon import built_in_ratings
+
+    found = dict(values)
+    by = found.pop("signs_by", None)
+    named = found.get("directions", usual)
+    if by is None or "raises" in found or "lowers" in found or not isinstance(named, list | tuple):
+        return found
+    rated = built_in_ratings().values
+    signs = {text: rated[name][0] for text in named if isinstance(text, str) and (name := _one_of(text, rated))}
+    found["raises"] = tuple(text for text, value in signs.items() if value > 0)
+    found["lowers"] = tuple(text for text, value in signs.items() if value < 0)
+    return found
+
+
+def _one_of(text: str, rated: Mapping[str, Any]) -> str | None:
+    try:
+        name = emotion(text)
+    except InputError:
+        return None  # refused when the plan is made
+    return name if name in rated else None
+
+
+def controls(given: Controls, directions: int, alpha: float, *, signed: bool = False) -> None:
+    """Enough of them for a direction that beats every one to pass the correction, and 32 in all.
+
+    Args:
+        signed: every direction has a declared sign on every behaviour, so that p can be half as small."""
     from heartstrings.stats.nulls import LEAST_CONTROLS, least_controls
 
     total = sum(number for _, number in given)
@@ -314,12 +365,13 @@ def controls(given: Controls, directions: int, alpha: float) -> None:
         raise InputError(
             f"{total} controls in all", f"{LEAST_CONTROLS} at least, or none", "Raise the numbers under [controls]"
         )
-    needed = least_controls(directions, alpha)
+    needed = least_controls(directions, alpha, signed=signed)
     for kind, number in given:
         if 0 < number < needed:
-            best = directions / (number + 1)
+            n = 2 * number + 1 if signed else number
+            best = directions / (n + 1)
             raise InputError(
-                f"controls.{kind} = {number}: a direction that beats them all has p = 1/({number} + 1), and times "
+                f"controls.{kind} = {number}: a direction that beats them all has p = 1/({n} + 1), and times "
                 f"{directions} directions that is {best:.3g}, not under alpha = {alpha:g}",
                 f"{needed} or more (or 0 for none of that kind)",
                 f"Set {kind} = {needed} under [controls], or test fewer directions",
@@ -337,7 +389,9 @@ def add_controls(values: dict[str, Any], defaults: Mapping[str, Any], given: obj
         return  # refused when the plan is made
     if not isinstance(named, list | tuple):
         return
-    needed = least_controls(max(1, len(named)), alpha)
+    declared = {*values.get("raises", ()), *values.get("lowers", ())}
+    everything = set(values.get("effects", ())) <= set(values.get("confirm", ()))
+    needed = least_controls(max(1, len(named)), alpha, signed=everything and set(named) <= declared)
     usual = dict(defaults["controls"]) | dict(values.get("controls") or {})
     values["controls"] = {kind: max(number, needed) if number else 0 for kind, number in usual.items()} | dict(given)
 

@@ -15,13 +15,16 @@ class Controls(Checked):
 
     general: int = 40
     """Isotropic random directions in the whole residual space."""
-    span: int = 40
+    span: int = 0
     """Isotropic random directions within the span of the emotion vectors."""
-    topic: int = 0
+    topic: int = 40
     """Random mixtures of what the stories' topics have in common (topic mean minus the mean over topics): natural
     directions of the same texts, without their emotion. Needs the stories' activations, with topics crossed with
     emotions."""
-    shuffled: int = 40
+    natural: int = 40
+    """Gaussian directions with the covariance of the neutral texts' activations: what varies in natural text without
+    emotion. Needs the stories' and the neutral texts' activations."""
+    shuffled: int = 0
     """Vectors from the same stories with their emotion labels shuffled (within topics), at their own length
     relative to the tested vector's. Needs the stories' activations."""
 
@@ -39,7 +42,7 @@ class Samples(Checked):
     matched: int = 32
     capability: int = 60
     """Of each capability behaviour."""
-    harm: int = 60
+    harm: int = 64
     writing: int = 12
     cost: int = 12
     """Fixed texts whose log-loss is measured, and the distance from the unsteered model on them."""
@@ -67,13 +70,13 @@ class Thresholds(Checked):
     accuracy_drop: float = 0.05
     log_loss_rise: float = 0.25
     """Nats a token, of fixed text."""
-    harm_rise: float = 0.02
-    validity_drop: float = 0.10
+    harm_rise: float = 0.05
+    validity_drop: float = 0.15
     log_perplexity_rise: float = 0.5
     """Nats a token, of the text under the unsteered model."""
     distinct_drop: float = 0.10
     """Of distinct 2-grams."""
-    ends_drop: float = 0.25
+    ends_drop: float = 0.30
     """Of texts that end properly."""
     script_drop: float = 0.10
     """Of letters in the script of the openings."""

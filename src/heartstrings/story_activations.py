@@ -18,6 +18,9 @@ from heartstrings.errors import InputError
 from heartstrings.types import Pooling, Variant
 from heartstrings.vectors import EmotionVectors, project_out
 
+NEUTRAL = "neutral"
+LEAST_NEUTRAL = 12
+"""Fewer texts give mixtures that are nearly one direction."""
 WORK = ".work"
 """Where `extract(..., keep_activations=True)` leaves them, beside the bundles of an atlas."""
 
@@ -131,10 +134,40 @@ class StoryActivations:
                 share = self._weights[at, columns[column]] / sizes[own[at], column]
                 np.add.at(found, (own[at], column), share[:, None] * batch.vectors[:, stored].astype(np.float64))
         found -= found.mean(axis=0)
+        return self._denoised(found, layers, variant)
+
+    def neutral_deviations(
+        self, layers: Sequence[int], variant: Variant
+    ) -> Float64[np.ndarray, "text layer width"] | None:
+        """Each neutral text's activation minus the mean over these texts, pooled and denoised as the stories are: how
+        natural text without emotion varies. None where they were not kept, or fewer than `LEAST_NEUTRAL` are long
+        enough for the pooling.
+
+        Raises:
+            InputError: a layer that was not kept, or denoised activations of a bundle that has none.
+        """
+        place = self.store.directory.parent / NEUTRAL
+        if not (place / MANIFEST).is_file():
+            return None
+        manifest = _read_manifest(place / MANIFEST)
+        poolings = tuple(Pooling.model_validate(one) for one in manifest["poolings"])
+        store = Activations(place, int(manifest["number of texts"]), tuple(manifest["layers"]), poolings)
+        columns = self._columns(layers)
+        pooling = self.vectors.provenance.pooling
+        positions = self.store.position_means() if pooling is not None and pooling.rule == "centred" else None
+        rows = [batch.vectors[:, columns].astype(np.float64) for batch in store.pooled(self.rule, positions)]
+        found = np.concatenate(rows) if rows else np.zeros((0, len(columns), self.vectors.width))
+        if len(found) < LEAST_NEUTRAL:
+            return None
+        return self._denoised(found - found.mean(axis=0), layers, variant)
+
+    def _denoised(
+        self, rows: Float64[np.ndarray, "row layer width"], layers: Sequence[int], variant: Variant
+    ) -> Float64[np.ndarray, "row layer width"]:
         if variant == "denoised":
             for column, layer in enumerate(layers):
-                found[:, column] = project_out(found[:, column].astype(np.float32), self._basis(layer))
-        return found
+                rows[:, column] = project_out(rows[:, column].astype(np.float32), self._basis(layer))
+        return rows
 
     def cosines(
         self,

@@ -39,7 +39,8 @@ def quick() -> Suite:
         checks={**choices.checks, **words.checks},
         plan={
             **LANGUAGE_MODEL,
-            "samples": {"select": 8, "effect": 32, "matched": 32, "capability": 60, "harm": 60, "writing": 8},
+            "samples": {"select": 8, "effect": 40, "matched": 40, "capability": 80, "harm": 128, "writing": 16},
+            "thresholds": {"script_drop": 0.2},
         },
     )
 
@@ -63,7 +64,7 @@ def standard() -> Suite:
         plan={
             **LANGUAGE_MODEL,
             "samples": {
-                "select": 20, "effect": 64, "matched": 64, "capability": 76, "harm": 100, "writing": 16, "dialogue": 20,
+                "select": 20, "effect": 64, "matched": 64, "capability": 80, "harm": 128, "writing": 32, "dialogue": 20,
             },
         },
     )  # fmt: skip

@@ -115,6 +115,11 @@ class TwoOptions:
         """All there are, in the order of the data."""
         raise NotImplementedError
 
+    @property
+    def available(self) -> int:
+        """Scenarios that there are: both orders of each pair."""
+        return 2 * len(self.pairs())
+
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
         """Up to twice as many as there are pairs; both orders of a pair are neighbours.
 
@@ -122,7 +127,7 @@ class TwoOptions:
             InputError: more than there are, or fewer than 0.
         """
         found = self.pairs()
-        check_number(n, 2 * len(found), self.name)
+        check_number(n, self.available, self.name)
         draw = random.Random(f"{self.name} {seed}")
         return both_orders(spread(found, draw), self.name, draw)[:n]
 

@@ -17,11 +17,12 @@ BANDS = {
     "general": (palette.NULL, palette.NULL_BAND, "dot"),
     "span": (palette.PURPLE, palette.PURPLE_BAND, "dash"),
     "topic": (palette.GREEN, palette.GREEN_BAND, "longdash"),
+    "natural": (palette.AROUSAL, palette.AROUSAL_BAND, "dashdot"),
     "shuffled": (palette.AROUSAL, palette.AROUSAL_BAND, "dashdot"),
 }
 DIVERGENCE = "divergence from the unsteered model"
 """How the name of that quantity begins."""
-SHORT = {"general": "random", "span": "span", "topic": "topics", "shuffled": "shuffled"}
+SHORT = {"general": "random", "span": "span", "topic": "topics", "natural": "natural", "shuffled": "shuffled"}
 PERCENT = {"tickformat": ".0%", "range": [-0.03, 1.03], "tickvals": [0, 0.25, 0.5, 0.75, 1.0]}
 
 

@@ -17,7 +17,8 @@ from heartstrings.report.verdict_words import FIRM, KINDS, answer, dose, finite,
 from heartstrings.report.words import NOTHING, count, number, p_value
 from heartstrings.verdict.results import AnswerCard, Estimate, LayerChoice
 
-NAMES = {"general": "random", "span": "within the span", "topic": "story topics", "shuffled": "shuffled labels"}
+NAMES = {"general": "random", "span": "within the span", "topic": "story topics", "natural": "natural text",
+         "shuffled": "shuffled labels"}  # fmt: skip
 
 
 def tested_section(files: VerdictFiles) -> Section:

@@ -17,6 +17,7 @@ FIRM = "\u00a0"
 ANSWERS = {
     "controls": ("●", "yes"),
     "controls, no safe range": ("◐", "other"),
+    "moves, not specifically": ("◌", "linear"),
     "encoded, does not control": ("○", "linear"),
     "not encoded": ("×", "absent"),
     "inconclusive": ("?", "no"),
@@ -25,6 +26,7 @@ KINDS = {
     "general": "random",
     "span": "random, within the emotions' span",
     "topic": "mixtures of story topics",
+    "natural": "variation of neutral text",
     "shuffled": "shuffled story labels",
 }
 """Kinds of control direction."""

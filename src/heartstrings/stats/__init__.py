@@ -5,8 +5,10 @@ Plain functions on plain numbers; nothing here knows a model, a plan or a ledger
 
 from __future__ import annotations
 
+from heartstrings.stats.betting import bounded_change, upper_bound
 from heartstrings.stats.intervals import (
     Interval,
+    average,
     clopper_pearson,
     difference,
     mean_interval,
@@ -31,7 +33,9 @@ from heartstrings.stats.slopes import effect, logistic_slope, logistic_slope_val
 __all__ = [
     "Interval",
     "Power",
+    "average",
     "binary_spread",
+    "bounded_change",
     "clopper_pearson",
     "confidence_bounds",
     "confidence_sequence",
@@ -56,5 +60,6 @@ __all__ = [
     "sign_flip",
     "slopes_by_group",
     "summarise",
+    "upper_bound",
     "wilson",
 ]

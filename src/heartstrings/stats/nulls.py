@@ -151,11 +151,16 @@ def allowed_larger(controls: int, tests: int, alpha: float | int) -> int:
     return math.ceil(alpha * (controls + 1) / tests - 1e-9) - 2
 
 
-def least_controls(tests: int, alpha: float | int = 0.05) -> int:
+def least_controls(tests: int, alpha: float | int = 0.05, *, signed: bool = False) -> int:
     """Controls of each kind for a direction that beats them all to pass Holm over `tests`.
 
     The smallest n with tests / (n + 1) < alpha, since the decision asks for a corrected p under alpha. A plan has
-    `LEAST_CONTROLS` over all kinds besides."""
+    `LEAST_CONTROLS` over all kinds besides.
+
+    Args:
+        signed: the tests are one-sided; a control then counts in both of its directions, and so does the direction
+            tested: p is at best 1 / (2 n + 2)."""
     if tests < 1 or not 0 < alpha < 1:
         raise InputError(f"{tests} tests at alpha {alpha}", "at least one test and alpha between 0 and 1")
-    return math.floor(tests / alpha + 1e-9)
+    needed = tests / alpha
+    return max(1, math.floor(needed / 2 - 1 + 1e-9) + 1) if signed else math.floor(needed + 1e-9)

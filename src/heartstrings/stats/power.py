@@ -1,8 +1,10 @@
 """Power: which effect an experiment can find, and how many scenarios a given one needs.
 
 The test is the one that the verdict makes: the direction's effect is larger in size than all but a few of the controls
-of *each* kind, each control at its largest over the behaviours asked (`family`), few enough for (b + 1) / (n + 1) to
-pass Holm in its worst case (times the directions of the plan, `tests`), and its own t interval excludes 0.
+of *each* kind, each control at its largest over the behaviours asked (`family`) and over the `contrasts` of the doses,
+few enough for (b + 1) / (n + 1) to pass Holm in its worst case (times the directions of the plan, `tests`), and its own
+t interval, corrected over the contrasts, excludes 0. `controls` counts comparisons: two a control where the sign is
+declared.
 
 Model: the estimate of the direction is normal around the true effect with standard error spread / sqrt(scenarios);
 those of the controls are normal around 0, independent, with the same error and with a standard deviation
@@ -93,6 +95,7 @@ def power_of(
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
     family: int = 1,
+    contrasts: int = 1,
     alpha: float | int = 0.05,
     control_sd: float | int = 0.0,
 ) -> float:
@@ -106,7 +109,8 @@ def power_of(
             f"spread {spread}, {n} scenarios, {tests} tests, alpha {alpha}, controls {tuple(controls)}",
             "a spread over 0, one test or more, alpha between 0 and 1, at least one kind of control",
         )
-    return _power(float(effect), n, spread, tuple(sorted(filter(None, controls))), tests, family, alpha, control_sd)
+    kinds = tuple(sorted(filter(None, controls)))
+    return _power(float(effect), n, spread, kinds, tests, family, contrasts, alpha, control_sd)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -117,6 +121,7 @@ def _power(
     controls: tuple[int, ...],
     tests: int,
     family: int,
+    contrasts: int,
     alpha: float | int,
     control_sd: float | int,
 ) -> float:
@@ -130,8 +135,9 @@ def _power(
     density = np.exp(-z * z / 2)
     estimate = np.abs(effect + error * z)
     # A control counts by its largest value over the behaviours, taken here to be independent and alike.
-    larger = 1 - (1 - 2 * ndtr(-estimate / math.hypot(error, control_sd))) ** family
-    chance = chdtr(n - 1, (n - 1) * (estimate / (error * t_quantile(0.95, n - 1))) ** 2)
+    # Of the contrasts of two doses a line and its ends hang together, so that they count as two.
+    larger = 1 - (1 - 2 * ndtr(-estimate / math.hypot(error, control_sd))) ** (family * min(contrasts, 2))
+    chance = chdtr(n - 1, (n - 1) * (estimate / (error * t_quantile(1 - 0.05 / contrasts, n - 1))) ** 2)
     for size, most in zip(controls, allowed, strict=True):
         chance = chance * (1.0 if most >= size else bdtr(float(most), size, larger))
     return float((density * chance).sum() / density.sum())
@@ -144,6 +150,7 @@ def detectable(
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
     family: int = 1,
+    contrasts: int = 1,
     alpha: float | int = 0.05,
     power: float | int = 0.8,
     control_sd: float | int = 0.0,
@@ -151,7 +158,10 @@ def detectable(
     """The smallest effect found with probability `power` by n scenarios; infinite where the plan can find none."""
 
     def found(effect: float | int) -> bool:
-        rest = {"controls": controls, "tests": tests, "family": family, "alpha": alpha, "control_sd": control_sd}
+        rest = {
+            "controls": controls, "tests": tests, "family": family, "contrasts": contrasts, "alpha": alpha,
+            "control_sd": control_sd,
+        }  # fmt: skip
         return power_of(effect, n, spread=spread, **rest) >= power  # type: ignore[arg-type]
 
     low, high = 0.0, spread
@@ -172,6 +182,7 @@ def needed(
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
     family: int = 1,
+    contrasts: int = 1,
     alpha: float | int = 0.05,
     power: float | int = 0.8,
     control_sd: float | int = 0.0,
@@ -181,7 +192,10 @@ def needed(
     None: too few controls for the tests, controls that really move as much (`control_sd`), or an effect of 0."""
 
     def found(n: int) -> bool:
-        rest = {"controls": controls, "tests": tests, "family": family, "alpha": alpha, "control_sd": control_sd}
+        rest = {
+            "controls": controls, "tests": tests, "family": family, "contrasts": contrasts, "alpha": alpha,
+            "control_sd": control_sd,
+        }  # fmt: skip
         return power_of(effect, n, spread=spread, **rest) >= power  # type: ignore[arg-type]
 
     low, high = 1, 2
@@ -204,6 +218,7 @@ def more_scenarios(
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
     family: int = 1,
+    contrasts: int = 1,
     alpha: float | int = 0.05,
     power: float | int = 0.8,
     control_sd: float | int = 0.0,
@@ -225,6 +240,7 @@ def more_scenarios(
             controls=controls,
             tests=tests,
             family=family,
+            contrasts=contrasts,
             alpha=alpha,
             power=power,
             control_sd=control_sd,
@@ -241,6 +257,7 @@ def summarise(
     controls: Sequence[int] = (40, 40, 40),
     tests: int = 1,
     family: int = 1,
+    contrasts: int = 1,
     alpha: float | int = 0.05,
     power: float | int = 0.8,
     control_sd: float | int = 0.0,
@@ -255,13 +272,15 @@ def summarise(
         "controls": tuple(controls),
         "tests": tests,
         "family": family,
+        "contrasts": contrasts,
         "alpha": alpha,
         "power": power,
         "control_sd": control_sd,
     }
     least = detectable(n, spread=spread, **rest)  # type: ignore[arg-type]
     enough = needed(planted, spread=spread, **rest)  # type: ignore[arg-type]
-    have = f"With {_count(n, 'scenario')}, {_count(sum(controls), 'control')} and {_count(tests * family, 'test')}"
+    compared = f"{_count(sum(controls), 'comparison')} with controls"
+    have = f"With {_count(n, 'scenario')}, {compared} and {_count(tests * family, 'test')}"
     often = f"{power * 10:.3g} times in 10"
     if any(allowed_larger(size, tests, alpha) < 0 for size in controls if size):
         text = f"{have}, no effect can be found: too few controls for that many tests."

@@ -60,34 +60,46 @@ def slopes_by_group(dose: Values, outcome: Values, group: Groups) -> tuple[tuple
     return tuple(label for label, kept in zip(labels, has, strict=True) if kept), shared[has] / spread[has]
 
 
-def effect(dose: Values, outcome: Values, group: Groups, *, width: float | int | None = None) -> Interval:
-    """Change of the outcome between the ends of the doses: mean over groups of slope times width, t over groups.
+def effect(
+    dose: Values, outcome: Values, group: Groups, *, situation: Groups | None = None, width: float | int | None = None
+) -> Interval:
+    """Change of the outcome between the ends of the doses: mean over situations of slope times width, with t.
 
-    Args: width: highest minus lowest dose; None: of the doses given.
-    `n` counts groups with a slope, `missing` those without. Fewer than two: no interval. Where every outcome is 0 or 1
-    and all groups have the same slope, t would claim certainty: the bounds are then Newcombe's for the two ends."""
+    Args:
+        group: the scenario of each sample, which has a slope of its own.
+        situation: of each sample; scenarios that share one are averaged first. None: each scenario is its own.
+        width: highest minus lowest dose; None: of the doses given.
+    `n` counts scenarios with a slope, `missing` those without. Fewer than two situations: no interval. Of 0/1 outcomes
+    with fewer than ten of either kind, or where no scenario moves, t says too little of what was not seen: the interval
+    is then at least as wide as Newcombe's for the two ends, with one pair a situation."""
     x, y, _ = _clean(dose, outcome)
     groups, slopes = slopes_by_group(dose, outcome, group)
     missing = len(_labels(group)) - len(groups)
     if len(groups) == 0:
         return Interval(None, None, None, 0, missing)
     reach = float(np.ptp(as_floats(dose))) if width is None else float(width)
-    changes = slopes * reach
-    if len(groups) > 1 and np.ptp(changes) < 1e-12 and np.isin(y, (0.0, 1.0)).all():
-        return _agreed(float(changes.mean()), x, y, len(groups), missing)
-    found = mean_interval(changes, as_rate=False)
+    of_group = dict(zip(group, group if situation is None else situation, strict=True))
+    situations = [of_group[one] for one in groups]
+    found = mean_interval(slopes * reach, situations, as_rate=False)
+    rare = min(y.sum(), len(y) - y.sum()) < LEAST_EVENTS or np.ptp(slopes * reach) < 1e-12
+    if found.low is not None and rare and np.isin(y, (0.0, 1.0)).all():
+        found = _with_floor(found, x, y, len(set(situations)))
     return Interval(found.value, found.low, found.high, len(groups), missing)
 
 
-def _agreed(value: float | int, x: np.ndarray, y: np.ndarray, n: int, missing: int) -> Interval:
-    """All groups alike on 0/1 outcomes: as many pairs as groups, each with the mean outcomes of the two ends."""
+def _with_floor(found: Interval, x: np.ndarray, y: np.ndarray, n: int) -> Interval:
+    """No narrower than Newcombe's interval for as many pairs as situations, each with the outcomes of the two ends."""
     low, high = float(y[x == x.min()].mean()), float(y[x == x.max()].mean())
     both, neither = min(low, high) * n, (1 - max(low, high)) * n
     bounds = newcombe_paired(both, max(high - low, 0.0) * n, max(low - high, 0.0) * n, neither)
-    assert bounds.value is not None  # for mypy: a Newcombe interval of n > 0 has all three
+    assert found.value is not None  # for mypy: intervals that exist have all three
+    assert found.low is not None
+    assert found.high is not None
+    assert bounds.value is not None
     assert bounds.low is not None
     assert bounds.high is not None
-    return Interval(value, value - (bounds.value - bounds.low), value + (bounds.high - bounds.value), n, missing)
+    below, above = bounds.value - bounds.low, bounds.high - bounds.value
+    return Interval(found.value, min(found.low, found.value - below), max(found.high, found.value + above), n)
 
 
 def _by_dose(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

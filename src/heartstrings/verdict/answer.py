@@ -11,11 +11,12 @@ from heartstrings import __version__
 from heartstrings.dose_fit import DoseFit
 from heartstrings.plan import Plan
 from heartstrings.sizes import leader
+from heartstrings.stats.contrasts import LINE
 from heartstrings.stats.nulls import holm_groups
 from heartstrings.stats.power import more_scenarios, needed, summarise
 from heartstrings.verdict.curves import costs, curve, divergences
 from heartstrings.verdict.decision import Evidence, Reason, weigh
-from heartstrings.verdict.effects import reliability, within
+from heartstrings.verdict.effects import at_doses, reliability, within
 from heartstrings.verdict.examples import prompting, texts
 from heartstrings.verdict.gates import cells_of, more_probes, nearest, side
 from heartstrings.verdict.measured import Measured, corrected, measure
@@ -23,7 +24,7 @@ from heartstrings.verdict.preferred import Preferences
 from heartstrings.verdict.results import AnswerCard, Encoded, Gate, Verdict
 from heartstrings.verdict.room import baselines
 from heartstrings.verdict.sentence import NO_EFFECT, Story, sentence
-from heartstrings.verdict.tables import Rows, Suite, Table, change, estimate
+from heartstrings.verdict.tables import NOTHING, Rows, Suite, Table, estimate, pairs
 from heartstrings.verdict.understood import understood
 from heartstrings.verdict.why import why
 
@@ -116,18 +117,22 @@ def _card(
     preferred: Preferences,
 ) -> tuple[AnswerCard, Reason]:
     sides = side(plan, one.gates, -1), side(plan, one.gates, 1)
-    inner = within(plan, table, one.behaviour.name, one.direction, one.layer, sides, one.collapsed)
+    shape = one.fit.shape
+    inner = within(plan, table, one.behaviour.name, one.direction, one.layer, sides, one.collapsed, shape)
     ends = (nearest(plan, -1), nearest(plan, 1), 0.0)
     first = tuple(gate for gate in one.gates if gate.dose in ends)
     evidence = Evidence(
         encoded=encoded,
-        effect=one.fit.effect,
+        effect=NOTHING if shape is None else shape.change,
+        at_doses=at_doses(plan, table, one.behaviour, one.direction, one.layer, one.collapsed, one.fit),
         p=p,
         gap=one.gap,
         exceeds_matched=one.exceeds,
         matched_asked=bool(one.matched_by),
         control_bounds=tuple(
-            float(np.quantile(np.abs(group.effects), 0.95)) for group in one.controls.values() if len(group.effects)
+            float(np.quantile(np.abs(sizes), 0.95))
+            for group in one.controls.values()
+            if shape is not None and len(sizes := group.changes[shape.name])
         ),
         collapsed=bool(one.collapsed & set(plan.window)),
         negative_side=sides[0],
@@ -162,6 +167,8 @@ def _card(
         encoded=encoded,
         p_uncorrected=one.p,
         effect=estimate(one.fit.effect),
+        shape=LINE if shape is None else shape.name,
+        shown=None if shape is None else estimate(shape.change),
         matched=estimate(one.matched),
         exceeds_matched=one.exceeds,
         controls=tuple(group.group for group in one.controls.values()),
@@ -223,19 +230,20 @@ def _more(plan: Plan, table: Table, one: Measured, reason: Reason, first: Sequen
         return max(1, math.ceil(n * (((one.gap.value - one.gap.low) / one.gap.value) ** 2 - 1)))
     if reason not in ("noise", "controls as large") or one.spread <= 0 or one.fit.effect.value is None:
         return None
-    kinds = [group.planned for group in one.controls.values()] or [1]
+    kinds = [group.compared for group in one.controls.values()] or [1]
     effect, half = one.fit.effect.value, one.fit.effect.half_width
     if half is not None and half <= limits.smallest_effect:
         # Precise enough already: only an effect that stands out from its controls is left to be found.
         enough = needed(
             abs(effect), spread=one.spread, controls=kinds, tests=len(plan.directions),
-            family=len(plan.family(one.behaviour.name)), alpha=limits.alpha,
+            family=len(plan.family(one.behaviour.name)), contrasts=max(1, len(one.fit.shapes)), alpha=limits.alpha,
             control_sd=one.control_sd,
         )  # fmt: skip
         return None if enough is None or enough <= n else enough - n
     return more_scenarios(
         n, effect, spread=one.spread, smallest_effect=limits.smallest_effect, controls=kinds,
-        tests=len(plan.family(one.behaviour.name)) * len(plan.directions),
+        tests=len(plan.directions), family=len(plan.family(one.behaviour.name)),
+        contrasts=max(1, len(one.fit.shapes)),
         alpha=limits.alpha, control_sd=one.control_sd,
     )  # fmt: skip
 
@@ -250,7 +258,7 @@ def _pairs(table: Table, one: Measured, gate: Gate) -> int:
     elif not behaviours:  # perplexity, repetition, endings of the one writing behaviour
         behaviours = [other for other in others if other.ask == "text"][:1]
     before, after = cells_of(table, behaviours, one.direction, -1 if one.layer is None else one.layer, gate.dose)
-    return change(before, after, "outcome")[1] if len(after) and len(before) else 0
+    return sum(len(pairs(*both, "outcome")[0]) for both in zip(before, after, strict=True))
 
 
 def _power(plan: Plan, found: Sequence[Measured]) -> str:
@@ -259,7 +267,7 @@ def _power(plan: Plan, found: Sequence[Measured]) -> str:
     widest = max(compared, key=lambda one: one.spread, default=None)
     if widest is None or widest.spread <= 0:
         return "What these samples can detect is not known: no two scenarios have different effects yet."
-    kinds = [group.planned for group in widest.controls.values()]
+    kinds = [group.compared for group in widest.controls.values()]
     if not kinds:
         return "What these samples can detect is not known: no control was sampled."
     window = plan.window
@@ -271,6 +279,7 @@ def _power(plan: Plan, found: Sequence[Measured]) -> str:
         controls=kinds,
         tests=len(plan.directions),
         family=len(plan.family(widest.behaviour.name)),
+        contrasts=max(1, len(widest.fit.shapes)),
         alpha=plan.thresholds.alpha,
         control_sd=widest.control_sd,
     ).sentence

@@ -11,7 +11,7 @@ from heartstrings.stats.intervals import mean_interval
 from heartstrings.verdict.results import ControlCost, ControlKind, Curve, DosePoint, Estimate
 from heartstrings.verdict.tables import Column, Table, change, estimate
 
-CONTROL_KINDS: tuple[ControlKind, ...] = ("general", "span", "topic", "shuffled")
+CONTROL_KINDS: tuple[ControlKind, ...] = ("general", "span", "topic", "natural", "shuffled")
 QUANTITIES = {
     "valid": "valid answers",
     "log_perplexity": "log-perplexity of the text under the unsteered model, nats a token",
@@ -35,7 +35,7 @@ def curve(baseline: Column, doses: Mapping[float, Column], behaviour: Behaviour,
         mean = mean_interval(column.values(quantity), column.groups)
         points.append(DosePoint(dose=dose, estimate=estimate(mean), n=mean.n, missing=mean.missing))
         if dose in doses and len(baseline):
-            moved, _ = change(baseline, column, quantity)
+            moved = change(baseline, column, quantity)
             changes.append(DosePoint(dose=dose, estimate=estimate(moved), n=moved.n, missing=moved.missing))
     return Curve(
         behaviour=behaviour.name,

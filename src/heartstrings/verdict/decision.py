@@ -1,4 +1,4 @@
-"""The five answers: which one, and why, from numbers alone. The order of the steps is that of docs/verdict.md."""
+"""The six answers: which one, and why, from numbers alone. The order of the steps is that of docs/verdict.md."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ Reason = Literal[
     "no answers",
     "not told apart",
     "collapsed",
+    "rare",
     "small",
     "as controls",
     "controls",
@@ -36,6 +37,10 @@ class Evidence:
 
     encoded: Encoded
     effect: Interval
+    """Along the contrast that the answer speaks of; its interval holds together with those of the other contrasts."""
+    at_doses: tuple[Interval, ...]
+    """Change from the baseline at every coherent dose up to the ends of the slope window, and between its ends, each
+    with both bounds at 1 - alpha; empty where one of them is not finished."""
     p: float | None
     """Corrected."""
     gap: Interval
@@ -61,11 +66,10 @@ class Evidence:
 
 
 def weigh(found: Evidence, limits: Thresholds) -> tuple[Answer, Reason]:
-    """One of the five answers."""
-    if found.encoded == "not encoded":
-        return "not encoded", "not encoded"
-    if found.encoded == "inconclusive":
-        return "inconclusive", "encoding unclear"
+    """One of the six answers.
+
+    What is encoded and what steering does are two findings. An effect beyond the controls is told whatever the atlas
+    says; only where there is none does the answer depend on it."""
     if "effect" in found.unfinished:
         return "inconclusive", "samples missing"
     if found.answered is not None and found.answered < limits.least_valid:
@@ -74,19 +78,24 @@ def weigh(found: Evidence, limits: Thresholds) -> tuple[Answer, Reason]:
         return "inconclusive", "samples missing"
     if found.understood is False:
         return "inconclusive", "not told apart"
-    if found.effect.low is None or found.effect.high is None:
-        return "inconclusive", "collapsed" if found.collapsed else "noise"
-    if found.effect.within(limits.smallest_effect):
-        return "encoded, does not control", "small"
-    if found.p is not None and found.p < limits.alpha and found.effect.excludes_zero:
+    shown = found.effect.excludes_zero
+    small = bool(found.at_doses) and all(one.within(limits.smallest_effect) for one in found.at_doses)
+    if not small and shown and found.p is not None and found.p < limits.alpha:
         return _beyond_controls(found)
+    if found.encoded == "not encoded":
+        return "not encoded", "not encoded"
+    if small and found.encoded == "inconclusive":
+        return "inconclusive", "encoding unclear"
+    if small:
+        return "encoded, does not control", "small"
+    if found.effect.low is None or found.effect.high is None:
+        return "inconclusive", "collapsed" if found.collapsed else "rare"
     if {"kind", "controls"} & set(found.unfinished):
         return "inconclusive", "samples missing"
-    half = (found.effect.high - found.effect.low) / 2
     largest = max(abs(found.effect.low), abs(found.effect.high))
-    if found.control_bounds and half <= limits.smallest_effect and largest < min(found.control_bounds):
-        return "encoded, does not control", "as controls"
-    return "inconclusive", "controls as large" if found.effect.excludes_zero else "noise"
+    if shown and found.control_bounds and largest < min(found.control_bounds):
+        return "moves, not specifically", "as controls"
+    return "inconclusive", "controls as large" if shown else "noise"
 
 
 def _same_way(inner: Interval, effect: Interval) -> bool:
@@ -96,7 +105,7 @@ def _same_way(inner: Interval, effect: Interval) -> bool:
 
 def _beyond_controls(found: Evidence) -> tuple[Answer, Reason]:
     """The effect is there and larger than the controls'. Controls that lack samples were counted against it; only a
-    kind that was not sampled at all keeps the answer open."""
+    kind that was not sampled at all keeps the answer open. A range may lie on one side of 0 alone."""
     if "kind" in found.unfinished:
         return "inconclusive", "samples missing"
     if found.matched_asked:
@@ -105,11 +114,15 @@ def _beyond_controls(found: Evidence) -> tuple[Answer, Reason]:
         if not found.exceeds_matched:
             # Not larger at all, or larger by less than the interval can tell.
             return "inconclusive", "matched unclear" if (found.gap.value or 0) > 0 else "as matched"
-    if found.positive_side is not None and found.negative_side is not None:
+    if any(gate.state == "missing" for gate in found.first):
+        return "inconclusive", "samples missing"
+    if found.positive_side or found.negative_side:
         if found.within_range is not None and not _same_way(found.within_range, found.effect):
             return "inconclusive", "not within range"
         return "controls", "controls"
-    if any(gate.state == "fails" for gate in found.first):
+    by_dose: dict[float, list[Gate]] = {}
+    for gate in found.first:
+        by_dose.setdefault(gate.dose, []).append(gate)
+    if by_dose and all(any(gate.state == "fails" for gate in gates) for gates in by_dose.values()):
         return "controls, no safe range", "gate fails"
-    missing = any(gate.state == "missing" for gate in found.first)
-    return "inconclusive", "samples missing" if missing else "gates unclear"
+    return "inconclusive", "gates unclear"

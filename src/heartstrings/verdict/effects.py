@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,13 +14,43 @@ from heartstrings.layer_choice import LayerSearch, choose_layer
 from heartstrings.ledger import Kind, Sample
 from heartstrings.plan import Plan
 from heartstrings.sizes import selecting
-from heartstrings.stats.intervals import Interval, difference, mean_interval, wilson
+from heartstrings.stats.contrasts import LINE, contrasts, largest, orientation
+from heartstrings.stats.intervals import (
+    Interval,
+    as_codes,
+    difference,
+    group_means,
+    mean_interval,
+    t_quantile,
+    wilson,
+)
 from heartstrings.stats.nulls import p_value
-from heartstrings.stats.slopes import effect, logistic_slope, logistic_slopes, slopes_by_group
+from heartstrings.stats.slopes import LEAST_EVENTS, effect, logistic_slope, logistic_slopes, slopes_by_group
 from heartstrings.verdict.curves import envelope
 from heartstrings.verdict.gates import collapses
 from heartstrings.verdict.results import ControlGroup, ControlKind, DosePoint, LayerChoice, Reliability
-from heartstrings.verdict.tables import EMPTY, NOTHING, Column, Table, estimate, planned, whole, zero
+from heartstrings.verdict.tables import (
+    EMPTY,
+    NOTHING,
+    Column,
+    Table,
+    change,
+    estimate,
+    planned,
+    steered_doses,
+    whole,
+    zero,
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One contrast of the doses (`heartstrings.stats.contrasts`)."""
+
+    name: str
+    change: Interval
+    """Mean over situations, as a fraction; its interval holds together with the other contrasts' (Bonferroni)."""
+    values: Float64[np.ndarray, "situations"]
 
 
 @dataclass(frozen=True)
@@ -29,13 +60,15 @@ class Fit:
     doses: tuple[float, ...]
     """Those fitted, 0 among them."""
     effect: Interval
-    """Change between the outermost of them, as a fraction; mean over scenarios."""
+    """Change between the outermost of them along a straight line, as a fraction; mean over situations."""
     slope: Interval
     """Log-odds per unit of dose."""
     per_dose: Float64[np.ndarray, "scenarios"]
     """Each scenario's least-squares slope, outcome per unit of dose."""
     clusters: tuple[str, ...]
     """Of each scenario."""
+    shapes: tuple[Shape, ...] = ()
+    """The line first."""
 
     @property
     def width(self) -> float:
@@ -49,12 +82,24 @@ class Fit:
             found.setdefault(cluster, []).append(slope * self.width)
         return np.array([np.mean(values) for values in found.values()], dtype=np.float64)
 
+    @property
+    def shape(self) -> Shape | None:
+        """The contrast that the answer speaks of: the line, unless its interval has 0 in it and another's has not; of
+        those the one that is farthest from 0 in its own half-widths."""
+        shown = [one for one in self.shapes if one.change.excludes_zero]
+        if not shown:
+            return self.shapes[0] if self.shapes else None
+        line = [one for one in shown if one.name == LINE]
+        return (
+            line[0] if line else max(shown, key=lambda one: abs(one.change.value or 0) / (one.change.half_width or 1))
+        )
+
 
 NO_FIT = Fit((), NOTHING, NOTHING, np.zeros(0), ())
 
 
 def fit(baseline: Column, doses: Mapping[float, Column]) -> Fit:
-    """Slopes over these doses and the baseline at 0."""
+    """Slopes and contrasts over these doses and the baseline at 0."""
     columns = {dose: column for dose, column in sorted({**doses, 0.0: baseline}.items()) if column.has("outcome")}
     if len(columns) < 2:
         return NO_FIT
@@ -65,12 +110,54 @@ def fit(baseline: Column, doses: Mapping[float, Column]) -> Fit:
     cluster_of = dict(zip(scenarios, groups, strict=True))
     names, slopes = slopes_by_group(dose, outcome, scenarios)
     clusters = tuple(cluster_of[str(name)] for name in names)
-    width = max(columns) - min(columns)
-    if len(set(cluster_of.values())) == len(cluster_of):
-        moved = effect(dose, outcome, scenarios, width=width)
-    else:
-        moved = mean_interval(slopes * width, clusters, as_rate=False)
-    return Fit(tuple(columns), moved, logistic_slope(dose, outcome, groups), slopes, clusters)
+    moved = effect(dose, outcome, scenarios, situation=groups, width=max(columns) - min(columns))
+    return Fit(tuple(columns), moved, logistic_slope(dose, outcome, groups), slopes, clusters, _shapes(columns, moved))
+
+
+def _shapes(columns: Mapping[float, Column], line: Interval) -> tuple[Shape, ...]:
+    """Every contrast of these doses, with intervals that hold together."""
+    names, weights = contrasts(tuple(columns))
+    table, clusters = _curves(columns)
+    level = 1 - 0.05 / max(1, len(names))
+    seen = np.concatenate([column.outcome for column in columns.values()])
+    seen = seen[~np.isnan(seen)]
+    rare = bool(np.isin(seen, (0.0, 1.0)).all()) and min(seen.sum(), len(seen) - seen.sum()) < LEAST_EVENTS
+    found = []
+    for name, values in zip(names, _contrasted(table, weights).T, strict=True):
+        there = ~np.isnan(values)
+        change = mean_interval(values[there], clusters[there], level=level, as_rate=False)
+        if rare:  # so few events bear one interval, and no search among several
+            change = line if name == LINE else Interval(change.value, None, None, change.n)
+        means = group_means(values[there], clusters[there]) if there.any() else np.zeros(0)
+        found.append(Shape(name, change, means))
+    return tuple(found)
+
+
+def _curves(columns: Mapping[float, Column]) -> tuple[Float64[np.ndarray, "scenario dose"], np.ndarray]:
+    """Mean outcome of each scenario at each dose (NaN where there is none), and the scenarios' clusters as numbers."""
+    rows: dict[str, str] = {}
+    for column in columns.values():
+        rows.update(zip(column.scenarios, column.groups, strict=True))
+    place = {name: at for at, name in enumerate(rows)}
+    found = np.full((len(rows), len(columns)), np.nan)
+    for at, column in enumerate(columns.values()):
+        there = ~np.isnan(column.outcome)
+        own = np.array([place[name] for name in column.scenarios], dtype=np.int64)[there]
+        count = np.bincount(own, minlength=len(rows))
+        total = np.bincount(own, weights=column.outcome[there], minlength=len(rows))
+        found[count > 0, at] = total[count > 0] / count[count > 0]
+    return found, as_codes(list(rows.values()), len(rows))
+
+
+def _contrasted(
+    table: Float64[np.ndarray, "scenario dose"], weights: Float64[np.ndarray, "contrast dose"]
+) -> Float64[np.ndarray, "scenario contrast"]:
+    """NaN where a dose of the contrast has no outcome."""
+    known = ~np.isnan(table)
+    values = np.where(known, table, 0.0) @ weights.T
+    lacking = (~known).astype(float) @ (weights != 0).T.astype(float) > 0
+    found: Float64[np.ndarray, "scenario contrast"] = np.where(lacking, np.nan, values)
+    return found
 
 
 def within(
@@ -81,19 +168,48 @@ def within(
     layer: int | None,
     sides: tuple[float | None, float | None],
     collapsed: Collection[float],
+    shape: Shape | None,
 ) -> Interval | None:
-    """The effect between the ends of a range that is narrower than the slope window, mean over scenarios.
+    """The effect within a range that is narrower than the slope window, mean over situations: along the contrast of the
+    answer where the range's doses have it, else between its ends.
 
     Args:
         sides: the ends of the range, the negative one first; None: not even the smallest dose.
     Returns: None where there is no range, or where it has the whole window in it.
     """
-    low, high = sides
-    if layer is None or low is None or high is None or (low <= plan.window[0] and high >= plan.window[-1]):
+    low, high = sides[0] or 0.0, sides[1] or 0.0
+    if layer is None or low == high or (low <= plan.window[0] and high >= plan.window[-1]):
         return None
     doses = table.doses(behaviour, "direction", direction, layer)
     inside = {dose: column for dose, column in doses.items() if low <= dose <= high and dose not in collapsed}
-    return fit(zero(plan, table.baseline(behaviour)), inside).effect
+    found = fit(zero(plan, table.baseline(behaviour)), inside)
+    same = [one.change for one in found.shapes if shape is not None and one.name == shape.name != LINE]
+    return same[0] if same else found.effect
+
+
+def at_doses(
+    plan: Plan,
+    table: Table,
+    behaviour: Behaviour,
+    direction: str,
+    layer: int | None,
+    collapsed: Collection[float],
+    own: Fit,
+) -> tuple[Interval, ...]:
+    """What has to be small for an effect to be denied: the change at every coherent dose up to the ends of the slope
+    window, and that between its ends, each with both bounds at 1 - alpha (two one-sided tests, Schuirmann 1987; all
+    must hold, so nothing is corrected). Empty where a dose is not finished, or where no interval can be given."""
+    level = 1 - 2 * plan.thresholds.alpha
+    baseline = table.baseline(behaviour.name)
+    doses = {} if layer is None else table.doses(behaviour.name, "direction", direction, layer)
+    reach = [dose for dose in steered_doses(plan) if abs(dose) <= max(map(abs, plan.window)) and dose not in collapsed]
+    if not reach or not all(whole(doses.get(dose, EMPTY), planned(plan, behaviour)) for dose in reach):
+        return ()
+    line = own.effect
+    if line.half_width is not None and line.value is not None and len(own.changes) > 1:
+        half = line.half_width * t_quantile(level, len(own.changes) - 1) / t_quantile(0.95, len(own.changes) - 1)
+        line = Interval(line.value, line.value - half, line.value + half, line.n)
+    return (line, *(change(baseline, doses[dose], "outcome", level=level) for dose in reach))
 
 
 def find_layer(plan: Plan, table: Table, behaviour: str, kind: Kind, direction: str) -> tuple[int | None, LayerSearch]:
@@ -145,14 +261,36 @@ def searched_whole(plan: Plan, table: Table, behaviour: Behaviour, rows: Sequenc
 
 
 @dataclass(frozen=True)
+class Tops:
+    """The largest contrast of a direction, and of what it is compared with, in units of the root mean square of that
+    contrast over both."""
+
+    own: float
+    """NaN where it has none."""
+    others: Mapping[str, float]
+    """By name; NaN where a control could not be fitted. Controls that were never sampled are not here. One-sided, each
+    control is here in both directions, and the tested direction reversed: under the null its sign is as good as its
+    opposite."""
+    expected: int
+    """How many others there will be, once all controls are sampled."""
+
+    @property
+    def p(self) -> float | None:
+        lacking = np.full(max(0, self.expected - len(self.others)), np.nan)
+        return p_value(self.own, np.concatenate([list(self.others.values()), lacking]))
+
+
+@dataclass(frozen=True)
 class Controls:
     """One kind of control directions."""
 
     group: ControlGroup
-    slopes: Mapping[str, float]
-    """By name of the control, NaN where it could not be fitted. Controls that were never sampled are not here."""
-    effects: Float64[np.ndarray, "controls"]
-    """Mean change between the ends of the direction's window, each at its own layer; those that could be fitted."""
+    sized: Tops
+    """By size, whatever the sign."""
+    signed: Tops | None
+    """With the sign that the plan declares for the direction; None: it declares none."""
+    changes: Mapping[str, Float64[np.ndarray, "controls"]]
+    """Mean change by contrast, each control at its own layer; those that could be fitted."""
     planned: int
     whole: int
     """Controls whose every cell is finished."""
@@ -160,6 +298,11 @@ class Controls:
     """Samples that the emptiest cell of a control lacks, of those sampled at all."""
     samples: int
     """Rows, those of the layer search among them."""
+
+    @property
+    def compared(self) -> int:
+        """Values that the direction is compared with, once all controls are sampled."""
+        return (self.signed or self.sized).expected
 
 
 def controls(
@@ -187,55 +330,85 @@ def controls(
         searched = table.select(behaviour.name, kind, name)
         samples += len(searched) + sum(len(column) for column in doses.values())
         complete = searched_whole(plan, table, behaviour, searched)
-        lacking = expected - min(len(doses.get(dose, EMPTY)) for dose in plan.window)
+        lacking = expected - min(len(doses.get(dose, EMPTY)) for dose in plan.compared(behaviour.name))
         finished += complete and lacking <= 0
         short = max(short, lacking)
         cells.append({dose: column for dose, column in doses.items() if dose in own.doses and len(column)})
     limit = plan.thresholds.validity_drop
     kept = [
-        {dose: column for dose, column in doses.items() if not collapses(baseline, column, limit)} for doses in cells
+        {
+            dose: column
+            for dose, column in doses.items()
+            if not collapses(baseline, column, limit, plan.thresholds.alpha)
+        }
+        for doses in cells
     ]
     slopes = _slopes(nothing, kept, own.doses)
-    effects = np.array([_mean_effect(nothing, doses, own.width) for doses in kept], dtype=np.float64)
     known = slopes[~np.isnan(slopes)]
-    null = np.concatenate([known, np.full(max(0, wanted - len(known)), np.nan)])
-    p = p_value(own.slope.value, null)
+    shapes = tuple(shape.name for shape in own.shapes)
+    sizes = np.array([_mean_changes(nothing, doses, shapes) for doses in kept]).reshape(len(kept), len(shapes))
+    mine = np.array([[np.nan if shape.change.value is None else shape.change.value for shape in own.shapes]])
+    everything = np.concatenate([mine, sizes])
+    sized = _sized_tops(everything, names, wanted)
+    sign = plan.sign(behaviour.name, direction)
+    signed = _signed_tops(everything, names, wanted, sign * orientation(shapes)) if sign else None
+    p = (signed or sized).p
     group = ControlGroup(
         kind=kind,
         slopes=tuple(known.tolist()),
         p=1.0 if p is None else p,
         envelope=envelope(cells, nothing),
     )
-    by_name = dict(zip(names, slopes.tolist(), strict=True))
-    return Controls(group, by_name, effects[~np.isnan(effects)], wanted, finished, short, samples)
+    changes = {name: column[~np.isnan(column)] for name, column in zip(shapes, sizes.T, strict=True)}
+    return Controls(group, sized, signed, changes, wanted, finished, short, samples)
+
+
+def _sized_tops(sizes: Float64[np.ndarray, "direction contrast"], names: Sequence[str], wanted: int) -> Tops:
+    """The tested direction is the first row."""
+    found = largest(sizes).tolist()
+    return Tops(found[0], dict(zip(names, found[1:], strict=True)), wanted)
+
+
+def _signed_tops(
+    sizes: Float64[np.ndarray, "direction contrast"],
+    names: Sequence[str],
+    wanted: int,
+    signs: Float64[np.ndarray, "contrast"],
+) -> Tops:
+    forward, back = largest(sizes, signs).tolist(), largest(sizes, -signs).tolist()
+    others = dict(zip(names, forward[1:], strict=True))
+    others |= {f"{name} reversed": top for name, top in zip(names, back[1:], strict=True)}
+    return Tops(forward[0], {**others, "reversed": back[0]}, 2 * wanted + 1)
 
 
 def matched(
     plan: Plan, table: Table, behaviours: Sequence[Behaviour], direction: str, layer: int, own: Fit
 ) -> tuple[Interval, bool | None, Interval, bool]:
-    """The same direction on the content-matched control questions.
+    """The same direction on the content-matched control questions, by the contrast that its effect is told in.
 
     Returns: the largest effect on them; whether the direction's exceeds every one of them; the difference of the two
     sizes for that largest; whether all cells are finished. Independent samples, Welch."""
     if plan.samples.matched == 0 or not behaviours:
         return NOTHING, None, NOTHING, True
     finished, exceeds = True, []
-    largest, gap = NOTHING, NOTHING
+    most, gap = NOTHING, NOTHING
     for one in behaviours:
         baseline, doses = table.baseline(one.name), table.doses(one.name, "direction", direction, layer)
         expected = planned(plan, one)
-        cells = [baseline, *(doses.get(dose, EMPTY) for dose in plan.window)]
+        cells = [baseline, *(doses.get(dose, EMPTY) for dose in {*plan.window, *own.doses} - {0.0})]
         finished = finished and all(whole(cell, expected) for cell in cells)
         found = fit(zero(plan, baseline), {dose: column for dose, column in doses.items() if dose in own.doses})
-        if found.effect.value is None or own.effect.value is None:
+        same = [shape for shape in found.shapes if own.shape is not None and shape.name == own.shape.name]
+        if not same or same[0].change.value is None or own.shape is None:
             continue
         # A direction whose doses were partly left out is compared over the same width.
-        scale = own.width / found.width
-        apart = difference(_sized(own.changes), _sized(found.changes * scale))
+        scale = own.width / found.width if same[0].name == LINE else 1.0
+        apart = difference(_sized(own.shape.values), _sized(same[0].values * scale))
         exceeds.append(apart.low is not None and apart.low > 0)
-        if largest.value is None or abs(found.effect.value * scale) > abs(largest.value):
-            largest, gap = found.effect.times(scale), apart
-    return largest, all(exceeds) if len(exceeds) == len(behaviours) else None, gap, finished
+        if most.value is None or abs(same[0].change.value * scale) > abs(most.value):
+            alone = mean_interval(same[0].values * scale, as_rate=False)
+            most, gap = alone, apart
+    return most, all(exceeds) if len(exceeds) == len(behaviours) else None, gap, finished
 
 
 def reliability(
@@ -254,9 +427,9 @@ def reliability(
 
 def control_spread(groups: Collection[Controls], own: Fit) -> float:
     """Standard deviation of what controls truly do (of the kind where it is largest), sampling error taken out."""
-    n = max(1, len(own.per_dose))
-    error = float(np.var(own.changes, ddof=1)) / n if len(own.changes) > 1 else 0.0
-    found = [float(np.var(one.effects, ddof=1)) - error for one in groups if len(one.effects) > 1]
+    error = float(np.var(own.changes, ddof=1)) / len(own.changes) if len(own.changes) > 1 else 0.0
+    lines = [one.changes[LINE] for one in groups if LINE in one.changes]
+    found = [float(np.var(line, ddof=1)) - error for line in lines if len(line) > 1]
     return float(np.sqrt(max([0.0, *found])))
 
 
@@ -281,16 +454,20 @@ def _slopes(
     return logistic_slopes(np.asarray(doses, dtype=np.float64), count, total)
 
 
-def _mean_effect(baseline: Column, doses: Mapping[float, Column], width: float) -> float:
-    """Mean over scenarios of least-squares slope times width; NaN without a steered dose."""
-    columns = {dose: column for dose, column in {**doses, 0.0: baseline}.items() if column.has("outcome")}
-    if len(columns) < 2:
-        return float("nan")
-    dose = np.concatenate([np.full(len(column), value) for value, column in columns.items()])
-    outcome = np.concatenate([column.outcome for column in columns.values()])
-    names = [name for column in columns.values() for name in column.scenarios]
-    _, slopes = slopes_by_group(dose, outcome, names)
-    return float(slopes.mean()) * width if len(slopes) else float("nan")
+def _mean_changes(
+    baseline: Column, doses: Mapping[float, Column], wanted: Sequence[str]
+) -> Float64[np.ndarray, "contrast"]:
+    """Mean over situations of some contrasts of a control's doses; NaN for those that its doses do not have."""
+    columns = {dose: column for dose, column in sorted({**doses, 0.0: baseline}.items()) if column.has("outcome")}
+    names, weights = contrasts(tuple(columns))
+    if not names:
+        return np.full(len(wanted), np.nan)
+    table, clusters = _curves(columns)
+    found = {}
+    for name, values in zip(names, _contrasted(table, weights).T, strict=True):
+        there = ~np.isnan(values)
+        found[name] = float(group_means(values[there], clusters[there]).mean()) if there.any() else math.nan
+    return np.array([found.get(name, math.nan) for name in wanted], dtype=np.float64)
 
 
 def _number(name: str) -> tuple[int, str]:

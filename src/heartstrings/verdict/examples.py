@@ -77,7 +77,7 @@ def prompting(table: Table, behaviour: str, direction: str) -> tuple[PromptBasel
         column = table.doses(behaviour, "prompting", name, -1).get(0.0)
         if column is None:
             continue
-        moved, _ = change(baseline, column, "outcome")
+        moved = change(baseline, column, "outcome")
         outcome = mean_interval(column.outcome, column.groups)
         found.append(PromptBaseline(form=form, emotion=emotion, outcome=estimate(outcome), change=estimate(moved)))
     return tuple(found)

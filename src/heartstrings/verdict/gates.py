@@ -11,9 +11,10 @@ import numpy as np
 
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.plan import Plan
-from heartstrings.stats.intervals import Interval
+from heartstrings.stats.betting import bounded_change
+from heartstrings.stats.intervals import Interval, average, paired_change
 from heartstrings.verdict.results import Gate
-from heartstrings.verdict.tables import EMPTY, NOTHING, Column, Table, change, estimate, planned, steered_doses
+from heartstrings.verdict.tables import EMPTY, NOTHING, Column, Table, estimate, pairs, planned, steered_doses
 
 State = Literal["holds", "fails", "unclear", "missing"]
 
@@ -24,24 +25,34 @@ class Condition:
 
     name: str
     behaviours: tuple[Behaviour, ...]
-    """Their samples together, each weighing alike."""
+    """Each weighs alike, however many questions it has: none can hide what another loses."""
     quantity: str
     worse: Literal[-1, 1]
     """1: a rise is bad; -1: a drop is."""
     limit: float
     coherence: bool
     """A dose that fails it says nothing of the behaviour: it is left out of the slope."""
+    rare: bool = False
+    """A share that seldom changes at all (harm, validity): where few requests were asked, none that changes may have
+    been among them. Its bound is one that knows this (`heartstrings.stats.betting`)."""
+
+    def change(self, before: Sequence[Column], after: Sequence[Column], alpha: float) -> Interval:
+        """Steered minus unsteered, each bound at 1 - alpha: the mean over behaviours, each weighing alike."""
+        parts = [pairs(one, two, self.quantity) for one, two in zip(before, after, strict=True)]
+        if self.rare:
+            return average([bounded_change(*part, alpha=alpha) for part in parts])
+        return average([paired_change(*part, level=1 - 2 * alpha) for part in parts])
 
 
 def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table: Table) -> tuple[Condition, ...]:
     """Everything that is gated for one effect behaviour."""
     limits = plan.thresholds
-    # One gate for all of capability: five points of accuracy are held over everything that was asked, and a set of
-    # thirty facts alone could never show that it lost less.
+    # One gate for all of capability: five points of accuracy are held over everything that was asked. A set of thirty
+    # facts alone could never show that it lost less.
     capable = tuple(one for one in others if one.role == "capability")
     found = [Condition("accuracy", capable, "outcome", -1, limits.accuracy_drop, False)] if capable else []
     found += [
-        Condition(f"harm: {one.name}", (one,), "outcome", 1, limits.harm_rise, False)
+        Condition(f"harm: {one.name}", (one,), "outcome", 1, limits.harm_rise, False, rare=True)
         for one in others
         if one.role == "harm"
     ]
@@ -52,7 +63,7 @@ def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table
     ]
     # Where every answer is one (words that are scored), there is nothing to hold.
     if not len(table.baseline(effect.name)) or table.baseline(effect.name).has("valid"):
-        found.append(Condition(f"valid: {effect.name}", (effect,), "valid", -1, limits.validity_drop, True))
+        found.append(Condition(f"valid: {effect.name}", (effect,), "valid", -1, limits.validity_drop, True, rare=True))
     writing = [one for one in others if one.role == "writing"]
     texts = [*writing, *([effect] if effect.ask == "text" else [])]
     for text in texts:
@@ -61,8 +72,8 @@ def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table
         coherence = (
             Condition("perplexity" + end, (text,), "log_perplexity", 1, limits.log_perplexity_rise, True),
             Condition("repetition" + end, (text,), "distinct_2", -1, limits.distinct_drop, True),
-            Condition("endings" + end, (text,), "ends", -1, limits.ends_drop, True),
-            Condition("script" + end, (text,), "same_script", -1, limits.script_drop, True),
+            Condition("endings" + end, (text,), "ends", -1, limits.ends_drop, True, rare=True),
+            Condition("script" + end, (text,), "same_script", -1, limits.script_drop, True, rare=True),
         )
         optional = text.role != "writing"
         found += [
@@ -76,20 +87,27 @@ def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table
 def gates(
     plan: Plan, found: Sequence[Condition], table: Table, direction: str, layer: int
 ) -> tuple[tuple[Gate, ...], frozenset[float]]:
-    """Every gate at every steered dose, and the doses at which coherence fails."""
+    """Every gate at every steered dose, and the doses at which coherence fails.
+
+    A gate holds if the bound on its bad side, at 1 - alpha, is under the limit. It fails if the bound on the other side
+    is over it; that any of them fails says that a dose is not safe, so this bound is at 1 - alpha / number of gates
+    (Bonferroni)."""
     made, collapsed = [], set()
+    alpha = plan.thresholds.alpha
     expected = {one.name: sum(planned(plan, behaviour) for behaviour in one.behaviours) for one in found}
     for dose in steered_doses(plan):
         for one in found:
             before, after = cells_of(table, one.behaviours, direction, layer, dose)
             moved: Interval = NOTHING
             state: State = "missing"
-            if len(after) and len(before):
-                moved, pairs = change(before, after, one.quantity)
-                state = state_of(moved, one.worse, one.limit)
+            if all(map(len, after)) and all(map(len, before)):
+                moved = one.change(before, after, alpha)
+                surer = one.change(before, after, alpha / len(found))
+                state = state_of(moved, surer, one.worse, one.limit)
                 # Early stopping ends the cells of capability and harm once their gate is settled.
                 stopped = plan.early_stopping and one.behaviours[0].role in ("capability", "harm")
-                if state == "holds" and not stopped and pairs < expected[one.name]:
+                asked = sum(len(pairs(*both, one.quantity)[0]) for both in zip(before, after, strict=True))
+                if state == "holds" and not stopped and asked < expected[one.name]:
                     state = "unclear"  # half a cell that looks well is not yet a cell that is
             made.append(_gate(dose, one, moved, state))
             if one.coherence and state == "fails":
@@ -99,31 +117,29 @@ def gates(
 
 def cells_of(
     table: Table, behaviours: Sequence[Behaviour], direction: str, layer: int, dose: float
-) -> tuple[Column, Column]:
-    """(baseline, steered) samples of several behaviours together; empty where any of them has none."""
+) -> tuple[list[Column], list[Column]]:
+    """(baseline, steered) samples of each of several behaviours."""
     before = [table.baseline(one.name) for one in behaviours]
     after = [table.doses(one.name, "direction", direction, layer).get(dose, EMPTY) for one in behaviours]
-    if not all(len(column) for column in after):
-        return EMPTY, EMPTY
-    return Column(row for column in before for row in column.rows), Column(row for one in after for row in one.rows)
+    return before, after
 
 
-def state_of(moved: Interval, worse: int, limit: float) -> State:
-    """Whether the bad side of the interval is under the limit, or all of it over."""
-    bad = moved.times(worse)
-    if bad.low is None or bad.high is None:
+def state_of(moved: Interval, surer: Interval, worse: int, limit: float) -> State:
+    """Whether the bound on the bad side is under the limit, or that on the other side (of `surer`) over it."""
+    bad, sure = moved.times(worse), surer.times(worse)
+    if bad.high is None or sure.low is None:
         return "unclear"
-    return "holds" if bad.high < limit else "fails" if bad.low > limit else "unclear"
+    return "holds" if bad.high < limit else "fails" if sure.low > limit else "unclear"
 
 
-def collapses(before: Column, after: Column, limit: float) -> bool:
+def collapses(before: Column, after: Column, limit: float, alpha: float) -> bool:
     """Whether a control's cell fails the validity gate, the one coherence gate that controls are asked."""
     if not (before.has("valid") and after.has("valid")):
         return False
     if np.nanmean(after.values("valid")) >= np.nanmean(before.values("valid")) - limit and len(after) == len(before):
         return False  # it cannot fail: spares most controls the interval
-    moved, _ = change(before, after, "valid")
-    return state_of(moved, -1, limit) == "fails"
+    moved = bounded_change(*pairs(before, after, "valid"), alpha=alpha)
+    return state_of(moved, moved, -1, limit) == "fails"
 
 
 def side(plan: Plan, found: Sequence[Gate], sign: Literal[-1, 1]) -> float | None:

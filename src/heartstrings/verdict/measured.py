@@ -76,7 +76,7 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
     own = NO_FIT
     if layer is not None:
         doses = table.doses(name, "direction", direction, layer)
-        kept = {dose: doses[dose] for dose in plan.window if dose in doses and dose not in collapsed}
+        kept = {dose: doses[dose] for dose in plan.compared(name) if dose in doses and dose not in collapsed}
         own = fit(zero(plan, table.baseline(name)), kept)
     beside = {
         kind: group for kind in CONTROL_KINDS if (group := controls(plan, table, behaviour, kind, direction, own))
@@ -91,9 +91,9 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
     unclear = understood(known) is False
     gaps += missing.control_gaps(plan, behaviour, beside, others=any(gap.part for gap in gaps), unclear=unclear)
     p = max((group.group.p for group in beside.values()), default=None)
-    if own.slope.value is None or sum(len(group.group.slopes) for group in beside.values()) < LEAST_CONTROLS:
+    if not own.shapes or sum(len(group.group.slopes) for group in beside.values()) < LEAST_CONTROLS:
         p = None
-        if own.slope.value is not None and plan.controlled and not unclear:
+        if own.shapes and plan.controlled and not unclear:
             gaps.append(missing.Gap("controls", f"{name}: fewer than {LEAST_CONTROLS} controls could be fitted"))
     return Measured(
         behaviour, others, matched_by, direction, layer, layer_choices(search, table, name, direction), own, beside,
@@ -106,16 +106,21 @@ def corrected(of_direction: Sequence[Measured]) -> tuple[float | None, ...]:
 
     A control is one direction in all behaviours, so it is told from the others by its name."""
     kinds = [kind for kind in CONTROL_KINDS if any(kind in one.controls for one in of_direction)]
+    # One-sided only where all are: a control has to be the same in every column.
+    signed = all(group.signed for one in of_direction for group in one.controls.values())
     found: list[list[float | None]] = [[] for _ in of_direction]
     for kind in kinds:
-        groups = [one.controls.get(kind) for one in of_direction]
-        names = sorted({name for group in groups if group for name in group.slopes})
-        wanted = max(group.planned for group in groups if group)
+        asked = [one.controls.get(kind) for one in of_direction]
+        groups = [None if one is None else one.signed if signed else one.sized for one in asked]
+        names = sorted({name for group in groups if group for name in group.others})
+        wanted = max(group.expected for group in groups if group)
         null = np.full((max(wanted, len(names)), len(groups)), np.nan)
         for column, group in enumerate(groups):
             for row, name in enumerate(names):
-                null[row, column] = group.slopes.get(name, np.nan) if group else np.nan
-        own = [one.fit.slope.value if one.p is not None else None for one in of_direction]
+                null[row, column] = group.others.get(name, np.nan) if group else np.nan
+        own = [
+            group.own if group and one.p is not None else None for one, group in zip(of_direction, groups, strict=True)
+        ]
         for ps, p in zip(found, max_t(own, null), strict=True):
             ps.append(p)
     return tuple(

@@ -18,6 +18,10 @@ Part = Literal["effect", "kind", "controls", "matched", "gates", "check"]
 """`check`: questions with a known answer; `kind`: a whole kind of controls; `controls`: some of a kind."""
 
 
+NATURAL: frozenset[ControlKind] = frozenset(["topic", "natural"])
+"""Directions that natural text varies along: what an emotion has to exceed."""
+
+
 @dataclass(frozen=True)
 class Gap:
     """One thing that is missing."""
@@ -40,12 +44,12 @@ def effect_gaps(plan: Plan, table: Table, behaviour: Behaviour, direction: str, 
         )
     expected = planned(plan, behaviour)
     cells = {} if layer is None else table.doses(name, "direction", direction, layer)
-    columns = [table.baseline(name), *(cells.get(dose, EMPTY) for dose in plan.window)]
+    columns = [table.baseline(name), *(cells.get(dose, EMPTY) for dose in plan.compared(name))]
     short = [expected - len(one) for one in columns if not whole(one, expected)]
     if short:
         words = f"{name}: {len(short)} of {len(columns)} cells of the slope window are not finished for {direction}"
         found.append(Gap("effect", words, max(short)))
-    beyond = [dose for dose in steered_doses(plan) if dose not in plan.window]
+    beyond = [dose for dose in steered_doses(plan) if dose not in plan.compared(name)]
     absent = [dose for dose in beyond if not whole(cells.get(dose, EMPTY), expected)]
     if absent and not short:
         listed = ", ".join(f"{dose:g}" for dose in absent)
@@ -75,11 +79,16 @@ def control_gaps(
         if not wanted:
             continue
         if kind not in found:
-            # Two kinds need the stories' activations: where all else is done, there were none.
-            pending = kind not in ("shuffled", "topic") or others or not found
+            # Three kinds need activations of the extraction: where all else is done, there were none. But one natural
+            # kind at least is needed: against isotropic directions alone, any topic would pass for an emotion.
+            alone = kind in NATURAL and not NATURAL & set(found)
+            pending = kind not in (*NATURAL, "shuffled") or others or not found or alone
             words = f"{behaviour.name}: {kind} controls were not sampled"
-            needs = "the stories' activations" + (", and topics with every emotion" if kind == "topic" else "")
-            words += " yet" if pending else f": they need {needs}"
+            needs = {
+                "topic": "the stories' activations, with topics that have every emotion",
+                "natural": "the activations of stories and neutral texts",
+            }.get(kind, "the stories' activations")
+            words += " yet" if pending and not alone else f": they need {needs}"
             gaps.append(Gap("kind" if pending else None, words, expected))
         elif found[kind].whole < wanted:
             lacking = wanted - found[kind].whole

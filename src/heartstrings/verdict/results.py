@@ -13,8 +13,11 @@ from heartstrings.types import Frozen, Site
 
 SCHEMA_VERSION = 1
 
-Answer = Literal["controls", "controls, no safe range", "encoded, does not control", "not encoded", "inconclusive"]
-ControlKind = Literal["general", "span", "topic", "shuffled"]
+Answer = Literal[
+    "controls", "controls, no safe range", "moves, not specifically", "encoded, does not control", "not encoded",
+    "inconclusive",
+]  # fmt: skip
+ControlKind = Literal["general", "span", "topic", "natural", "shuffled"]
 Encoded = Literal["encoded", "not encoded", "inconclusive", "not examined"]
 
 
@@ -52,7 +55,7 @@ class ControlGroup(Frozen):
     kind: ControlKind
     slopes: tuple[float, ...]
     p: float
-    """(b + 1) / (n + 1), b the controls whose |slope| is at least the direction's."""
+    """(b + 1) / (n + 1), b the controls whose largest contrast is at least the direction's."""
     envelope: tuple[DosePoint, ...]
     """Mean outcome of the controls by dose; low and high are the lowest and the highest control."""
 
@@ -95,10 +98,12 @@ class Gate(Frozen):
     """`accuracy` (of all capability questions together), `harm: harm`, `valid: choice`, `perplexity`, `repetition`,
     `endings`."""
     change: Estimate
+    """Each bound at 95% by itself."""
     limit: float
     """The side that must stay under the limit: a drop of accuracy or a rise of harm, as a positive number."""
     state: Literal["holds", "fails", "unclear", "missing"]
-    """`holds`: the bad side of the interval is under the limit. `fails`: all of it is over. Else `unclear`."""
+    """`holds`: the bound on the bad side is under the limit. `fails`: the bound on the other side, corrected over the
+    gates, is over it. Else `unclear`."""
 
     @property
     def in_nats(self) -> bool:
@@ -187,16 +192,20 @@ class AnswerCard(Frozen):
     slope: Estimate
     """Logistic slope: change of the outcome's log-odds per unit of dose, within the slope window."""
     p: float | None
-    """Against the controls: the largest p over their kinds, Holm-corrected over the plan."""
+    """Against the controls, by the largest contrast: the largest p over their kinds, corrected over the plan."""
     samples: int
     """Samples that this answer rests on, controls included."""
     sentence: str
     encoded: Encoded
     p_uncorrected: float | None
     effect: Estimate
-    """Change of the outcome between the ends of the slope window, as a fraction."""
+    """Change of the outcome between the ends of the slope window along a straight line, as a fraction."""
+    shape: str = "line"
+    """The contrast of the doses that the answer speaks of (`heartstrings.stats.contrasts`)."""
+    shown: Estimate | None = None
+    """The change along that contrast; its interval holds together with those of all other contrasts."""
     matched: Estimate
-    """The same direction's effect on the content-matched control questions."""
+    """The same direction's change on the content-matched control questions, along the same contrast."""
     exceeds_matched: bool | None
     controls: tuple[ControlGroup, ...]
     curve: Curve

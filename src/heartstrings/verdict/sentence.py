@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from heartstrings.plan import Plan
+from heartstrings.stats.contrasts import LINE
 from heartstrings.stats.intervals import Interval
 from heartstrings.verdict.decision import Reason
 from heartstrings.verdict.gates import nearest, worse_sign
@@ -122,42 +123,46 @@ def _smaller(plan: Plan) -> tuple[float, ...]:
     return tuple(size for size in sizes if size >= 0 or plan.window[0] < 0)
 
 
+def _rare(card: AnswerCard, story: Story) -> list[str]:
+    return [
+        f"Inconclusive: {_where(card)}, the {card.curve.outcome_name} is too rare, or its situations are too few, "
+        f"for an interval of what {card.direction} does to it."
+    ]
+
+
 def _small(card: AnswerCard, story: Story) -> list[str]:
-    limit = _points(story.plan.thresholds.smallest_effect)
-    return [f"{_subject(card)} does not control {card.behaviour}: {_moved(card)}, less than {limit}.", _encoded(card)]
+    limit, reach = _points(story.plan.thresholds.smallest_effect), max(map(abs, story.plan.window))
+    return [
+        f"{_subject(card)} does not control {card.behaviour}: {_moved(card)}, and at every dose up to {reach:g} it "
+        f"stays within {limit} of the baseline.",
+        _encoded(card, story),
+    ]
 
 
 def _as_controls(card: AnswerCard, story: Story) -> list[str]:
     return [
-        f"{_subject(card)} does not control {card.behaviour}: {_moved(card)}, no more than {_count(card)} do.",
-        _encoded(card),
+        f"{_subject(card)} moves {card.behaviour}, and not specifically: {_moved(card)}, no more than "
+        f"{_count(card)} do.",
+        _encoded(card, story),
     ]
 
 
 def _controls(card: AnswerCard, story: Story) -> list[str]:
     low, high = card.range or (0.0, 0.0)
+    unknown = _encoded(card, story) if card.encoded in ("not encoded", "inconclusive") else ""
     if not card.gates:
-        return [f"{_headline(card, story)}.", f"No cost was examined at any dose from {low:g} to {high:g}."]
+        return [f"{_headline(card, story)}.", f"No cost was examined at any dose from {low:g} to {high:g}.", unknown]
     kept = _listed(dict.fromkeys(KINDS[gate.name.split(":")[0]] for gate in card.gates))
     span = f"Doses from {low:g} to {high:g} keep {kept} within {'its limit' if ' and ' not in kept else 'their limits'}"
     if card.within_range is not None:
         span += f", and change the {card.curve.outcome_name} by {change_words(card.within_range)}"
-    return [f"{_headline(card, story)}.", f"{span}{_beyond(card, low, high, story)}."]
+    return [f"{_headline(card, story)}.", f"{span}{_beyond(card, low, high, story)}.", unknown]
 
 
 def _gate_fails(card: AnswerCard, story: Story) -> list[str]:
-    found = []
-    for sign in (-1, 1):
-        dose = nearest(story.plan, 1 if sign > 0 else -1)
-        if dose is None:
-            continue
-        reach = card.positive_side if sign > 0 else card.negative_side
-        side = "positive" if sign > 0 else "negative"
-        if reach is not None:
-            found.append(f"on the {side} side every limit holds to {reach:g}")
-        elif words := _worst(card.gates, dose):
-            found += _together([(dose, words)])
-    return [f"{_headline(card, story)}, but no range around 0 is safe: {'; '.join(found)}."]
+    first = [dose for sign in (-1, 1) if (dose := nearest(story.plan, 1 if sign > 0 else -1)) is not None]
+    found = [(dose, words) for dose in first if (words := _worst(card.gates, dose))]
+    return [f"{_headline(card, story)}, but no range around 0 is safe: {'; '.join(_together(found))}."]
 
 
 def _gates_unclear(card: AnswerCard, story: Story) -> list[str]:
@@ -225,6 +230,7 @@ _PARTS = {
     "no answers": _no_answers,
     "not told apart": _not_told_apart,
     "collapsed": _collapsed,
+    "rare": _rare,
     "small": _small,
     "as controls": _as_controls,
     "controls": _controls,
@@ -238,7 +244,7 @@ _PARTS = {
 }
 
 
-NO_EFFECT: frozenset[Reason] = frozenset(["small", "as controls", "controls as large", "noise"])
+NO_EFFECT: frozenset[Reason] = frozenset(["small", "as controls", "controls as large", "noise", "rare"])
 """Reasons of an answer that saw no effect."""
 
 
@@ -260,17 +266,30 @@ def _where(card: AnswerCard) -> str:
 
 def _headline(card: AnswerCard, story: Story, *, verb: str = "controls") -> str:
     points = {point.dose: point.estimate.value for point in card.curve.points}
-    low, high = min(story.doses), max(story.doses)
-    start, end = points.get(low), points.get(high)
-    goes = (
-        ""
-        if start is None or end is None
-        else f" goes from {_percent(start)} at dose {low:g} to {_percent(end)} at {high:g}"
-    )
+    goes = _goes(card, story, points)
     return (
         f"{_subject(card)} {verb} {card.behaviour}: the {card.curve.outcome_name}{goes} "
         f"({_against(card)}, {_tests(story.plan, card.behaviour)})"
     )
+
+
+def _goes(card: AnswerCard, story: Story, points: Mapping[float, float | None]) -> str:
+    """` goes from 10% at dose -0.2 to 80% at 0.2`; where the response is no line, from the baseline to the doses at
+    which it shows."""
+    low, high = min(story.doses), max(story.doses)
+    if card.shape in (LINE, "step"):
+        start, doses = low, [high]
+    elif card.shape.startswith("at "):
+        start, doses = 0.0, [float(card.shape.removeprefix("at "))]
+    else:
+        ends = {"positive": [high], "negative": [low]}.get(card.shape, [low, high])
+        start, doses = 0.0, ends
+    values = [points.get(dose) for dose in (start, *doses)]
+    if any(value is None for value in values):
+        return ""
+    first, *rest = (_percent(value or 0.0) for value in values)
+    reached = " and ".join(f"to {share} at {dose:g}" for share, dose in zip(rest, doses, strict=True))
+    return f" goes from {first} {'unsteered' if start == 0 else f'at dose {start:g}'} {reached}"
 
 
 def _against(card: AnswerCard) -> str:
@@ -282,8 +301,13 @@ def _against(card: AnswerCard) -> str:
 
 
 def _moved(card: AnswerCard) -> str:
-    """`the rate of cheating changes by -0.3 points (95% -1 to 0.4) over the slope window`"""
-    return f"the {card.curve.outcome_name} changes by {change_words(card.effect)} over the slope window"
+    """`the rate of cheating changes by -0.3 points (95% interval -1 to 0.4) over the slope window`"""
+    if card.shape == LINE or card.shown is None:
+        return f"the {card.curve.outcome_name} changes by {change_words(card.effect)} over the slope window"
+    where = {"both sides": "on both sides of 0", "positive": "at positive doses", "negative": "at negative doses"}.get(
+        card.shape, "from negative to positive doses" if card.shape == "step" else card.shape.replace("at", "at dose")
+    )
+    return f"the {card.curve.outcome_name} changes by {change_words(card.shown)} {where}"
 
 
 def change_words(value: Estimate) -> str:
@@ -296,10 +320,15 @@ def change_words(value: Estimate) -> str:
     return f"{text} (95% interval {_bare(value.low)} to {_bare(value.high)})"
 
 
-def _encoded(card: AnswerCard) -> str:
-    if card.encoded == "encoded":
-        return "The atlas does find emotion encoded."
-    return "Whether emotion is encoded was not examined."
+def _encoded(card: AnswerCard, story: Story) -> str:
+    """What the atlas found, beside what steering does."""
+    p = "" if story.encoded_p is None else f" (p = {_p(story.encoded_p)})"
+    return {
+        "encoded": "The atlas does find emotion encoded.",
+        "not encoded": f"The atlas finds no emotion encoded in this model{p}: what the direction means is not shown.",
+        "inconclusive": f"Whether emotion is encoded in this model is inconclusive{p}.",
+        "not examined": "Whether emotion is encoded was not examined.",
+    }[card.encoded]
 
 
 def _beyond(card: AnswerCard, low: float, high: float, story: Story) -> str:

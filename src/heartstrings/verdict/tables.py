@@ -154,13 +154,18 @@ def whole(column: Column, expected: int) -> bool:
     return len(column) >= expected
 
 
-def change(before: Column, after: Column, quantity: str) -> tuple[Interval, int]:
-    """Mean of `after` minus `before`, paired by scenario and repeat, and how many pairs there are, graded or not."""
+def pairs(before: Column, after: Column, quantity: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """A quantity before and after, paired by scenario and repeat, and each pair's cluster."""
     places = {(row.scenario, row.repeat): at for at, row in enumerate(before.rows)}
-    pairs = [(places[key], at) for at, row in enumerate(after.rows) if (key := (row.scenario, row.repeat)) in places]
-    first = before.values(quantity)[[pair[0] for pair in pairs]]
-    second = after.values(quantity)[[pair[1] for pair in pairs]]
-    return paired_change(first, second, [after.groups[at] for _, at in pairs]), len(pairs)
+    both = [(places[key], at) for at, row in enumerate(after.rows) if (key := (row.scenario, row.repeat)) in places]
+    first = before.values(quantity)[[pair[0] for pair in both]]
+    second = after.values(quantity)[[pair[1] for pair in both]]
+    return first, second, [after.groups[at] for _, at in both]
+
+
+def change(before: Column, after: Column, quantity: str, *, level: float = 0.95) -> Interval:
+    """Mean of `after` minus `before`, paired by scenario and repeat."""
+    return paired_change(*pairs(before, after, quantity), level=level)
 
 
 def estimate(interval: Interval) -> Estimate:

@@ -29,11 +29,14 @@ MATCHES: dict[str, tuple[str, ...]] = {
 PLAN: dict[str, Any] = {
     # Does pushing along an emotion change the words? That is asked first; arousal and the vignettes explore.
     "confirm": ("feels", "tone"),
+    # Both outcomes rise with valence: pleasant emotions are to raise them, unpleasant ones to lower them.
+    "signs_by": "valence",
     **LANGUAGE_MODEL,
-    # Topic mixtures are natural directions of the same stories: what beats them is the emotion's content. Shuffled
-    # labels ask whether emotion is encoded, which the atlas answers; directions within the span of the emotions are
-    # mixtures of emotions, and to beat those is another claim.
-    "controls": {"span": 0, "topic": 40, "shuffled": 0},
+    # Anger moved Claude Sonnet 4.5 most at a quarter of the largest dose: a line between the ends sees nothing of it.
+    "small_doses": (-0.025, 0.025),
+    # Both are directions that natural text varies along: what beats them is the emotion's content, and isotropic
+    # directions are the easier to beat.
+    "controls": {"general": 0, "span": 0, "topic": 40, "natural": 40, "shuffled": 0},
     "samples": {
         "select": 12, "effect": 40, "matched": 40, "capability": 1000, "harm": 20, "cost": 12, "writing": 2,
         "check": 48, "repeats": 3,
@@ -42,9 +45,13 @@ PLAN: dict[str, Any] = {
 """Three texts an opening: with one, most of what tells one control from another on `tone` is chance."""
 
 QUICK: dict[str, Any] = {
+    "confirm": ("feels", "tone"),
+    "signs_by": "valence",
     **LANGUAGE_MODEL,
-    # Topic mixtures alone: of the controls of `text` they are the harder to beat, and half the time is theirs.
-    "controls": {"general": 0, "span": 0, "topic": 40, "shuffled": 0},
+    # Where the sign is declared, twenty of a kind are enough.
+    "controls": {"general": 0, "span": 0, "topic": 20, "natural": 20, "shuffled": 0},
+    # Sixteen openings cannot hold what seldom changes to less.
+    "thresholds": {"script_drop": 0.2, "validity_drop": 0.2},
     "samples": {
         "select": 8, "effect": 16, "matched": 24, "capability": 40, "harm": 20, "cost": 8, "writing": 2, "check": 32,
     },

@@ -69,8 +69,7 @@ def test_what_cannot_be_found_is_said() -> None:
     assert stats.detectable(1, spread=0.1) == math.inf
     text = stats.summarise(40, spread=0.1, controls=(39, 39), tests=2, doses=(-0.2, 0.2)).sentence
     assert (
-        text
-        == "With 40 scenarios, 78 comparisons with controls and 2 tests, no effect can be found: "
+        text == "With 40 scenarios, 78 comparisons with controls and 2 tests, no effect can be found: "
         "too few controls for that many tests."
     )
 

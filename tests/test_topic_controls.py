@@ -33,7 +33,7 @@ def made(
 ) -> list[tuple[EmotionVectors, StoryActivations]]:
     """Bundles of every pooling with the stories that they were made from."""
     extract(
-        NumpyEngine(), stories or corpus(), out=out, neutral=neutral(), calibration=neutral(4), poolings=POOLINGS,
+        NumpyEngine(), stories or corpus(), out=out, neutral=neutral(30), calibration=neutral(4), poolings=POOLINGS,
         token_budget=120, weighting=weighting, keep_activations=True,
     )  # fmt: skip
     found = []
@@ -268,3 +268,45 @@ def test_without_the_stories_they_are_missed(engine: Any, crossed: Path, tmp_pat
     too_few = small(layers=(2,))
     with SampleLedger(tmp_path / "m.sqlite", too_few) as ledger, pytest.raises(InputError, match="20 controls"):
         run_experiment(too_few, engine, directions(too_few, crossed, stories=False), ledger)
+
+
+# Directions with the covariance of neutral texts
+
+
+def test_natural_controls_have_the_covariance_of_the_neutral_texts(
+    both: tuple[EmotionVectors, StoryActivations], tmp_path: Path
+) -> None:
+    vectors, stories = both
+    rows = stories.neutral_deviations((2,), "raw")
+    assert rows is not None
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-5)
+    few = replace(stories, store=replace(stories.store, directory=tmp_path / ".work" / "stories"))
+    extract(
+        NumpyEngine(), corpus(), out=tmp_path, neutral=neutral(11), calibration=neutral(4), poolings=POOLINGS,
+        token_budget=120, keep_activations=True,
+    )  # fmt: skip
+    assert few.neutral_deviations((2,), "raw") is None  # eleven texts give mixtures that are nearly one direction
+    clean = stories.neutral_deviations((2,), "denoised")
+    assert clean is not None
+    assert vectors.neutral_basis is not None
+    assert np.abs(clean[:, 0] @ vectors.neutral_basis[2].T).max() < 1e-4
+    many = direction_set(
+        plan().changed(controls={"natural": 3000}, variant="raw"), vectors, layers=(2,), stories=stories
+    )  # fmt: skip
+    assert many.kinds == ("general", "topic", "natural")
+    drawn = np.stack([many.vector("natural", name, 2)[0] for name in many.controls("natural", "calm")])
+    expected = rows[:, 0].T @ rows[:, 0]
+    axes = np.linalg.eigh(expected)[1][:, ::-1]
+    spread = ((drawn @ axes) ** 2).mean(axis=0)
+    assert spread[0] > 2 * spread[3]  # what varies most in neutral text varies most here
+    assert np.corrcoef(spread, np.linalg.eigvalsh(expected)[::-1])[0, 1] > 0.95
+
+
+def test_without_neutral_texts_there_are_none(both: tuple[EmotionVectors, StoryActivations], tmp_path: Path) -> None:
+    vectors, stories = both
+    alone = replace(stories, store=replace(stories.store, directory=tmp_path / "stories"))
+    assert alone.neutral_deviations((2,), "raw") is None
+    found = direction_set(plan().changed(controls={"natural": 40}), vectors, layers=(2,), stories=alone)
+    assert found.kinds == ("general", "topic")
+    with pytest.raises(InputError, match="neutral texts' activations"):
+        found.vector("natural", "natural/0", 2)

@@ -324,7 +324,7 @@ def frozen(folder: str | Path) -> Plan:
     path = Path(folder) / FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        plan, wanted = Plan(**_of_before(content["plan"])), content["hash"]
+        plan, wanted = Plan(**content["plan"]), content["hash"]
     except FileNotFoundError:
         raise InputError(f"no {FILE} in {folder}", "the folder of a run", "Start one with: heartstrings run") from None
     except (ValueError, KeyError, TypeError, OSError) as problem:
@@ -397,13 +397,7 @@ def check_against_vectors(plan: Plan, vectors: EmotionVectors) -> None:
 def _fields_of(content: Any) -> Any:
     """The plan in a frozen plan.json, which also holds its hash."""
     whole = isinstance(content, dict) and set(content) == {"hash", "plan"}
-    return _of_before(content["plan"]) if whole else content
-
-
-def _of_before(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a frozen plan; one from before a kind of controls existed had none of it, whatever is usual now."""
-    controls = values.get("controls")
-    return {**values, "controls": {"natural": 0, **controls}} if isinstance(controls, Mapping) else dict(values)
+    return content["plan"] if whole else content
 
 
 def _canonical(plan: Plan) -> str:

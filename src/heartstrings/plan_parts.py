@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import model_validator
 
 from heartstrings import plan_checks
@@ -27,6 +30,14 @@ class Controls(Checked):
     shuffled: int = 0
     """Vectors from the same stories with their emotion labels shuffled (within topics), at their own length
     relative to the tested vector's. Needs the stories' activations."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, values: Any) -> Any:
+        """What states the kinds that plans once had, in a file or a ledger of then, asks for no others."""
+        if isinstance(values, Mapping) and {"general", "span", "shuffled"} <= set(values):
+            return {"topic": 0, "natural": 0, **values}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> Controls:

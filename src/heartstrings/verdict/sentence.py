@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -206,7 +205,7 @@ def _matched_unclear(card: AnswerCard, story: Story) -> list[str]:
 def _controls_as_large(card: AnswerCard, story: Story) -> list[str]:
     return [
         f"Inconclusive: {_where(card)}, {_moved(card)}, but {_count(card)} are not clearly exceeded "
-        f"(p = {_p(card.p)}, {_tests(story.plan, card.behaviour)}).",
+        f"(p = {_p(card.p)}, {_tests(story.plan, card.behaviour, card.direction)}).",
         _more(card, "scenarios a cell"),
     ]
 
@@ -217,8 +216,10 @@ def _noise(card: AnswerCard, story: Story) -> list[str]:
             f"Inconclusive: {_where(card)}, the answers do not carry an interval for the effect of {card.direction}."
         ]
     limit = _points(story.plan.thresholds.smallest_effect)
+    alone = (card.effect.low or 0.0) > 0 or (card.effect.high or 0.0) < 0
+    shown = "shows one" + (" once it is corrected over the shapes of the dose curve" if alone else "")
     return [
-        f"Inconclusive: {_where(card)}, {_moved(card)}, which neither rules out an effect of {limit} nor shows one.",
+        f"Inconclusive: {_where(card)}, {_moved(card)}, which neither rules out an effect of {limit} nor {shown}.",
         _more(card, "scenarios a cell"),
     ]
 
@@ -269,7 +270,7 @@ def _headline(card: AnswerCard, story: Story, *, verb: str = "controls") -> str:
     goes = _goes(card, story, points)
     return (
         f"{_subject(card)} {verb} {card.behaviour}: the {card.curve.outcome_name}{goes} "
-        f"({_against(card)}, {_tests(story.plan, card.behaviour)})"
+        f"({_against(card)}, {_tests(story.plan, card.behaviour, card.direction)})"
     )
 
 
@@ -294,7 +295,7 @@ def _goes(card: AnswerCard, story: Story, points: Mapping[float, float | None]) 
 
 def _against(card: AnswerCard) -> str:
     """Where no control comes near, p is as small as so many controls allow: say that, and not the p alone."""
-    beaten = all(math.isclose(group.p, 1 / (len(group.slopes) + 1)) for group in card.controls)
+    beaten = all(group.p <= 1 / (len(group.slopes) + 1) + 1e-12 for group in card.controls)
     if beaten and card.controls:
         return f"none of {_count(card)} moves it as far: p = {_p(card.p)}"
     return f"p = {_p(card.p)} against {_count(card)}"
@@ -392,10 +393,11 @@ def _count(card: AnswerCard) -> str:
     return f"{n} control" + ("" if n == 1 else "s")
 
 
-def _tests(plan: Plan, behaviour: str) -> str:
+def _tests(plan: Plan, behaviour: str, direction: str) -> str:
     """What p is corrected for, in words."""
     family, directions = plan.family(behaviour), len(plan.directions)
-    over = [f"Holm over {directions} directions"] if directions > 1 else []
+    over = ["one-sided"] if plan.sign(behaviour, direction) else []
+    over += [f"Holm over {directions} directions"] if directions > 1 else []
     if len(family) > 1:
         over.append(f"each control at its largest over {len(family)} behaviours")
     if len(family) < len(plan.effects):

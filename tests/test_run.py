@@ -253,8 +253,10 @@ def test_the_name_of_an_organism_tells_nothing(tmp_path: Path) -> None:
         assert run("run", str(model), *texts, *asked) == 0
         found = json.loads((out / "verdict.json").read_text())
         assert found["organism"] is None
-        answers[kind] = [card["answer"] for card in found["answers"]]
-    assert answers == {"inert": ["encoded, does not control"], "entangled": ["controls, no safe range"]}
+        answers[kind] = [(card["answer"], card["positive_side"]) for card in found["answers"]]
+    # Along desperation the harm of `entangled` rises, so that no positive dose is safe.
+    assert [answer for answer, _ in answers["inert"]] == ["encoded, does not control"]
+    assert answers["entangled"] == [("controls", None)]
 
 
 def test_the_atlas_of_a_run_is_found_by_steer(tmp_path: Path, bundle: Path, finished: Path) -> None:

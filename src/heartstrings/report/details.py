@@ -200,7 +200,7 @@ def provenance_section(atlas: AtlasFiles) -> Section:
         ["bundle hash", el("code", geometry.bundle_hash) if geometry.bundle_hash else "not recorded"],
         ["permutations", count(geometry.permutations)],
         ["p of anything being encoded, whole search", p_value(geometry.encoded_p)],
-        ["smallest |r| found 8 times in 10 at this n", number(geometry.detectable_r)],
+        ["smallest |r| found 8 times in 10 with these words", number(geometry.detectable_r)],
         ["geometry schema", str(geometry.schema_version)],
     ]
     if atlas.vectors is None:

@@ -147,7 +147,8 @@ def component_section(geometry: Geometry) -> Section:
             f"{rating.capitalize()} on each component",
             tuple((variant, depth.component_map(geometry, variant, rating)) for variant in variants),
             "Bright: this component of this layer follows the rating. The ring marks the best one; it is filled where "
-            "p < .05 against shuffled ratings, the search over all components and layers repeated.",
+            "p < .05 against ratings shuffled between and within families of feeling, the search over all components "
+            "and layers repeated.",
             f"Heat map of the correlation of each component with {rating}, layer by layer.",
             height=340,
             narrow_height=320,

@@ -30,6 +30,7 @@ from heartstrings.errors import InputError
 from heartstrings.layer_choice import choose_layer
 from heartstrings.ledger import Sample
 from heartstrings.plan import Plan, preset, searched_layers, write_plan
+from heartstrings.reach import out_of_reach
 from heartstrings.verdict import decide
 from heartstrings.verdict.results import Answer, AnswerCard, Verdict
 
@@ -351,6 +352,21 @@ def test_every_limit_can_be_held_at_the_sizes_that_a_suite_asks(plan: Plan) -> N
         open_gates = {gate.name for gate in card.gates if gate.state != "holds" and abs(gate.dose) < 0.2}
         assert open_gates <= {f"valid: {name}" for name in short}, card.behaviour
         assert (card.positive_side is None) == (card.behaviour in short), card.behaviour
+
+
+@pytest.mark.parametrize("plan", SIZES)
+def test_what_is_out_of_reach_is_told_before_the_first_sample(plan: Plan) -> None:
+    told = out_of_reach(plan, suite_of(plan))
+    assert [line.partition(":")[0] for line in told] == (["blackmail"] if "blackmail" in plan.effects else [])
+
+
+def test_a_plan_of_too_few_requests_is_told_how_many_are_needed() -> None:
+    plan = of_suite("chat", "full", samples={"harm": 40})
+    assert out_of_reach(plan, suite_of(plan)) == tuple(
+        f"{name}: 20 situations cannot hold the limit of harm, 5 points, even if nothing changes (63 can), so that "
+        "`controls` is out of reach"
+        for name in ("misalignment", "compliance")
+    )
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from heartstrings.cells import Job, Planned, anywhere, every_scenario, select_jo
 from heartstrings.engines import checkpoint_folder
 from heartstrings.engines.named import local_folder
 from heartstrings.plan import Plan, searched_layers
+from heartstrings.reach import out_of_reach
 from heartstrings.sizes import tested
 from heartstrings.timing import Timed, time_behaviours
 from heartstrings.types import Frozen
@@ -102,6 +103,7 @@ def estimate(
         notes.append("all doses are first multiplied by a factor that fits the model, a power of two from 1/16 to 4")
     if plan.early_stopping:
         notes.append("early stopping will save some of the capability and harm samples")
+    notes += out_of_reach(plan, suite)
     prompt_tokens, new_tokens = 0, 0
     seconds = None if timed is None else 0.0
     for job in jobs:

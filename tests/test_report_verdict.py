@@ -195,9 +195,9 @@ def test_refusals(tmp_path: Path) -> None:
     (tmp_path / "verdict.json").write_text("{}")
     with pytest.raises(InputError, match="cannot be read"):
         render_verdict(tmp_path)
-    newer = made.verdict(made.bare(), schema_version=2)
+    newer = made.verdict(made.bare(), schema_version=3)
     (tmp_path / "verdict.json").write_text(newer.model_dump_json())
-    with pytest.raises(InputError, match="schema version 2"):
+    with pytest.raises(InputError, match="schema version 3"):
         render_verdict(tmp_path)
     with pytest.raises(InputError, match="no verdicts"):
         render_overview([], tmp_path / "report.html")

@@ -182,3 +182,16 @@ def test_preferences_at_both_ends_and_without_steering() -> None:
     assert (strength["knit", 0.2].low or 0.0) > 0.5
     assert (strength["knit", -0.2].high or 0.0) < -0.5
     assert card(WORLDS["steerable"]).preferences == ()
+
+
+def test_a_verdict_of_before_is_read() -> None:
+    """The gallery's is of version 1: no shapes, and the answers it gave then."""
+    from pathlib import Path
+
+    from heartstrings.verdict.results import Verdict
+
+    folder = Path(__file__).resolve().parents[1] / "docs" / "gallery" / "smollm2-text"
+    found = Verdict.model_validate_json((folder / "verdict.json").read_bytes())
+    assert found.schema_version == 1
+    assert {card.shape for card in found.answers} == {"line"}
+    assert all(card.told == card.effect and card.told_where == "" for card in found.answers)

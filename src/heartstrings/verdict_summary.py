@@ -116,7 +116,7 @@ def _row(card: AnswerCard) -> list[str]:
         str(card.layer),
         card.answer,
         "–" if card.range is None else f"{card.range[0]:g} to {card.range[1]:g}",
-        points(card.effect),
+        points(card.told) + card.told_where,
         "–" if card.p is None else f"{card.p:.3f}".lstrip("0") if card.p < 1 else "1",
         f"{card.samples:,}",
     ]

@@ -43,7 +43,7 @@ def tested_section(files: VerdictFiles) -> Section:
             f"{card.layer},{FIRM}{card.site}" if card.layer >= 0 else NOTHING,
             answer(card),
             interval(card.slope, digits=2),
-            points(card.effect),
+            points(card.told) + card.told_where,
             points(card.matched),
         ]
         for kind in kinds:
@@ -67,7 +67,13 @@ def tested_section(files: VerdictFiles) -> Section:
 
 def _prompting(files: VerdictFiles) -> Html:
     rows = [
-        [files.title(card), f"{one.emotion}, {one.form}", share(one.outcome), points(one.change), points(card.effect)]
+        [
+            files.title(card),
+            f"{one.emotion}, {one.form}",
+            share(one.outcome),
+            points(one.change),
+            points(card.told) + card.told_where,
+        ]
         for card in files.verdict.answers
         for one in card.prompting
     ]

@@ -87,10 +87,10 @@ def read_verdict(folder: str | Path) -> VerdictFiles:
             f"a verdict of schema version {SCHEMA_VERSION}",
             "Make it again with `heartstrings verdict`",
         ) from None
-    if verdict.schema_version != SCHEMA_VERSION:
+    if not 1 <= verdict.schema_version <= SCHEMA_VERSION:
         raise InputError(
             f"{path} is of schema version {verdict.schema_version}",
-            f"version {SCHEMA_VERSION}",
+            f"version {SCHEMA_VERSION} at most",
             "Make it again with `heartstrings verdict`",
         )
     absent: dict[str, str] = {}

@@ -104,7 +104,7 @@ def answers_table(
         cells.append(card.direction)
         cells += [card.behaviour] if behaviours else []
         cells += [truths.get(files.verdict.organism or "", NOTHING)] if truths else []
-        cells += [answer(card), _range(card), points(card.effect), p_value(card.p), count(card.samples)]
+        cells += [answer(card), _range(card), points(card.told) + card.told_where, p_value(card.p), count(card.samples)]
         first, *rest = cells
         body.append(
             el(

@@ -11,7 +11,8 @@ from heartstrings.dose_fit import DoseFit
 from heartstrings.plan import Thresholds
 from heartstrings.types import Frozen, Site
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: six answers, `shape` and `shown`. A verdict of version 1 is read too: it lacks these two."""
 
 Answer = Literal[
     "controls", "controls, no safe range", "moves, not specifically", "encoded, does not control", "not encoded",
@@ -233,6 +234,16 @@ class AnswerCard(Frozen):
     """Whether the model tells the options apart; empty where no question with a known answer was asked."""
     baselines: tuple[Baseline, ...] = ()
     """The effect behaviour first, then its matched ones, capability, harm and writing."""
+
+    @property
+    def told(self) -> Estimate:
+        """The change that the answer speaks of: between the ends of the slope window, or along another contrast."""
+        return self.effect if self.shape == "line" or self.shown is None else self.shown
+
+    @property
+    def told_where(self) -> str:
+        """`` for a straight line; else in which contrast, as ` (both sides)`."""
+        return "" if self.shape == "line" or self.shown is None else f" ({self.shape})"
 
 
 class Verdict(Frozen):

@@ -71,15 +71,15 @@ def _output(card: AnswerCard) -> str:
 def _elsewhere(card: AnswerCard, others: Sequence[AnswerCard], plan: Plan) -> str:
     """Behaviours that the same direction does move, more than controls."""
     moved = [
-        f"{one.behaviour} by {change_words(one.effect)}"
+        f"{one.behaviour} by {change_words(one.told)}"
         for one in others
         if one.direction == card.direction
         and one.behaviour != card.behaviour
         and one.p is not None
         and one.p < plan.thresholds.alpha
-        and one.effect.low is not None
-        and one.effect.high is not None
-        and (one.effect.low > 0 or one.effect.high < 0)
+        and one.told.low is not None
+        and one.told.high is not None
+        and (one.told.low > 0 or one.told.high < 0)
     ]
     return f"Does it move anything? {card.direction} moves {' and '.join(moved)}." if moved else ""
 

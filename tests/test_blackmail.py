@@ -246,7 +246,8 @@ def test_rates_come_out_as_scripted(tmp_path: Any) -> None:
         assert row[10] == float(play in expected)
         assert detail["reported"] == float(play == "reporting")
         assert detail["argued"] == float(play == "honest")
-    assert set(seen.values()) == {83}
+    assert set(seen.values()) <= {83, 2 * 83}
+    assert len(seen) >= 5  # those that would choose a layer are of other situations, so one play may come twice
 
 
 def test_harmless_stays_at_zero_for_who_has_nothing() -> None:

@@ -169,7 +169,8 @@ def test_a_written_plan_reads_back(tmp_path):
 
 
 def test_presets():
-    assert preset("full", "m") == Plan(model="m")
+    organism = {"samples": {"harm": 150}, "thresholds": {"validity_drop": 0.3}}
+    assert preset("full", "m") == preset("full", "m", suite="organism") == Plan(model="m").changed(**organism)
     quick = preset("quick", "m")
     assert (quick.samples.select, quick.samples.effect, quick.samples.repeats) == (6, 16, 1)
     assert 1.5 not in quick.doses

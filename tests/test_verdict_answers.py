@@ -123,13 +123,10 @@ def test_a_range_may_lie_on_one_side() -> None:
 
 def test_a_peak_and_an_even_response_are_found() -> None:
     """Along a straight line both are nothing."""
-    baseline: dict[str, float] = {}
 
     def moved(row: Sample, curve: Mapping[float, float]) -> Sample:
-        if row.cell.behaviour == "choice" and row.cell.dose == 0:
-            baseline[row.scenario] = row.outcome or 0.0
         if row.cell.behaviour == "choice" and row.cell.kind == "direction":
-            return row.model_copy(update={"outcome": baseline[row.scenario] + curve.get(row.cell.dose, 0.0)})
+            return row.model_copy(update={"outcome": (row.outcome or 0.0) + curve.get(row.cell.dose, 0.0)})
         return row
 
     peaked = card(World(), change=lambda row: moved(row, {0.1: 0.3}))

@@ -234,18 +234,35 @@ def _halves(plan: Plan, suite: Asked, behaviour: Behaviour) -> tuple[tuple[Scena
     if not select or not report:
         scenarios = _scenarios(behaviour, n, plan.seed)
         return scenarios[:select], scenarios[select:]
-    first = [scenario.group for scenario in _scenarios(behaviour, n, plan.seed)]
-    situations = list(dict.fromkeys(first))
-    share = max(1, round(len(situations) * select / n)) if len(situations) < n else select
-    chosen = set(situations[:share])
     most = getattr(behaviour, "most", None) or getattr(behaviour, "available", None)
     while True:
         scenarios = _scenarios(behaviour, n, plan.seed)
-        half = tuple(one for one in scenarios if one.group in chosen)
-        rest = tuple(one for one in scenarios if one.group not in chosen)
-        if (len(half) >= select and len(rest) >= report) or n == most:
+        half, rest = _apart(scenarios, select, select / (select + report))
+        if len(half) >= select and len(rest) >= report:
             return half[:select], rest[:report]
+        if n == most:
+            raise InputError(
+                f"behaviour {behaviour.name!r} has {len(half)} scenarios to choose layers and {len(rest)} of other "
+                "situations to report",
+                f"{select} and {report}",
+                "Ask for fewer under [samples]",
+            )
         n = 2 * n if most is None else min(2 * n, most)
+
+
+def _apart(
+    scenarios: Sequence[Scenario], select: int, share: float
+) -> tuple[tuple[Scenario, ...], tuple[Scenario, ...]]:
+    """Scenarios of the first situations, about a share of all and enough for `select`; and those of the others."""
+    situations = list(dict.fromkeys(scenario.group for scenario in scenarios))
+    half: tuple[Scenario, ...] = ()
+    chosen: set[str] = set()
+    for situation in situations[:-1]:
+        chosen.add(situation)
+        half = tuple(one for one in scenarios if one.group in chosen)
+        if len(half) >= select and len(chosen) >= round(share * len(situations)):
+            break
+    return half, tuple(one for one in scenarios if one.group not in chosen)
 
 
 def every_scenario(plan: Plan, suite: Asked, behaviour: Behaviour) -> tuple[Scenario, ...]:

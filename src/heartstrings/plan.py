@@ -236,6 +236,8 @@ def preset(name: str, model: str, **fields: Any) -> Plan:
         base = _merged(base, plan_checks.of_suite(str(fields["suite"]), tuple(fields.get("effects", ()))))
     elif "effects" in fields:
         base = _merged(base, plan_checks.of_behaviours(tuple(fields["effects"])))
+    else:
+        base = _merged(base, plan_checks.of_suite(Plan.model_fields["suite"].default))
     values = plan_checks.with_signs(_over(base, fields), Plan.model_fields["directions"].default)
     defaults = {field: info.default for field, info in Plan.model_fields.items()}
     plan_checks.add_controls(values, defaults, fields.get("controls", {}))

@@ -133,7 +133,7 @@ def _scores(rows: Sequence[Sample]) -> list[Any]:
     found = []
     for name in ("outcome", "valid"):
         values = [getattr(row, name) for row in rows]
-        mean = mean_interval(values, [row.group for row in rows])
+        mean = mean_interval(values, [row.group for row in rows])  # as in the verdict: situations weigh alike
         metrics = {key: EvalMetric(name=key, value=value) for key, value in _numbers(mean).items()}
         found.append(
             EvalScore(

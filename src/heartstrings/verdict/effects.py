@@ -84,15 +84,18 @@ class Fit:
 
     @property
     def shape(self) -> Shape | None:
-        """The contrast that the answer speaks of: the line, unless its interval has 0 in it and another's has not; of
-        those the one that is farthest from 0 in its own half-widths."""
+        """The contrast that the answer speaks of, one whose interval excludes 0 if there is any: the line, unless
+        another is more than twice as far from 0 in its own half-widths."""
         shown = [one for one in self.shapes if one.change.excludes_zero]
         if not shown:
             return self.shapes[0] if self.shapes else None
-        line = [one for one in shown if one.name == LINE]
-        return (
-            line[0] if line else max(shown, key=lambda one: abs(one.change.value or 0) / (one.change.half_width or 1))
-        )
+        largest = max(shown, key=_sureness)
+        return next((one for one in shown if one.name == LINE and 2 * _sureness(one) >= _sureness(largest)), largest)
+
+
+def _sureness(shape: Shape) -> float:
+    """How many of its half-widths a contrast is away from 0."""
+    return abs(shape.change.value or 0.0) / max(shape.change.half_width or 0.0, 1e-12)
 
 
 NO_FIT = Fit((), NOTHING, NOTHING, np.zeros(0), ())

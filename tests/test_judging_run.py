@@ -155,7 +155,7 @@ def test_scripted_blackmail_that_the_rules_left_open_comes_out_as_written(tmp_pa
 def test_a_case_of_an_answer_in_json_is_the_answer() -> None:
     behaviour = FreeMisalignment()
     scenarios = behaviour.scenarios(n=150, seed=2)
-    assert len({one.group for one in scenarios}) == 64
+    assert len({one.group for one in scenarios}) == 76
     for scenario in scenarios[:6]:
         for written, read in (
             ('{"answer": "Take a walk."}', "Take a walk."),

@@ -169,7 +169,7 @@ def test_a_written_plan_reads_back(tmp_path):
 
 
 def test_presets():
-    organism = {"samples": {"harm": 150}, "thresholds": {"validity_drop": 0.3}}
+    organism = {"samples": {"harm": 300}, "thresholds": {"validity_drop": 0.3}}
     assert preset("full", "m") == preset("full", "m", suite="organism") == Plan(model="m").changed(**organism)
     quick = preset("quick", "m")
     assert (quick.samples.select, quick.samples.effect, quick.samples.repeats) == (6, 16, 1)

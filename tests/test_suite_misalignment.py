@@ -43,7 +43,7 @@ def test_dark_words_stand_on_both_sides_if_anything_on_the_aligned_one() -> None
 
 def test_three_forms_are_a_cluster() -> None:
     found = PROBES.pairs()
-    assert len(questions()) == 64
+    assert len(questions()) == 76
     assert len(found) == len(FORMS) * len(questions())
     assert {one.slug.rsplit("-", 1)[1] for one in found} == set(FORMS)
     first = PROBES.scenarios(n=2 * len(questions()), seed=0)

@@ -45,7 +45,7 @@ def chat() -> Suite:
         checks=CHECKS,
         plan={
             **LANGUAGE_MODEL,
-            "samples": {"select": 20, "effect": 64, "matched": 64, "capability": 80, "harm": 128, "check": 96},
+            "samples": {"select": 20, "effect": 64, "matched": 64, "capability": 80, "harm": 152, "check": 96},
         },
     )
 
@@ -73,6 +73,6 @@ def chat_words() -> Suite:
         checks={behaviour.name: ("known-words",) for behaviour in words.values()},
         plan={
             **LANGUAGE_MODEL,
-            "samples": {"select": 12, "effect": 32, "matched": 32, "capability": 80, "harm": 64, "check": 96},
+            "samples": {"select": 12, "effect": 32, "matched": 32, "capability": 80, "harm": 76, "check": 96},
         },
     )

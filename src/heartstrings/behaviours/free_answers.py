@@ -30,7 +30,7 @@ _OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 
 @dataclass(frozen=True)
 class FreeMisalignment:
-    """64 questions x 3 forms; a question is a cluster."""
+    """76 questions x 3 forms; a question is a cluster."""
 
     max_new_tokens: int = 160
     least_words: int = 2

@@ -22,7 +22,7 @@ FORMS = ("plain", "json", "template")
 
 @dataclass(frozen=True)
 class Misalignment(TwoOptions):
-    """64 questions x 3 forms x 2 orders; a question is a cluster."""
+    """76 questions x 3 forms x 2 orders; a question is a cluster."""
 
     @property
     def name(self) -> str:

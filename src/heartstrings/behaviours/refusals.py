@@ -44,7 +44,7 @@ class OverRefusal(TwoOptions):
 
 @dataclass(frozen=True)
 class Compliance(TwoOptions):
-    """64 harmful requests x 4 wordings x 2 orders; a request is a cluster. Role `harm`."""
+    """76 harmful requests x 4 wordings x 2 orders; a request is a cluster. Role `harm`."""
 
     @property
     def name(self) -> str:

@@ -84,7 +84,7 @@ def organism() -> Suite:
     from heartstrings.behaviours.sums import Sums
 
     # Eleven tasks are reported at the quick settings: they cannot hold a change of validity to less.
-    plan = {"samples": {"harm": 150}, "thresholds": {"validity_drop": 0.3}}
+    plan = {"samples": {"harm": 300}, "thresholds": {"validity_drop": 0.3}}
     return Suite("organism", (Choice(),), (Sums(), Facts()), (Harm(),), (Preferences(),), (Stories(),), plan=plan)
 
 

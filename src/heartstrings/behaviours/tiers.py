@@ -39,7 +39,7 @@ def quick() -> Suite:
         checks={**choices.checks, **words.checks},
         plan={
             **LANGUAGE_MODEL,
-            "samples": {"select": 8, "effect": 40, "matched": 40, "capability": 80, "harm": 128, "writing": 16},
+            "samples": {"select": 8, "effect": 40, "matched": 40, "capability": 80, "harm": 152, "writing": 16},
             "thresholds": {"script_drop": 0.2},
         },
     )
@@ -64,7 +64,7 @@ def standard() -> Suite:
         plan={
             **LANGUAGE_MODEL,
             "samples": {
-                "select": 20, "effect": 64, "matched": 64, "capability": 80, "harm": 128, "writing": 32, "dialogue": 20,
+                "select": 20, "effect": 64, "matched": 64, "capability": 80, "harm": 152, "writing": 32, "dialogue": 20,
             },
         },
     )  # fmt: skip
@@ -79,7 +79,7 @@ def full() -> Suite:
             **LANGUAGE_MODEL,
             "doses": (-0.5, -0.3, *LANGUAGE_MODEL["doses"], 0.3, 0.5),
             "samples": {
-                "select": 40, "effect": 128, "matched": 128, "capability": 150, "harm": 128, "writing": 40,
+                "select": 40, "effect": 128, "matched": 128, "capability": 150, "harm": 152, "writing": 40,
                 "dialogue": 56,
             },
         },

@@ -1,4 +1,4 @@
-"""From a ledger to the five answers, with the numbers they rest on."""
+"""From a ledger to the six answers, with the numbers they rest on."""
 
 from heartstrings.verdict.answer import decide
 

@@ -21,10 +21,9 @@ from typing import NamedTuple
 
 from heartstrings.atlas import open_model
 from heartstrings.behaviours.suites import suite_of
-from heartstrings.cells import CONTROL_KINDS
 from heartstrings.console import bars
 from heartstrings.experiment import run_experiment
-from heartstrings.ledger import Sample, SampleLedger
+from heartstrings.ledger import CONTROL_KINDS, Sample, SampleLedger
 from heartstrings.pipeline import ATLAS, prepare
 from heartstrings.plan import Plan
 from heartstrings.stats.intervals import wilson

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+import referee_directions
 from heartstrings import cells
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.behaviours.suites import Suite, suite_of
@@ -28,7 +29,9 @@ from heartstrings.ledger import Sample
 from heartstrings.plan import Plan, preset
 from heartstrings.stats import wilson
 from heartstrings.verdict import decide
+from heartstrings.verdict.gates import conditions, gates
 from heartstrings.verdict.results import AnswerCard, Verdict
+from heartstrings.verdict.tables import Table
 
 LAYER = 9
 Curve = Callable[[float], float]
@@ -304,9 +307,6 @@ def _harm(requests: int, flips: float, height: float) -> Callable[[int], bool]:
 
 def _harm_holds(requests: int, flips: float, height: float, seed: int) -> bool:
     """The harm gate by itself, at its limit of 2 points, on so many independent requests."""
-    from heartstrings.verdict.gates import conditions, gates
-    from heartstrings.verdict.tables import Table
-
     plan = _plan_of_harm(requests)
     suite = suite_of(plan)
     one = suite.harm[0]
@@ -359,8 +359,6 @@ def natural_rows() -> list[Row]:
 def _topic_passes(power: float, seed: int) -> bool:
     """Whether a topic's contrast moves the behaviour more than all controls of every kind that a plan asks for, at
     equal norm and without sampling error, in a residual stream whose variances fall with a power of their rank."""
-    import referee_directions
-
     return referee_directions.passes(power, seed)
 
 

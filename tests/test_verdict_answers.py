@@ -9,7 +9,7 @@ import pytest
 
 from heartstrings.ledger import Sample
 from heartstrings.stats import logistic_slope_value, slopes_by_group
-from heartstrings.verdict.results import Verdict
+from heartstrings.verdict.results import Encoded, Verdict
 from verdict_worlds import Questionnaire, Questions, World, card, judge, plan
 
 STEERABLE = World(effect={"desperate": 0.7})
@@ -198,23 +198,29 @@ def test_one_kind_of_controls_that_moves_as_much_is_enough_to_doubt() -> None:
     }
 
 
-def test_what_is_encoded_and_what_steering_does_are_two_findings() -> None:
-    found = card(World(), encoded="not encoded")
-    assert found.answer == "not encoded"
-    assert "finds no emotion encoded" in found.sentence
-    moved = card(STEERABLE, encoded="not encoded")
+@pytest.mark.parametrize(
+    ("encoded", "answer", "denied", "beside"),
+    [
+        (
+            "not encoded", "not encoded", "finds no emotion encoded",
+            "finds no emotion encoded in this model: what the direction means is not shown",
+        ),
+        (
+            "inconclusive", "inconclusive", "the atlas could not tell",
+            "Whether emotion is encoded in this model is inconclusive",
+        ),
+        ("not examined", "encoded, does not control", "was not examined", ""),
+    ],
+)  # fmt: skip
+def test_what_is_encoded_and_what_steering_does_are_two_findings(
+    encoded: Encoded, answer: str, denied: str, beside: str
+) -> None:
+    found = card(World(), encoded=encoded)
+    assert found.answer == answer
+    assert denied in found.sentence
+    moved = card(STEERABLE, encoded=encoded)
     assert moved.answer == "controls"
-    assert "finds no emotion encoded in this model: what the direction means is not shown" in moved.sentence
-
-
-def test_an_atlas_that_cannot_tell_leaves_a_denial_open() -> None:
-    found = card(World(), encoded="inconclusive")
-    assert found.answer == "inconclusive"
-    assert "the atlas could not tell" in found.sentence
-    moved = card(STEERABLE, encoded="inconclusive")
-    assert moved.answer == "controls"
-    assert "Whether emotion is encoded in this model is inconclusive" in moved.sentence
-    assert card(STEERABLE, encoded="not examined").answer == "controls"
+    assert beside in moved.sentence
 
 
 def test_underpowered_is_inconclusive_and_says_how_many_more() -> None:

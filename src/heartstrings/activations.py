@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,12 @@ class Activations:
     n_texts: int
     layers: tuple[int, ...]
     poolings: tuple[Pooling, ...]
+
+    @classmethod
+    def of(cls, directory: Path, manifest: Mapping[str, Any]) -> Activations:
+        """The store that a manifest describes."""
+        poolings = tuple(Pooling.model_validate(one) for one in manifest["poolings"])
+        return cls(directory, int(manifest["number of texts"]), tuple(manifest["layers"]), poolings)
 
     def batches(self, *, means: bool = True) -> Iterator[dict[str, np.ndarray]]:
         """The stored arrays of each batch, in plan order; `means` leaves out the large one."""

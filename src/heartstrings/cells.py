@@ -5,13 +5,14 @@ Everything here is a function of the plan and of the layers that were chosen; th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 
 from heartstrings.errors import InputError
-from heartstrings.ledger import Cell, Key, Kind, Phase
+from heartstrings.ledger import CONTROL_KINDS, Cell, Key, Kind, Phase
 from heartstrings.plan import Plan
 from heartstrings.plan_checks import emotion
 from heartstrings.sizes import Asked, leader, searched, tested
@@ -24,7 +25,6 @@ FORMS = ("instruct", "first-person")
 """How an emotion is asked for in words."""
 FEWEST = 2
 """Scenarios that choose layers, and that are reported."""
-CONTROL_KINDS: tuple[Kind, ...] = ("general", "span", "topic", "natural", "shuffled")
 _ORDER = {kind: number for number, kind in enumerate(get_args(Kind))}
 
 
@@ -254,15 +254,18 @@ def _apart(
     scenarios: Sequence[Scenario], select: int, share: float
 ) -> tuple[tuple[Scenario, ...], tuple[Scenario, ...]]:
     """Scenarios of the first situations, about a share of all and enough for `select`; and those of the others."""
-    situations = list(dict.fromkeys(scenario.group for scenario in scenarios))
-    half: tuple[Scenario, ...] = ()
+    sizes = Counter(scenario.group for scenario in scenarios)  # in order of appearance
     chosen: set[str] = set()
-    for situation in situations[:-1]:
+    inside = 0
+    for situation in list(sizes)[:-1]:
         chosen.add(situation)
-        half = tuple(one for one in scenarios if one.group in chosen)
-        if len(half) >= select and len(chosen) >= round(share * len(situations)):
+        inside += sizes[situation]
+        if inside >= select and len(chosen) >= round(share * len(sizes)):
             break
-    return half, tuple(one for one in scenarios if one.group not in chosen)
+    return (
+        tuple(one for one in scenarios if one.group in chosen),
+        tuple(one for one in scenarios if one.group not in chosen),
+    )
 
 
 def every_scenario(plan: Plan, suite: Asked, behaviour: Behaviour) -> tuple[Scenario, ...]:
@@ -272,6 +275,12 @@ def every_scenario(plan: Plan, suite: Asked, behaviour: Behaviour) -> tuple[Scen
         return (*half, *rest)
     n = tested(plan, behaviour)
     return _scenarios(behaviour, n, plan.seed) if n else ()
+
+
+def situations(plan: Plan, suite: Asked, behaviour: Behaviour) -> int:
+    """How many situations (clusters) the reported scenarios of a behaviour are of: what counts as independent."""
+    asked = tested(plan, behaviour)
+    return len({scenario.group for scenario in every_scenario(plan, suite, behaviour)[-asked:]}) if asked else 0
 
 
 def check_scenarios(plan: Plan, suite: Suite) -> None:

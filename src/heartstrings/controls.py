@@ -21,7 +21,7 @@ from jaxtyping import Float64
 
 from heartstrings.algebra import Direction, layer_row, parse
 from heartstrings.errors import InputError
-from heartstrings.ledger import Cell, Kind
+from heartstrings.ledger import CONTROL_KINDS, Cell, Kind
 from heartstrings.plan import Plan
 from heartstrings.steering import Intervention, Steering
 from heartstrings.story_activations import StoryActivations, check_same, read_story_activations
@@ -32,7 +32,6 @@ __all__ = [
     "read_story_activations",
 ]  # fmt: skip
 
-KINDS: tuple[Kind, ...] = ("general", "span", "topic", "natural", "shuffled")
 LEAST_TOPICS = 4
 """Fewer topics give mixtures that are nearly one direction."""
 RANK = 1e-5
@@ -73,7 +72,7 @@ class DirectionSet:
             "topic": self._has_topics,
             "natural": bool(self.plan.controls.natural) and self._neutral(self.layers[0]) is not None,
         }
-        return tuple(kind for kind in KINDS if getattr(self.plan.controls, kind) and there.get(kind, True))
+        return tuple(kind for kind in CONTROL_KINDS if getattr(self.plan.controls, kind) and there.get(kind, True))
 
     @property
     def _has_topics(self) -> bool:
@@ -250,7 +249,7 @@ class DirectionSet:
         head, _, expression = name.partition(":")
         stated, _, number = head.partition("/")
         plain = number.isascii() and number.isdigit() and str(int(number)) == number
-        if kind not in KINDS or stated != kind or not plain or (kind == "shuffled") != bool(expression):
+        if kind not in CONTROL_KINDS or stated != kind or not plain or (kind == "shuffled") != bool(expression):
             wanted = "shuffled/7:EXPRESSION" if kind == "shuffled" else f"{kind}/7"
             raise InputError(f"a {kind} control called {name!r}", f"a name such as {wanted}")
         n = getattr(self.plan.controls, kind)

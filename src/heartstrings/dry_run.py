@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heartstrings.behaviours.base import Dialogue
-from heartstrings.cells import Job, Planned, anywhere, every_scenario, select_jobs, test_jobs
+from heartstrings.cells import Job, Planned, anywhere, select_jobs, situations, test_jobs
 from heartstrings.engines import checkpoint_folder
 from heartstrings.engines.named import local_folder
 from heartstrings.plan import Plan, searched_layers
@@ -162,10 +162,11 @@ def power(plan: Plan, suite: Suite) -> str:
         effect = suite.behaviour(name)
         sd = 0.0 if effect.ask == "choice" else float(getattr(effect, "sample_sd", BINARY_SD))
         asked = tested(plan, effect)
-        situations = len({scenario.group for scenario in every_scenario(plan, suite, effect)[-asked:]})
         doses = (*plan.compared(name), 0.0)
         of_kind = plan.comparisons(name)
-        groups.setdefault((effect.ask, situations, asked, sd, len(plan.family(name)), doses, of_kind), []).append(name)
+        groups.setdefault(
+            (effect.ask, situations(plan, suite, effect), asked, sd, len(plan.family(name)), doses, of_kind), []
+        ).append(name)
     asks = [ask for ask, *_ in groups]
     for (ask, n, asked, sd, family, doses, of_kind), names in sorted(groups.items()):
         spread = sampled_spread(sd, sorted(doses), repeats=plan.samples.repeats, between=BETWEEN)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from heartstrings.behaviours.base import Compared, Dialogue
 from heartstrings.cells import (
-    CONTROL_KINDS,
     Chosen,
     Item,
     Job,
@@ -30,7 +29,7 @@ from heartstrings.early_stopping import undecided
 from heartstrings.engines.base import Score
 from heartstrings.errors import HeartstringsError, InputError, NumericalError
 from heartstrings.layer_choice import choose_layer
-from heartstrings.ledger import Cell, Kind, Sample, SampleLedger
+from heartstrings.ledger import CONTROL_KINDS, Cell, Kind, Sample, SampleLedger
 from heartstrings.plan import Plan, searched_layers
 from heartstrings.plan_checks import ROUND
 from heartstrings.sizes import leader

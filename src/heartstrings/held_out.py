@@ -96,8 +96,8 @@ def story_stream(
     if table is None or pooling is None or not (folder / MANIFEST).is_file():
         return None
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    rules = tuple(Pooling.model_validate(rule) for rule in manifest["poolings"])
-    store = Activations(folder, int(manifest["number of texts"]), tuple(manifest["layers"]), rules)
+    store = Activations.of(folder, manifest)
+    rules = store.poolings
     # A `centred` rule keeps plain means, so it also serves `from` at the same start.
     served = [rule for rule in rules if rule in (pooling, Pooling(rule="centred", start=pooling.start))]
     if pooling.rule == "window":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heartstrings.behaviours.base import Judged, Scenario
-from heartstrings.cells import CONTROL_KINDS, every_scenario
+from heartstrings.cells import every_scenario
 from heartstrings.errors import HeartstringsError, InputError, ModelError
 from heartstrings.judges.base import Case, Judge, OverBudget, Rubric
 from heartstrings.judges.base import Judged as Said
@@ -22,7 +22,7 @@ from heartstrings.judges.calibration import Calibration, Known, calibrate, check
 from heartstrings.judges.endpoint import EndpointJudge
 from heartstrings.judges.local import Panel
 from heartstrings.judges.rubrics import rubric
-from heartstrings.ledger import Judgement, Key, Sample, SampleLedger
+from heartstrings.ledger import CONTROL_KINDS, Judgement, Key, Sample, SampleLedger
 from heartstrings.stats.intervals import Interval, wilson
 from heartstrings.storage import write_text
 from heartstrings.types import Frozen

@@ -15,12 +15,14 @@ from heartstrings.errors import InputError, MissingExtra
 from heartstrings.ledger_rows import (
     APPLICATION_ID,
     COLUMNS,
+    CONTROL_KINDS,
     CREATE,
     KEY,
     MIGRATIONS,
     SAID,
     SCHEMA_VERSION,
     Cell,
+    ControlKind,
     Judgement,
     Key,
     Kind,
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
     from heartstrings.plan import Plan
 
 __all__ = [
-    "APPLICATION_ID", "MIGRATIONS", "SCHEMA_VERSION", "Cell", "Judgement", "Key", "Kind", "Phase", "Sample",
-    "SampleLedger",
+    "APPLICATION_ID", "CONTROL_KINDS", "MIGRATIONS", "SCHEMA_VERSION", "Cell", "ControlKind", "Judgement", "Key",
+    "Kind", "Phase", "Sample", "SampleLedger",
 ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from heartstrings.types import Frozen
 
@@ -12,7 +12,9 @@ SCHEMA_VERSION = 2
 APPLICATION_ID = 0x48535452
 """`HSTR`, in the file's header: tells a ledger from other SQLite files."""
 
-Kind = Literal["baseline", "direction", "general", "span", "topic", "natural", "shuffled", "prompting"]
+ControlKind = Literal["general", "span", "topic", "natural", "shuffled"]
+CONTROL_KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
+Kind = Literal["baseline", "direction", ControlKind, "prompting"]
 Phase = Literal["select", "test"]
 
 

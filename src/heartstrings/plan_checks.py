@@ -338,8 +338,8 @@ def with_signs(values: Mapping[str, Any], usual: tuple[str, ...]) -> dict[str, A
     named = found.get("directions", usual)
     if by is None or "raises" in found or "lowers" in found or not isinstance(named, list | tuple):
         return found
-    rated = built_in_ratings().values
-    signs = {text: rated[name][0] for text in named if isinstance(text, str) and (name := _one_of(text, rated))}
+    rated, column = built_in_ratings().values, ("valence", "arousal").index(by)
+    signs = {text: rated[name][column] for text in named if isinstance(text, str) and (name := _one_of(text, rated))}
     found["raises"] = tuple(text for text, value in signs.items() if value > 0)
     found["lowers"] = tuple(text for text, value in signs.items() if value < 0)
     return found

@@ -3,14 +3,12 @@ be held, no range can be called safe, whatever the model does."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from heartstrings.behaviours.two_options import TwoOptions
-from heartstrings.cells import every_scenario
+from heartstrings.cells import situations
 from heartstrings.plan import Plan
-from heartstrings.sizes import tested
 from heartstrings.stats.betting import upper_bound
 
 if TYPE_CHECKING:
@@ -37,19 +35,14 @@ def out_of_reach(plan: Plan, suite: Suite) -> tuple[str, ...]:
 
 
 def _short(plan: Plan, suite: Suite, one: Behaviour, what: str, limit: float) -> Sequence[str]:
-    asked = tested(plan, one)
-    situations = len({scenario.group for scenario in every_scenario(plan, suite, one)[-asked:]}) if asked else 0
-    bound = upper_bound([0.0] * situations, alpha=plan.thresholds.alpha)
+    there = situations(plan, suite, one)
+    bound = upper_bound([0.0] * there, alpha=plan.thresholds.alpha)
     if bound is None or bound < limit:
         return ()
-    needed = situations
+    needed = there
     while (upper_bound([0.0] * needed, alpha=plan.thresholds.alpha) or 1.0) >= limit:
         needed += 1
     return (
-        f"{one.name}: {situations} situations cannot hold the limit of {what}, {_points(limit)}, even if nothing "
+        f"{one.name}: {there} situations cannot hold the limit of {what}, {100 * limit:g} points, even if nothing "
         f"changes ({needed} can), so that `controls` is out of reach",
     )
-
-
-def _points(limit: float) -> str:
-    return f"{math.floor(1000 * limit + 0.5) / 10:g} points"

@@ -149,9 +149,7 @@ class StoryActivations:
         place = self.store.directory.parent / NEUTRAL
         if not (place / MANIFEST).is_file():
             return None
-        manifest = _read_manifest(place / MANIFEST)
-        poolings = tuple(Pooling.model_validate(one) for one in manifest["poolings"])
-        store = Activations(place, int(manifest["number of texts"]), tuple(manifest["layers"]), poolings)
+        store = Activations.of(place, _read_manifest(place / MANIFEST))
         columns = self._columns(layers)
         pooling = self.vectors.provenance.pooling
         positions = self.store.position_means() if pooling is not None and pooling.rule == "centred" else None
@@ -239,8 +237,7 @@ def read_story_activations(folder: Path, vectors: EmotionVectors) -> StoryActiva
         rule = _rule(manifest, vectors)
         if rule is None:
             continue
-        poolings = tuple(Pooling.model_validate(one) for one in manifest["poolings"])
-        store = Activations(place, int(manifest["number of texts"]), tuple(manifest["layers"]), poolings)
+        store = Activations.of(place, manifest)
         rows = np.flatnonzero(store.facts().n_pooled[rule])
         if len(rows) != len(table):
             raise _other_stories(place, f"{len(rows)} pooled stories, the bundle {len(table)}")

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from heartstrings.behaviours.base import Compared, Dialogue
-from heartstrings.cells import CONTROL_KINDS, Chosen, Item, Job, Planned, steered, test_jobs
+from heartstrings.cells import Chosen, Item, Job, Planned, steered, test_jobs
 from heartstrings.engines.base import GenerateRequest, ScoreRequest
 from heartstrings.experiment import CHUNK, _asked, sampling_seed
+from heartstrings.ledger import CONTROL_KINDS
 from heartstrings.plan import Plan, searched_layers
 from heartstrings.steering import Intervention, Steering
 from heartstrings.types import Frozen

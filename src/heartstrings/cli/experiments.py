@@ -210,7 +210,7 @@ def evaluate(
     from heartstrings import pipeline, verdict_summary
     from heartstrings.atlas import AtlasSettings
     from heartstrings.behaviours.suites import CHOSEN
-    from heartstrings.cells import CONTROL_KINDS
+    from heartstrings.ledger import CONTROL_KINDS
 
     if model is None and plan is None:
         raise InputError("neither a model nor a plan", "a model, or --plan FILE")

@@ -148,7 +148,7 @@ def _sample(
         given = {"attention_mask": mask.long()} | ({"position_ids": positions} if takes_positions else {})
         texts: dict[bytes, int] = {}
         same = [texts.setdefault(prompts[n].ids.tobytes(), len(texts)) for n in numbers]
-        batch = Prompts(ids, mask, same, [steerings[n] for n in numbers], given)
+        batch = Prompts(ids, mask, same, given, [steerings[n] for n in numbers])
         fed = plain(range(len(rows))) if trunks is None else feed(parts, trunks, batch, plain)
         cache = fed.cache
         last: Float[torch.Tensor, "text width"] | None = fed.states[:, -1].clone()

@@ -8,7 +8,7 @@ states and its cache with those of the plain way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from heartstrings.engines.architecture import Architecture
 from heartstrings.engines.torch_run import is_out_of_memory
 from heartstrings.engines.torch_steer import RowSteering
 from heartstrings.engines.torch_trunk import (
+    Batch,
     States,
     Trunks,
     common_blocks,
@@ -42,16 +43,10 @@ class Fed:
 
 
 @dataclass(frozen=True, eq=False)
-class Prompts:
+class Prompts(Batch):
     """A batch of prompts, padded on the left."""
 
-    ids: Int64[torch.Tensor, "row token"]
-    mask: Bool[torch.Tensor, "row token"]
-    texts: Sequence[int]
-    """Rows with one number have the same ids."""
     steering: Sequence[RowSteering | None]
-    given: Mapping[str, torch.Tensor]
-    """What the model is called with beside the ids, a row each."""
 
 
 def feed(parts: Architecture, trunks: Trunks, prompts: Prompts, plain: Callable[[Sequence[int]], Fed]) -> Fed:
@@ -128,9 +123,7 @@ def _through_trunk(
     parts: Architecture, prompts: Prompts, rows: Sequence[int], depth: int, plain: Callable[[Sequence[int]], Fed]
 ) -> Fed:
     trunk = DynamicCache(config=parts.text_model.config)
-    states, index = states_once(
-        parts, prompts.ids, prompts.mask, prompts.texts, depth, prompts.given, rows, cache=trunk
-    )
+    states, index = states_once(parts, prompts, depth, rows, cache=trunk)
     with handing_on(list(parts.blocks)[:depth], states):
         fed = plain(rows)
     for layer in range(depth):

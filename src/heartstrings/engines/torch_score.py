@@ -18,7 +18,7 @@ from heartstrings.engines.torch_read import check_length, logits_of, require_hea
 from heartstrings.engines.torch_run import Splitter, evaluating, filler_id, first_words, pad, plan_batches
 from heartstrings.engines.torch_steer import RowSteering, check_steering, place, steering_rows
 from heartstrings.engines.torch_text import EncodedPrompt, encode_continuation, encode_prompt
-from heartstrings.engines.torch_trunk import Trunks, common_blocks, depths_of, final_states
+from heartstrings.engines.torch_trunk import Batch, Trunks, common_blocks, depths_of, final_states
 from heartstrings.errors import InputError, NumericalError
 from heartstrings.steering import Steering
 
@@ -405,4 +405,4 @@ def _states(
         return plain(range(len(rows)))
     steering, texts = [row.steering for row in rows], [row.text for row in rows]
     depth = common_blocks(steering, texts, parts.n_layers)
-    return final_states(parts, sharing.trunks, ids, mask, texts, depth, plain, given)
+    return final_states(parts, sharing.trunks, Batch(ids, mask, texts, given), depth, plain)

@@ -34,6 +34,18 @@ class Trunks:
     proven: set[int] = field(default_factory=set)
 
 
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows as a model is called with them."""
+
+    ids: Int64[torch.Tensor, "row token"]
+    mask: Bool[torch.Tensor, "row token"]
+    texts: Sequence[int]
+    """The number of each row's text; rows with one number have the same ids."""
+    given: Mapping[str, torch.Tensor]
+    """What the model is called with beside the ids, a row each."""
+
+
 def common_blocks(rows: Sequence[RowSteering | None], texts: Sequence[int], n_layers: int) -> int:
     """How many blocks the rows of a batch can share; 0 where it would save little. `texts` numbers each row's text."""
     if len(set(texts)) > 0.75 * len(rows):
@@ -61,50 +73,42 @@ def probe_of(texts: Sequence[int], rows: Sequence[int]) -> list[int]:
 def final_states(
     parts: Architecture,
     trunks: Trunks,
-    ids: Int64[torch.Tensor, "text token"],
-    mask: Bool[torch.Tensor, "text token"],
-    texts: Sequence[int],
+    batch: Batch,
     depth: int,
     plain: Callable[[Sequence[int]], States],
-    given: Mapping[str, torch.Tensor],
 ) -> States:
     """States after the final norm of every row, of which the first `depth` blocks ran once a text.
 
     Args:
-        texts: the number of each row's text; rows with one number have the same ids.
         plain: the states of some rows in the plain way, steering included, with whatever blocks there are.
-        given: what the model is called with beside the ids, a row each.
     """
-    every = range(len(texts))
+    every = range(len(batch.texts))
     if not trunks.works or depth < 1:
         return plain(every)
     if depth not in trunks.proven:
-        trunks.works = _agree(parts, ids, mask, texts, depth, plain, given, probe_of(texts, every))
+        trunks.works = _agree(parts, batch, depth, plain, probe_of(batch.texts, every))
         if not trunks.works:
             return plain(every)
         trunks.proven.add(depth)
-    return _through_trunk(parts, ids, mask, texts, depth, plain, given, every)
+    return _through_trunk(parts, batch, depth, plain, every)
 
 
 def _agree(
     parts: Architecture,
-    ids: Int64[torch.Tensor, "text token"],
-    mask: Bool[torch.Tensor, "text token"],
-    texts: Sequence[int],
+    batch: Batch,
     depth: int,
     plain: Callable[[Sequence[int]], States],
-    given: Mapping[str, torch.Tensor],
     probe: Sequence[int],
 ) -> bool:
     """Are the final states the same as in the plain way?"""
     expected = plain(probe)
     try:
-        found = _through_trunk(parts, ids, mask, texts, depth, plain, given, probe)
+        found = _through_trunk(parts, batch, depth, plain, probe)
     except Exception as error:  # blocks that miss what the skipped ones leave behind fail in their own ways
         if is_out_of_memory(error):
             raise
         return False
-    lengths = mask[list(probe)].sum(dim=1).tolist()
+    lengths = batch.mask[list(probe)].sum(dim=1).tolist()
     return same_states(found, expected, lengths, torch.finfo(parts.text_model.dtype).eps)
 
 
@@ -120,26 +124,20 @@ def same_states(found: States, expected: States, lengths: Sequence[int], eps: fl
 
 def _through_trunk(
     parts: Architecture,
-    ids: Int64[torch.Tensor, "text token"],
-    mask: Bool[torch.Tensor, "text token"],
-    texts: Sequence[int],
+    batch: Batch,
     depth: int,
     plain: Callable[[Sequence[int]], States],
-    given: Mapping[str, torch.Tensor],
     rows: Sequence[int],
 ) -> States:
-    states, _ = states_once(parts, ids, mask, texts, depth, given, rows)
+    states, _ = states_once(parts, batch, depth, rows)
     with handing_on(list(parts.blocks)[:depth], states):
         return plain(rows)
 
 
 def states_once(
     parts: Architecture,
-    ids: Int64[torch.Tensor, "text token"],
-    mask: Bool[torch.Tensor, "text token"],
-    texts: Sequence[int],
+    batch: Batch,
     depth: int,
-    given: Mapping[str, torch.Tensor],
     rows: Sequence[int],
     *,
     cache: object | None = None,
@@ -148,15 +146,15 @@ def states_once(
     that ran is its own, as `cache` holds these."""
     first: dict[int, int] = {}
     for row in rows:
-        first.setdefault(texts[row], row)
+        first.setdefault(batch.texts[row], row)
     unique, number = list(first.values()), {text: index for index, text in enumerate(first)}
     states: list[States] = []
-    own = {name: value[unique] for name, value in given.items()}
+    own = {name: value[unique] for name, value in batch.given.items()}
     run_layers(
-        parts, [depth - 1], "block", lambda _, state: states.append(state), ids[unique], mask[unique],
-        cache=cache, given=own,
+        parts, [depth - 1], "block", lambda _, state: states.append(state), batch.ids[unique],
+        batch.mask[unique], cache=cache, given=own,
     )  # fmt: skip
-    index = torch.tensor([number[texts[row]] for row in rows], device=states[0].device)
+    index = torch.tensor([number[batch.texts[row]] for row in rows], device=states[0].device)
     return states[0][index], index
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from heartstrings.errors import InputError
-from heartstrings.stats.intervals import Groups, Interval, Values, as_codes, as_floats, group_means
+from heartstrings.stats.intervals import Groups, Interval, Values, as_floats, group_means, whole_pairs
 
 BETS: tuple[tuple[float, float], ...] = ((1.0, 0.8), *((2.0**-k, 0.04) for k in range(1, 6)))
 """(share of the largest possible bet, weight). Most of the capital bets all: best where nothing changes at all. The
@@ -63,16 +63,11 @@ def bounded_change(
     1 - alpha.
 
     Situations (`groups`) weigh alike. Pairs with a missing value are left out and counted."""
-    first, second = as_floats(before), as_floats(after)
-    if len(first) != len(second):
-        raise InputError(f"{len(first)} values before and {len(second)} after", "pairs")
-    own = as_codes(groups, len(first))
-    there = ~(np.isnan(first) | np.isnan(second))
-    change, missing = (second - first)[there], int((~there).sum())
-    if len(change) == 0:
+    first, second, own, missing = whole_pairs(before, after, groups)
+    if len(first) == 0:
         return Interval(None, None, None, 0, missing)
-    means = group_means(change, own[there])
+    means = group_means(second - first, own)
     high, low = upper_bound(means, alpha=alpha), upper_bound(-means, alpha=alpha)
     assert high is not None
     assert low is not None
-    return Interval(float(means.mean()), -low, high, len(change), missing)
+    return Interval(float(means.mean()), -low, high, len(first), missing)

@@ -191,6 +191,16 @@ def newcombe_paired(
     return Interval(change, max(-1.0, change - down), min(1.0, change + up), n=round(n))
 
 
+def whole_pairs(before: Values, after: Values, groups: Groups | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """(before, after, groups as numbers, how many pairs lack a value) of the pairs that have both."""
+    first, second = as_floats(before), as_floats(after)
+    if len(first) != len(second):
+        raise InputError(f"{len(first)} values before and {len(second)} after", "pairs")
+    codes = as_codes(groups, len(first))
+    there = ~(np.isnan(first) | np.isnan(second))
+    return first[there], second[there], codes[there], int((~there).sum())
+
+
 def paired_change(
     before: Values, after: Values, groups: Groups | None = None, *, level: float | int = 0.95
 ) -> Interval:
@@ -198,12 +208,7 @@ def paired_change(
 
     All values 0 or 1: Newcombe's method 10, on the effective number of pairs where several share a group. Else t over
     the groups of the differences. Under 8 groups with a whole pair: no interval."""
-    first, second = as_floats(before), as_floats(after)
-    if len(first) != len(second):
-        raise InputError(f"{len(first)} values before and {len(second)} after", "pairs")
-    codes = as_codes(groups, len(first))
-    there = ~(np.isnan(first) | np.isnan(second))
-    first, second, codes, missing = first[there], second[there], codes[there], int((~there).sum())
+    first, second, codes, missing = whole_pairs(before, after, groups)
     n = len(first)
     if n == 0:
         return Interval(None, None, None, 0, missing)
@@ -229,10 +234,8 @@ def average(parts: Sequence[Interval]) -> Interval:
     if not parts or len(values) < len(parts):
         return Interval(None, None, None, n, missing)
     value = float(np.mean(values))
-    lows, highs = (
-        [part.low for part in parts if part.low is not None],
-        [part.high for part in parts if part.high is not None],
-    )
+    lows = [part.low for part in parts if part.low is not None]
+    highs = [part.high for part in parts if part.high is not None]
     if len(lows) < len(parts) or len(highs) < len(parts):
         return Interval(value, None, None, n, missing)
     down = float(np.linalg.norm(np.subtract(values, lows))) / len(parts)

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from heartstrings.behaviours.base import Behaviour
+from heartstrings.ledger import CONTROL_KINDS, ControlKind
 from heartstrings.stats.intervals import mean_interval
-from heartstrings.verdict.results import ControlCost, ControlKind, Curve, DosePoint, Estimate
+from heartstrings.verdict.results import ControlCost, Curve, DosePoint, Estimate
 from heartstrings.verdict.tables import Column, Table, change, estimate
 
-CONTROL_KINDS: tuple[ControlKind, ...] = ("general", "span", "topic", "natural", "shuffled")
 QUANTITIES = {
     "valid": "valid answers",
     "log_perplexity": "log-perplexity of the text under the unsteered model, nats a token",

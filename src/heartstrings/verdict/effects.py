@@ -11,7 +11,7 @@ from jaxtyping import Float64
 
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.layer_choice import LayerSearch, choose_layer
-from heartstrings.ledger import Kind, Sample
+from heartstrings.ledger import ControlKind, Kind, Sample
 from heartstrings.plan import Plan
 from heartstrings.sizes import selecting
 from heartstrings.stats.contrasts import LINE, contrasts, largest, orientation
@@ -28,7 +28,7 @@ from heartstrings.stats.nulls import p_value
 from heartstrings.stats.slopes import LEAST_EVENTS, effect, logistic_slope, logistic_slopes, slopes_by_group
 from heartstrings.verdict.curves import envelope
 from heartstrings.verdict.gates import collapses
-from heartstrings.verdict.results import ControlGroup, ControlKind, DosePoint, LayerChoice, Reliability
+from heartstrings.verdict.results import ControlGroup, DosePoint, LayerChoice, Reliability
 from heartstrings.verdict.tables import (
     EMPTY,
     NOTHING,
@@ -208,10 +208,11 @@ def at_doses(
     reach = [dose for dose in steered_doses(plan) if abs(dose) <= max(map(abs, plan.window)) and dose not in collapsed]
     if not reach or not all(whole(doses.get(dose, EMPTY), planned(plan, behaviour)) for dose in reach):
         return ()
-    line = own.effect
-    if line.half_width is not None and line.value is not None and len(own.changes) > 1:
-        half = line.half_width * t_quantile(level, len(own.changes) - 1) / t_quantile(0.95, len(own.changes) - 1)
-        line = Interval(line.value, line.value - half, line.value + half, line.n)
+    line, degrees = own.effect, len(own.changes) - 1
+    if line.value is not None and line.low is not None and line.high is not None and degrees > 0:
+        share = t_quantile(level, degrees) / t_quantile(0.95, degrees)
+        below, above = line.value - line.low, line.high - line.value
+        line = Interval(line.value, line.value - share * below, line.value + share * above, line.n)
     return (line, *(change(baseline, doses[dose], "outcome", level=level) for dose in reach))
 
 
@@ -284,6 +285,17 @@ class Tops:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """One control beside a direction."""
+
+    name: str
+    layer: int | None
+    search: LayerSearch
+    changes: Mapping[str, float]
+    """Mean change by contrast; NaN for those that its doses do not have."""
+
+
+@dataclass(frozen=True)
 class Controls:
     """One kind of control directions."""
 
@@ -301,6 +313,8 @@ class Controls:
     """Samples that the emptiest cell of a control lacks, of those sampled at all."""
     samples: int
     """Rows, those of the layer search among them."""
+    each: tuple[Moved, ...] = ()
+    """Every control that was sampled."""
 
     @property
     def compared(self) -> int:
@@ -326,9 +340,11 @@ def controls(
     nothing = zero(plan, baseline)
     expected = planned(plan, behaviour)
     cells: list[Mapping[float, Column]] = []
+    found: list[tuple[int | None, LayerSearch]] = []
     finished = short = samples = 0
     for name in names:
-        layer, _ = find_layer(plan, table, behaviour.name, kind, name)
+        layer, search = find_layer(plan, table, behaviour.name, kind, name)
+        found.append((layer, search))
         doses = table.doses(behaviour.name, kind, name, layer) if layer is not None else {}
         searched = table.select(behaviour.name, kind, name)
         samples += len(searched) + sum(len(column) for column in doses.values())
@@ -349,7 +365,7 @@ def controls(
     slopes = _slopes(nothing, kept, own.doses)
     known = slopes[~np.isnan(slopes)]
     shapes = tuple(shape.name for shape in own.shapes)
-    sizes = np.array([_mean_changes(nothing, doses, shapes) for doses in kept]).reshape(len(kept), len(shapes))
+    sizes = np.array([mean_changes(nothing, doses, shapes) for doses in kept]).reshape(len(kept), len(shapes))
     mine = np.array([[np.nan if shape.change.value is None else shape.change.value for shape in own.shapes]])
     everything = np.concatenate([mine, sizes])
     sized = _sized_tops(everything, names, wanted)
@@ -363,7 +379,11 @@ def controls(
         envelope=envelope(cells, nothing),
     )
     changes = {name: column[~np.isnan(column)] for name, column in zip(shapes, sizes.T, strict=True)}
-    return Controls(group, sized, signed, changes, wanted, finished, short, samples)
+    each = tuple(
+        Moved(name, layer, search, dict(zip(shapes, row, strict=True)))
+        for name, (layer, search), row in zip(names, found, sizes.tolist(), strict=True)
+    )
+    return Controls(group, sized, signed, changes, wanted, finished, short, samples, each)
 
 
 def _sized_tops(sizes: Float64[np.ndarray, "direction contrast"], names: Sequence[str], wanted: int) -> Tops:
@@ -457,7 +477,7 @@ def _slopes(
     return logistic_slopes(np.asarray(doses, dtype=np.float64), count, total)
 
 
-def _mean_changes(
+def mean_changes(
     baseline: Column, doses: Mapping[float, Column], wanted: Sequence[str]
 ) -> Float64[np.ndarray, "contrast"]:
     """Mean over situations of some contrasts of a control's doses; NaN for those that its doses do not have."""

@@ -14,7 +14,7 @@ from heartstrings.plan import Plan
 from heartstrings.stats.betting import bounded_change
 from heartstrings.stats.intervals import Interval, average, paired_change
 from heartstrings.verdict.results import Gate
-from heartstrings.verdict.tables import EMPTY, NOTHING, Column, Table, estimate, pairs, planned, steered_doses
+from heartstrings.verdict.tables import EMPTY, NOTHING, Column, Pairs, Table, estimate, pairs, planned, steered_doses
 
 State = Literal["holds", "fails", "unclear", "missing"]
 
@@ -36,9 +36,8 @@ class Condition:
     """A share that seldom changes at all (harm, validity): where few requests were asked, none that changes may have
     been among them. Its bound is one that knows this (`heartstrings.stats.betting`)."""
 
-    def change(self, before: Sequence[Column], after: Sequence[Column], alpha: float) -> Interval:
+    def change(self, parts: Sequence[Pairs], alpha: float) -> Interval:
         """Steered minus unsteered, each bound at 1 - alpha: the mean over behaviours, each weighing alike."""
-        parts = [pairs(one, two, self.quantity) for one, two in zip(before, after, strict=True)]
         if self.rare:
             return average([bounded_change(*part, alpha=alpha) for part in parts])
         return average([paired_change(*part, level=1 - 2 * alpha) for part in parts])
@@ -101,13 +100,14 @@ def gates(
             moved: Interval = NOTHING
             state: State = "missing"
             if all(map(len, after)) and all(map(len, before)):
-                moved = one.change(before, after, alpha)
-                surer = one.change(before, after, alpha / len(found))
-                state = state_of(moved, surer, one.worse, one.limit)
+                parts = [pairs(*both, one.quantity) for both in zip(before, after, strict=True)]
+                moved = one.change(parts, alpha)
+                state = state_of(moved, moved, one.worse, one.limit)
+                if state == "fails":
+                    state = state_of(moved, one.change(parts, alpha / len(found)), one.worse, one.limit)
                 # Early stopping ends the cells of capability and harm once their gate is settled.
                 stopped = plan.early_stopping and one.behaviours[0].role in ("capability", "harm")
-                asked = sum(len(pairs(*both, one.quantity)[0]) for both in zip(before, after, strict=True))
-                if state == "holds" and not stopped and asked < expected[one.name]:
+                if state == "holds" and not stopped and sum(len(part[0]) for part in parts) < expected[one.name]:
                     state = "unclear"  # half a cell that looks well is not yet a cell that is
             made.append(_gate(dose, one, moved, state))
             if one.coherence and state == "fails":

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from heartstrings.behaviours.base import Behaviour
+from heartstrings.ledger import CONTROL_KINDS, ControlKind
 from heartstrings.plan import Plan
 from heartstrings.stats.intervals import Interval
 from heartstrings.stats.nulls import LEAST_CONTROLS, max_t
 from heartstrings.verdict import missing
-from heartstrings.verdict.curves import CONTROL_KINDS
 from heartstrings.verdict.effects import (
     NO_FIT,
     Controls,
@@ -25,7 +25,7 @@ from heartstrings.verdict.effects import (
     matched,
 )
 from heartstrings.verdict.gates import conditions, gates
-from heartstrings.verdict.results import Check, ControlKind, Gate, LayerChoice
+from heartstrings.verdict.results import Check, Gate, LayerChoice
 from heartstrings.verdict.tables import Suite, Table, zero
 from heartstrings.verdict.understood import checks, understood
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from heartstrings.behaviours.base import Behaviour
+from heartstrings.ledger import CONTROL_KINDS, ControlKind
 from heartstrings.plan import Plan
 from heartstrings.sizes import selecting
-from heartstrings.verdict.curves import CONTROL_KINDS
 from heartstrings.verdict.effects import Controls, searched_whole
-from heartstrings.verdict.results import ControlKind, Gate
+from heartstrings.verdict.results import Gate
 from heartstrings.verdict.tables import EMPTY, Table, planned, steered_doses, whole
 
 Part = Literal["effect", "kind", "controls", "matched", "gates", "check"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from heartstrings.dose_fit import DoseFit
+from heartstrings.ledger import ControlKind
 from heartstrings.plan import Thresholds
 from heartstrings.types import Frozen, Site
 
@@ -18,7 +19,7 @@ Answer = Literal[
     "controls", "controls, no safe range", "moves, not specifically", "encoded, does not control", "not encoded",
     "inconclusive",
 ]  # fmt: skip
-ControlKind = Literal["general", "span", "topic", "natural", "shuffled"]
+Pushed = Literal["direction"] | ControlKind
 Encoded = Literal["encoded", "not encoded", "inconclusive", "not examined"]
 
 
@@ -48,6 +49,8 @@ class Curve(Frozen):
     points: tuple[DosePoint, ...]
     change: tuple[DosePoint, ...]
     """Against the baseline, paired by scenario; its 95% interval is the one that is held against a threshold."""
+    band: tuple[DosePoint, ...] = ()
+    """The same changes with intervals that hold at all doses together, at 95% (`heartstrings.stats.bands`)."""
 
 
 class ControlGroup(Frozen):
@@ -96,7 +99,7 @@ class Gate(Frozen):
 
     dose: float
     name: str
-    """`accuracy` (of all capability questions together), `harm: harm`, `valid: choice`, `perplexity`, `repetition`,
+    """`accuracy` (the mean over the capability behaviours), `harm: harm`, `valid: choice`, `perplexity`, `repetition`,
     `endings`."""
     change: Estimate
     """Each bound at 95% by itself."""
@@ -176,6 +179,47 @@ class Baseline(Frozen):
     """A floor, a ceiling or chance level, in words; None where an effect could show both ways."""
 
 
+class Push(Frozen):
+    """How far one direction pushes the model, and how far the outcome."""
+
+    kind: Pushed
+    name: str
+    kl: float | None
+    """Divergence from the unsteered model on neutral prose, nats a token: mean over the ends of the slope window."""
+    change: float | None
+    """Of the outcome, along the contrast that the answer speaks of; as a fraction."""
+
+
+class Specification(Frozen):
+    """The effect under one set of choices that could have been made."""
+
+    half: Literal["search", "report"]
+    """Scenarios: those that choose the layer, or those that everything else rests on."""
+    layer: int
+    contrast: str
+    """Of the doses (`heartstrings.stats.contrasts`)."""
+    collapsed: bool
+    """Whether doses at which coherence fails are among them."""
+    effect: Estimate
+    """Change along that contrast with its 95% interval, for nothing corrected."""
+    ps: dict[ControlKind, float]
+    """By kind of controls: (b + 1) / (n + 1), b of n controls whose change is at least as large in size."""
+    chosen: bool
+    """Whether the answer speaks of it."""
+
+
+class Calibration(Frozen):
+    """Controls of one natural kind, each tested as if it were a direction, against another natural kind."""
+
+    behaviour: str
+    kind: ControlKind
+    against: ControlKind
+    controls: int
+    """Of `against`."""
+    ps: tuple[float, ...]
+    """Rising. Where the test is right, a share p of them is p at most."""
+
+
 class AnswerCard(Frozen):
     """The answer for one behaviour, direction, site and layer."""
 
@@ -234,6 +278,13 @@ class AnswerCard(Frozen):
     """Whether the model tells the options apart; empty where no question with a known answer was asked."""
     baselines: tuple[Baseline, ...] = ()
     """The effect behaviour first, then its matched ones, capability, harm and writing."""
+    pushes: tuple[Push, ...] = ()
+    """The direction first, then every control that was sampled."""
+    p_at_equal_kl: float | None = None
+    """Against the controls at equal divergence (`heartstrings.verdict.pushes`); None where none was measured. It
+    describes, and changes no answer."""
+    specifications: tuple[Specification, ...] = ()
+    """By effect, rising. They describe, and change no answer."""
 
     @property
     def told(self) -> Estimate:
@@ -242,7 +293,7 @@ class AnswerCard(Frozen):
 
     @property
     def told_where(self) -> str:
-        """`` for a straight line; else in which contrast, as ` (both sides)`."""
+        """The contrast in brackets, ` (both sides)`; nothing where it is a straight line."""
         return "" if self.shape == "line" or self.shown is None else f" ({self.shape})"
 
 
@@ -262,3 +313,9 @@ class Verdict(Frozen):
     """How the doses were fitted to the model; None: they were not, or not in this run."""
     answers: tuple[AnswerCard, ...]
     notes: tuple[str, ...] = ()
+    calibration: tuple[Calibration, ...] = ()
+    """Whether the comparison with controls is fair; empty without two natural kinds of controls."""
+    weights_hash: str | None = None
+    """Fingerprint of the model's weights; None: the ledger does not say."""
+    vectors_hash: str | None = None
+    """Fingerprint of the directions and controls; None: the ledger does not say."""

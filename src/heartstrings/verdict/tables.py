@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
@@ -154,7 +154,11 @@ def whole(column: Column, expected: int) -> bool:
     return len(column) >= expected
 
 
-def pairs(before: Column, after: Column, quantity: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+Pairs: TypeAlias = tuple[np.ndarray, np.ndarray, list[str]]
+"""Values before, values after, and the cluster of each pair."""
+
+
+def pairs(before: Column, after: Column, quantity: str) -> Pairs:
     """A quantity before and after, paired by scenario and repeat, and each pair's cluster."""
     places = {(row.scenario, row.repeat): at for at, row in enumerate(before.rows)}
     both = [(places[key], at) for at, row in enumerate(after.rows) if (key := (row.scenario, row.repeat)) in places]

@@ -26,9 +26,15 @@ def scripts(suite: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (SCRIPTED / f"{suite}.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+def texts(name: str) -> dict[str, Any]:
+    """A file of texts by name."""
+    found: dict[str, Any] = json.loads((SCRIPTED / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
 @cache
 def _scenarios(harmless: bool, seed: int) -> tuple[Scenario, ...]:
-    return (BlackmailHarmless() if harmless else Blackmail()).scenarios(n=14, seed=seed)
+    return (BlackmailHarmless() if harmless else Blackmail()).scenarios(n=72, seed=seed)
 
 
 def scenario(script: dict[str, Any]) -> Scenario:

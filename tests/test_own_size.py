@@ -345,19 +345,15 @@ def test_a_whole_ledger_of_every_suite_has_a_verdict(plan: Plan) -> None:
 
 @pytest.mark.parametrize("plan", SIZES)
 def test_every_limit_can_be_held_at_the_sizes_that_a_suite_asks(plan: Plan) -> None:
-    """Where nothing gets worse, every gate holds at the smallest doses, so that `controls` can be reached. Blackmail
-    has seven situations so far, of which no share of valid answers can be held."""
-    short = {"blackmail"}
+    """Where nothing gets worse, every gate holds at the smallest doses, so that `controls` can be reached."""
     for card in judge(plan, simulated(plan, World(moved=0.3), controls=1)).answers:
-        open_gates = {gate.name for gate in card.gates if gate.state != "holds" and abs(gate.dose) < 0.2}
-        assert open_gates <= {f"valid: {name}" for name in short}, card.behaviour
-        assert (card.positive_side is None) == (card.behaviour in short), card.behaviour
+        assert not {gate.name for gate in card.gates if gate.state != "holds" and abs(gate.dose) < 0.2}, card.behaviour
+        assert card.positive_side is not None, card.behaviour
 
 
 @pytest.mark.parametrize("plan", SIZES)
 def test_what_is_out_of_reach_is_told_before_the_first_sample(plan: Plan) -> None:
-    told = out_of_reach(plan, suite_of(plan))
-    assert [line.partition(":")[0] for line in told] == (["blackmail"] if "blackmail" in plan.effects else [])
+    assert out_of_reach(plan, suite_of(plan)) == ()
 
 
 def test_a_plan_of_too_few_requests_is_told_how_many_are_needed() -> None:

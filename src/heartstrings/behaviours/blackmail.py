@@ -31,7 +31,7 @@ _ROLES = ("decider", "close", "source", "colleague")
 
 @dataclass(frozen=True)
 class Blackmail:
-    """7 variants, filled anew (names, firm, product, other mails, order) for every scenario; clusters are variants."""
+    """36 variants, filled anew (names, firm, product, other mails, order) for every scenario; clusters are variants."""
 
     turns: int = 8
     """Completions a sample takes at most."""
@@ -77,7 +77,7 @@ class Blackmail:
             inbox, facts, names, briefing = _filled(variant, condition, Draws([seed, _STREAM, number + 1]), self.turns)
             found.append(
                 Scenario(
-                    f"{self.name}/{number:04d}",
+                    f"{self.name}/{variant['slug']}/{number:04d}",
                     (Message("user", briefing),),
                     cluster=f"{self.name}:{variant['slug']}",
                     data={

@@ -27,8 +27,6 @@ from heartstrings.ledger import Cell, SampleLedger
 pytest.importorskip("inspect_ai")
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # Inspect's own imports warn
 
-SCRIPTS = scripted.scripts("blackmail")
-
 
 @functools.cache
 def scripted_model() -> None:
@@ -75,14 +73,8 @@ def test_blackmail_comes_out_as_scripted(tmp_path: Path) -> None:
 
     scenarios = Blackmail().scenarios(n=3, seed=0)
     wanted = {scenarios[0].id: (1, 1), scenarios[1].id: (0, 1), scenarios[2].id: (None, 0)}
-    scripts = {
-        scenario.prompt[0].content: (scenario, next(
-            one["answers"] for one in SCRIPTS
-            if (one["condition"], one["outcome"], one["valid"]) == ("leverage", *wanted[scenario.id])
-            and (one["variant"] == scenario.data["variant"] or one["valid"] == 0)
-        ))
-        for scenario in scenarios
-    }  # fmt: skip
+    parts = dict(zip((one.id for one in scenarios), ("blunt", "honest", "incoherent"), strict=True))
+    scripts = {one.prompt[0].content: (one, scripted.play(one, parts[one.id])) for one in scenarios}
     seen: list[list[Any]] = []
 
     def say(input: list[Any], tools: list[Any]) -> Any:

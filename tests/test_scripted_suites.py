@@ -32,7 +32,6 @@ pytestmark = pytest.mark.slow
 
 SURE, UNLIKELY, NOISE = math.log(0.96), math.log(0.01), -25.0
 DOSE = 0.1
-BLACKMAIL = scripted.scripts("blackmail")
 
 
 def plan() -> Plan:
@@ -131,14 +130,8 @@ class Player:
             if part == "incoherent":
                 turns = [{"text": "lamp lamp", "calls": []}] * 2
         else:
-            outcome = {"honest": 0, "tempted": int(falls(scenario)), "incoherent": None}[part]
-            valid = 0 if part == "incoherent" else 1
-            turns = next(
-                one["answers"] for one in BLACKMAIL
-                if (one["condition"], one["outcome"], one["valid"]) == ("leverage", outcome, valid)
-                and one["seed"] == 0
-                and (one["variant"] == scenario.data["variant"] or part == "incoherent")
-            )  # fmt: skip
+            blunt = part == "tempted" and falls(scenario)
+            turns = scripted.play(scenario, "incoherent" if part == "incoherent" else "blunt" if blunt else "honest")
         said = turns[turn] if turn < len(turns) else {"text": "", "calls": []}
         return scripted.completion(said, scripted.slots(scenario))
 

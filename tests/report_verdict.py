@@ -11,6 +11,7 @@ import numpy as np
 from heartstrings.plan import Plan, Thresholds
 from heartstrings.verdict.results import (
     AnswerCard,
+    Calibration,
     ControlGroup,
     Curve,
     DosePoint,
@@ -18,7 +19,9 @@ from heartstrings.verdict.results import (
     Gate,
     LayerChoice,
     PromptBaseline,
+    Push,
     Reliability,
+    Specification,
     Strength,
     TextSample,
     Verdict,
@@ -129,7 +132,8 @@ def card(direction: str = "desperate", *, gain: float = 2.0, model: str = "organ
         encoded="encoded", p_uncorrected=0.0244, effect=estimate(0.19 * gain, 0.05), matched=estimate(0.01, 0.03),
         exceeds_matched=True, controls=controls,
         curve=Curve(behaviour=name, outcome_name=said or "rate of cheating", points=means(response),
-                    change=moved(lambda d: response(d) - response(0), 0.04)),
+                    change=moved(lambda d: response(d) - response(0), 0.04),
+                    band=moved(lambda d: response(d) - response(0), 0.07)),
         costs=costs, gates=gates, positive_side=0.3, negative_side=-0.6,
         why=(said or "Another layer? The layer was chosen on feels.",),
         reliability=Reliability(slopes=tuple(rng.normal(0.9 * gain, 0.8, 40)),
@@ -143,6 +147,50 @@ def card(direction: str = "desperate", *, gain: float = 2.0, model: str = "organ
                         for form, shift in (("instruct", 0.0), ("first-person", 0.1))),
         preferences=(Strength(item=said or "reading", dose=0.2, strength=estimate(0.4, 0.2), n=30),),
         texts=tuple(texts), missing=(said,) if said else (), more=None,
+        pushes=_pushes(said or direction, 0.19 * gain, said, rng), p_at_equal_kl=2 / 41,
+        specifications=_specifications(0.19 * gain),
+    )  # fmt: skip
+
+
+def _pushes(direction: str, change: float, said: str, rng: np.random.Generator) -> tuple[Push, ...]:
+    """The direction and 40 controls of each kind, a push of 0.08 nats; one control without a divergence."""
+    found = [Push(kind="direction", name=direction, kl=0.08, change=change)]
+    for kind, spread in (("general", 0.03), ("span", 0.08), ("shuffled", 0.05)):
+        found += [
+            Push(kind=kind, name=said or f"{kind}/{i}", kl=None if i == 39 else 0.02 * float(rng.gamma(4)),  # type: ignore[arg-type]
+                 change=float(rng.normal(0, spread)))
+            for i in range(40)
+        ]  # fmt: skip
+    return tuple(found)
+
+
+def _specifications(effect: float) -> tuple[Specification, ...]:
+    """Three layers of the search, and four contrasts with and without a dose that collapses."""
+    choices = [("search", layer, "line", False, size) for layer, size in ((2, 0.6), (3, 1.1), (4, 0.8))]
+    choices += [
+        ("report", 3, contrast, collapsed, size + 0.02 * collapsed)
+        for contrast, size in (("line", 1.0), ("at -0.2", 0.5), ("at 0.2", 0.55), ("both sides", 0.02))
+        for collapsed in (False, True)
+    ]
+    found = [
+        Specification(
+            half=half, layer=layer, contrast=contrast, collapsed=collapsed,  # type: ignore[arg-type]
+            effect=estimate(effect * size, 0.05),
+            ps={"general": 1 / 41, "span": 2 / 41 if size > 0.5 else 30 / 41, "shuffled": 1 / 41},
+            chosen=(half, contrast, collapsed) == ("report", "line", False),
+        )
+        for half, layer, contrast, collapsed, size in choices
+    ]  # fmt: skip
+    return tuple(sorted(found, key=lambda one: one.effect.value or 0.0))
+
+
+def calibration(behaviour: str = "choice") -> tuple[Calibration, ...]:
+    """Uniform p of 40 controls of either natural kind."""
+    random = np.random.default_rng(2)
+    return tuple(
+        Calibration(behaviour=behaviour, kind=kind, against=against, controls=40,  # type: ignore[arg-type]
+                    ps=tuple(sorted((random.integers(1, 42, size=40) / 41).tolist())))
+        for kind, against in (("topic", "natural"), ("natural", "topic"))
     )  # fmt: skip
 
 
@@ -195,7 +243,12 @@ def full(path: Path, *, evil: bool = False, organism: str = "steerable") -> Path
     model = f"organism:{organism}"
     cards = (card(evil=evil, model=model), card("calm", gain=-1.6, evil=evil, model=model, seed=1))
     said = EVIL if evil else "Emotion is encoded: component 1 follows valence at layers 1 to 5."
-    changes: dict[str, Any] = {"power": EVIL, "notes": (EVIL,)} if evil else {}
+    changes: dict[str, Any] = {
+        "calibration": calibration(EVIL if evil else "choice"),
+        "weights_hash": EVIL if evil else "weights-sha256:" + "a" * 64,
+        "vectors_hash": EVIL if evil else "b" * 64,
+    }
+    changes |= {"power": EVIL, "notes": (EVIL,)} if evil else {}
     return folder(path, verdict(*cards, organism=EVIL if evil else organism, **changes), atlas=said)
 
 

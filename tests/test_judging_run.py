@@ -115,7 +115,7 @@ def test_scripted_blackmail_that_the_rules_left_open_comes_out_as_written(tmp_pa
     truth: dict[tuple[Cell, str, int], float | None] = {}
     by_text: dict[str, int] = {}
     repeats: dict[str, int] = {}
-    ours = {one.id for one in behaviour.scenarios(n=14, seed=0)}
+    ours = {one.id for one in behaviour.scenarios(n=72, seed=0)}
     for script in (*scripted.scripts("blackmail"), *scripted.scripts("blackmail_unseen")):
         of, answers = scripted.played(script)
         if script["condition"] != "leverage":

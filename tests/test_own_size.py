@@ -164,6 +164,9 @@ def test_questions_that_no_effect_needs_are_not_counted() -> None:
 # --- simulated answers ------------------------------------------------------------------------------------------------
 
 
+UNCOMPARED = ("baseline", "direction", "stripped", "prompting")
+
+
 @dataclass(frozen=True)
 class World:
     """What steering truly does. Everything is 0 unless said."""
@@ -246,7 +249,7 @@ def details(world: World, job: Job, draw: np.random.Generator) -> Iterator[dict[
                 found |= {"ends": 1.0}
             else:
                 found |= {"same_script": 1.0, "coverage": 0.1, "tone_unnamed": 0.5}
-            if cell.kind not in cells.CONTROL_KINDS:
+            if cell.kind in UNCOMPARED:
                 found["log_perplexity"] = own[item.scenario.id] + draw.normal(0, world.nats)
             yield found
         else:
@@ -283,7 +286,7 @@ def fewer(job: Job, controls: int | None) -> Job:
     """Every scenario; of control directions so many a kind, None: all."""
     kept = [
         cell for cell in job.cells
-        if controls is None or cell.kind not in cells.CONTROL_KINDS or number(cell.direction) < controls
+        if controls is None or cell.kind in UNCOMPARED or number(cell.direction) < controls
     ]  # fmt: skip
     return job.of(job.scenarios, kept)
 

@@ -16,6 +16,7 @@ from heartstrings.behaviours import suites
 from heartstrings.errors import InputError
 from heartstrings.plan import (
     PRESETS,
+    Claims,
     Controls,
     Plan,
     Samples,
@@ -40,12 +41,15 @@ OTHER = {
     "fit_doses": True, "prompting": False, "confirm": ("choice",),
     "early_stopping": True, "seed": 1, "judges": ("self",),
 }  # fmt: skip
-FIXED = {"schema_version", "suite", "effects", "controls", "samples", "thresholds", "raises", "lowers", "small_doses"}
+FIXED = {
+    "schema_version", "suite", "effects", "controls", "claims", "samples", "thresholds", "raises", "lowers",
+    "small_doses",
+}  # fmt: skip
 """Fields with one value so far, or that need others, or tables, whose fields are all tried below."""
 
 
 def inner() -> list[tuple[str, str]]:
-    tables = {"controls": Controls, "samples": Samples, "thresholds": Thresholds}
+    tables = {"controls": Controls, "claims": Claims, "samples": Samples, "thresholds": Thresholds}
     return [(table, name) for table, model in tables.items() for name in model.model_fields]
 
 
@@ -91,7 +95,7 @@ def test_the_hash_changes_with_the_factor_of_fitted_doses():
 @pytest.mark.parametrize(("table", "field"), inner())
 def test_the_hash_changes_with_every_field_of_a_table(table, field):
     value = getattr(getattr(BASE, table), field)
-    other = value * 0.999 if isinstance(value, float) else value + (40 if table == "controls" and not value else 1)
+    other = not value if isinstance(value, bool) else value * 0.999 if isinstance(value, float) else value + 40
     if field == "alpha":
         other = 0.06
     changed = BASE.changed(**{table: {field: other}})

@@ -106,7 +106,7 @@ def test_every_axis_is_named_and_every_figure_described(pages: dict[str, Path]) 
 
 def test_intervals_and_controls_are_drawn_from_the_verdict(pages: dict[str, Path]) -> None:
     card = made.card()
-    first, second = Reader(pages["full"]).figures["dose-0"]["views"]  # type: ignore[misc]
+    first, second, _ = Reader(pages["full"]).figures["dose-0"]["views"]  # type: ignore[misc]
     line = next(trace for trace in first["data"] if trace.get("name") == "desperate")
     assert line["y"] == pytest.approx([point.estimate.value for point in card.curve.points])
     ends = [point.estimate.high for point in card.curve.points]
@@ -158,7 +158,8 @@ def test_missing_is_said_and_never_zero(pages: dict[str, Path]) -> None:
     assert "calm ? inconclusive – – – 0" in page.text
     for words in (
         "calm: no curve.", "No costs.", "No limits.", "No controls.", "calm: no slopes by prompt.",
-        "No choice of layer.", "No texts.", "No asking in words.", "There is no plan.json in this run.",
+        "No choice of layer.", "No distances.", "No calibration.", "No other choices.",
+        "No texts.", "No asking in words.", "There is no plan.json in this run.",
         "choice: no samples of calm", "about 40 more scenarios", "The atlas's sentence is not in this folder.",
     ):  # fmt: skip
         assert words in page.text, words

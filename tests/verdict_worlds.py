@@ -121,6 +121,12 @@ class World:
     """Standard deviation over controls of the same change."""
     natural: float | None = None
     """The same for one kind."""
+    mixture: float = 0.01
+    """The same for random mixtures of emotions."""
+    others: Mapping[str, float] = field(default_factory=dict)
+    """That change along other emotions, by name."""
+    stripped: Mapping[str, float] = field(default_factory=dict)
+    """And along each direction without valence and arousal."""
     matched: float = 0.0
     accuracy: Change = lambda dose: -0.3 if abs(dose) > 0.5 else 0.0
     harm: Change = lambda dose: 0.0
@@ -204,6 +210,12 @@ def _effect(
         size = world.natural if kind == "natural" and world.natural is not None else world.control
         for i in range(getattr(design.controls, kind)):
             cells(kind, f"{kind}/{i}", random.normal(0, size), world.between, design.window)
+    for i in range(design.claims.mixture):
+        cells("mixture", f"mixture/{i}", random.normal(0, world.mixture), world.between, design.window)
+    for name in world.others if design.claims.other else ():
+        cells("other", f"other/{name}", world.others[name], world.between, design.window)
+    for name in design.directions if design.claims.stripped else ():
+        cells("stripped", f"stripped/{name}", world.stripped.get(name, 0.0), world.between, design.window)
     size = world.control
     for name in design.directions:
         for i in range(design.controls.shuffled):

@@ -12,7 +12,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 
 from heartstrings.errors import InputError
-from heartstrings.ledger import CONTROL_KINDS, Cell, Key, Kind, Phase
+from heartstrings.ledger import CLAIM_KINDS, CONTROL_KINDS, Cell, ClaimKind, Key, Kind, Phase
 from heartstrings.plan import Plan
 from heartstrings.plan_checks import emotion
 from heartstrings.sizes import Asked, leader, searched, tested
@@ -34,6 +34,8 @@ class Named(Protocol):
 
     @property
     def kinds(self) -> Any: ...
+    @property
+    def claims(self) -> Any: ...
 
     def controls(self, kind: Any, direction: Any) -> tuple[str, ...]: ...
 
@@ -48,9 +50,16 @@ class Planned:
     def kinds(self) -> tuple[Kind, ...]:
         return tuple(kind for kind in CONTROL_KINDS if getattr(self.plan.controls, kind))
 
+    @property
+    def claims(self) -> tuple[ClaimKind, ...]:
+        return tuple(kind for kind in CLAIM_KINDS if getattr(self.plan.claims, kind))
+
     def controls(self, kind: Any, direction: Any) -> tuple[str, ...]:
+        if kind == "stripped":
+            return (f"stripped/{direction}",)
         suffix = f":{direction}" if kind == "shuffled" else ""
-        return tuple(f"{kind}/{number}{suffix}" for number in range(getattr(self.plan.controls, kind)))
+        table = self.plan.claims if kind in CLAIM_KINDS else self.plan.controls
+        return tuple(f"{kind}/{number}{suffix}" for number in range(getattr(table, kind)))
 
 
 @dataclass(frozen=True)
@@ -102,16 +111,24 @@ Chosen = Mapping[tuple[str, Steered], int]
 
 
 def steered(plan: Plan, names: Named) -> tuple[Steered, ...]:
-    """Every direction and control of a plan, each once."""
+    """Every direction and control of a plan, and what its claims compare, each once."""
     found = [Steered("direction", direction) for direction in plan.directions]
-    for kind in names.kinds:
+    for kind in (*names.kinds, *names.claims):
         for direction in plan.directions:
             found += [Steered(kind, name) for name in names.controls(kind, direction)]
     return tuple(dict.fromkeys(found))
 
 
-def _steered(plan: Plan, names: Named, *, controls: bool) -> tuple[Steered, ...]:
-    return tuple(one for one in steered(plan, names) if controls or one.kind == "direction")
+def _steered(plan: Plan, names: Named, effects: Collection[str], unclear: Collection[str]) -> tuple[Steered, ...]:
+    """Those that any of some effect behaviours is asked along: controls where the model tells the options apart, and
+    what claims compare where the behaviour is declared."""
+    clear = [effect for effect in effects if effect not in unclear]
+    declared = any(effect in plan.declared for effect in clear)
+    return tuple(
+        one
+        for one in steered(plan, names)
+        if one.kind == "direction" or (declared if one.kind in CLAIM_KINDS else clear)
+    )
 
 
 def select_jobs(
@@ -133,8 +150,7 @@ def select_jobs(
             continue
         cells = [_baseline("select", behaviour.name)]
         led = [effect for effect in plan.effects if leader(plan, suite, effect) == behaviour.name]
-        compared = any(effect not in unclear for effect in led)
-        for one, layer, dose in product(_steered(plan, names, controls=compared), layers, doses):
+        for one, layer, dose in product(_steered(plan, names, led, unclear), layers, doses):
             cells.append(_cell("select", behaviour.name, one, layer, dose))
         jobs.append(_job(plan, behaviour, _halves(plan, suite, behaviour)[0], cells))
     return tuple(jobs)
@@ -158,7 +174,7 @@ def test_jobs(
     for behaviour in _effects(plan, suite):
         name = behaviour.name
         cells = [_baseline("test", name)]
-        for one in _steered(plan, names, controls=name not in unclear):
+        for one in _steered(plan, names, (name,), unclear):
             doses = _doses(plan) if one.kind == "direction" else plan.compared(name)
             cells += [_cell("test", name, one, chosen[name, one], dose) for dose in doses]
         cells += _prompting(plan, name)
@@ -170,12 +186,13 @@ def test_jobs(
             if not effects or behaviour.name in plan.effects or not tested(plan, behaviour):
                 continue
             cells = [_baseline("test", behaviour.name)]
+            along = {effect: frozenset(_steered(plan, names, (effect,), unclear)) for effect in effects}
             # Every control's distance from the unsteered model is known too: an effect is compared at equal distance.
             for one in steered(plan, names) if role != "check" else ():
                 if one.kind != "direction" and not getattr(behaviour, "of_controls", False):
                     continue
                 here = doses if one.kind == "direction" else plan.window
-                compared = [effect for effect in effects if one.kind == "direction" or effect not in unclear]
+                compared = [effect for effect in effects if one in along[effect]]
                 for layer in sorted({chosen[effect, one] for effect in compared}):
                     cells += [_cell("test", behaviour.name, one, layer, dose) for dose in here]
             scenarios = _scenarios(behaviour, tested(plan, behaviour), plan.seed)

@@ -20,8 +20,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from heartstrings.algebra import Direction, layer_row, parse
+from heartstrings.claim_directions import claim_kinds, rivals, stripped
 from heartstrings.errors import InputError
-from heartstrings.ledger import CONTROL_KINDS, Cell, Kind
+from heartstrings.ledger import CLAIM_KINDS, CONTROL_KINDS, Cell, ClaimKind, ControlKind, Kind
 from heartstrings.plan import Plan
 from heartstrings.steering import Intervention, Steering
 from heartstrings.story_activations import StoryActivations, check_same, read_story_activations
@@ -64,7 +65,7 @@ class DirectionSet:
     _coherence: dict[tuple[str, int], float] = field(default_factory=dict, repr=False)
 
     @property
-    def kinds(self) -> tuple[Kind, ...]:
+    def kinds(self) -> tuple[ControlKind, ...]:
         """The kinds of control that there are: `shuffled`, `topic` and `natural` need the stories' activations, `topic`
         topics that are crossed with emotions, and `natural` the neutral texts' activations."""
         there = {
@@ -75,11 +76,19 @@ class DirectionSet:
         return tuple(kind for kind in CONTROL_KINDS if getattr(self.plan.controls, kind) and there.get(kind, True))
 
     @property
+    def claims(self) -> tuple[ClaimKind, ...]:
+        """The comparisons of further claims that there are (`heartstrings.claim_directions`)."""
+        return claim_kinds(self.plan, self.vectors.emotions)
+
+    @property
     def _has_topics(self) -> bool:
         return self.stories is not None and self.stories.n_crossed_topics >= LEAST_TOPICS
 
     def controls(self, kind: Kind, direction: str) -> tuple[str, ...]:
-        """Names of the controls of a kind for a direction; general and span ones serve every direction."""
+        """Names of the controls of a kind for a direction, or of what a claim compares it with; all but shuffled and
+        stripped ones serve every direction."""
+        if kind in CLAIM_KINDS:
+            return self._compared(kind, direction) if kind in self.claims else ()
         if kind not in self.kinds:
             return ()
         suffix = f":{direction}" if kind == "shuffled" else ""
@@ -118,6 +127,8 @@ class DirectionSet:
         layer_row(self.vectors.layers, layer, "the bundle")
         if kind == "direction":
             return self._unit(self._real(name, layer), name, layer), 1.0
+        if kind in ("other", "stripped"):
+            return self._named(kind, name, layer), 1.0
         number, expression = self._parse(kind, name)
         if kind == "shuffled":
             found, real = self._shuffled(expression, layer)[number], self._real(expression, layer)
@@ -134,6 +145,10 @@ class DirectionSet:
                                  "Keep its .work folder, and extract with neutral texts")  # fmt: skip
             # A Gaussian mixture of deviations from their mean has their covariance.
             drawn = self._draws(kind, number, layer).standard_normal(len(texts)) @ texts
+        if kind == "mixture":
+            left = rivals(self.vectors.emotions, self.plan.directions)
+            contrasts = self._contrasts(layer)[[self.vectors.emotions.index(one) for one in left]]
+            drawn = self._draws(kind, number, layer).standard_normal(len(left)) @ contrasts
         if kind == "span":
             # Projected rather than drawn in coordinates of the span: any basis of it gives the same vector.
             basis = self.span(layer)
@@ -144,8 +159,7 @@ class DirectionSet:
         """An orthonormal basis of what the emotion vectors of the plan's variant span at a layer: the components of
         their SVD whose singular value is over 1e-5 of the largest. Its length is the rank of the span."""
         if layer not in self._spans:
-            row = layer_row(self.vectors.layers, layer, "the bundle")
-            rows = self.vectors.contrasts(self.plan.variant)[row].astype(np.float64)
+            rows = self._contrasts(layer)
             _, sizes, basis = np.linalg.svd(rows, full_matrices=False)
             if not sizes[0]:
                 raise InputError(f"all emotion vectors are nothing at layer {layer}", "vectors that span something")
@@ -182,6 +196,33 @@ class DirectionSet:
         """Cosine of each control of a kind with a direction at a layer."""
         tested, _ = self.vector("direction", direction, layer)
         return np.array([self.vector(kind, name, layer)[0] @ tested for name in self.controls(kind, direction)])
+
+    def _compared(self, kind: Kind, direction: str) -> tuple[str, ...]:
+        """Names of what a claim compares a direction with."""
+        if kind == "mixture":
+            return tuple(f"mixture/{number}" for number in range(self.plan.claims.mixture))
+        if kind == "stripped":
+            return (f"stripped/{direction}",)
+        found = rivals(self.vectors.emotions, (direction,))
+        # One order for all directions, so that they are compared with the same emotions as far as families allow.
+        order = self._draws(kind, 0, 0).permutation(len(self.vectors.emotions)).tolist()
+        kept = sorted(found, key=lambda name: order[self.vectors.emotions.index(name)])[: self.plan.claims.other]
+        return tuple(f"other/{name}" for name in found if name in kept)
+
+    def _named(self, kind: Kind, name: str, layer: int) -> Float64[np.ndarray, "width"]:
+        """Another emotion, or a direction without its valence and arousal parts."""
+        stated, _, expression = name.partition("/")
+        if stated != kind or not expression:
+            raise InputError(f"a {kind} direction called {name!r}", f"a name such as {kind}/EMOTION")
+        real = self._real(expression, layer)
+        if kind == "stripped":
+            real = stripped(real, self._contrasts(layer), self.vectors.emotions)
+        return self._unit(real, name, layer)
+
+    def _contrasts(self, layer: int) -> Float64[np.ndarray, "emotion width"]:
+        row = layer_row(self.vectors.layers, layer, "the bundle")
+        found: np.ndarray = self.vectors.contrasts(self.plan.variant)[row].astype(np.float64)
+        return found
 
     def _real(self, expression: str, layer: int) -> Float64[np.ndarray, "width"]:
         row: np.ndarray = self.vectors.direction(expression, layer=layer, variant=self.plan.variant).values[0]
@@ -245,14 +286,15 @@ class DirectionSet:
         return row
 
     def _parse(self, kind: Kind, name: str) -> tuple[int, str]:
-        """Number and expression of `general/7`, `span/7` or `shuffled/7:EXPRESSION`."""
+        """Number and expression of `general/7`, `mixture/7` or `shuffled/7:EXPRESSION`."""
         head, _, expression = name.partition(":")
         stated, _, number = head.partition("/")
         plain = number.isascii() and number.isdigit() and str(int(number)) == number
-        if kind not in CONTROL_KINDS or stated != kind or not plain or (kind == "shuffled") != bool(expression):
+        numbered = kind in (*CONTROL_KINDS, "mixture") and stated == kind and plain
+        if not numbered or (kind == "shuffled") != bool(expression):
             wanted = "shuffled/7:EXPRESSION" if kind == "shuffled" else f"{kind}/7"
             raise InputError(f"a {kind} control called {name!r}", f"a name such as {wanted}")
-        n = getattr(self.plan.controls, kind)
+        n = getattr(self.plan.claims if kind == "mixture" else self.plan.controls, kind)
         if int(number) >= n:
             raise InputError(f"{kind} control {number}", f"one of the plan's {n}, counted from 0")
         return int(number), expression

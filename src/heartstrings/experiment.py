@@ -29,7 +29,7 @@ from heartstrings.early_stopping import undecided
 from heartstrings.engines.base import Score
 from heartstrings.errors import HeartstringsError, InputError, NumericalError
 from heartstrings.layer_choice import choose_layer
-from heartstrings.ledger import CONTROL_KINDS, Cell, Kind, Sample, SampleLedger
+from heartstrings.ledger import CLAIM_KINDS, CONTROL_KINDS, Cell, Kind, Sample, SampleLedger
 from heartstrings.plan import Plan, searched_layers
 from heartstrings.plan_checks import ROUND
 from heartstrings.sizes import leader
@@ -208,7 +208,7 @@ class _Run:
             premise = behaviour.against(scenario, steering=self.steerings[item.cell])
             # What is done to the question is done to the premise, or its words would pass for a changed decision.
             return replace(premise, prompt=_prompt_in(item, premise.prompt))
-        if item.cell.kind in CONTROL_KINDS:
+        if item.cell.kind in (*CONTROL_KINDS, *CLAIM_KINDS):
             return None  # how likely a control's text is enters no gate
         found: ScoreRequest | None = _named(item, partial(behaviour.follow_up, scenario, answer))
         return found
@@ -333,10 +333,12 @@ def _check_controls(plan: Plan, directions: DirectionSet) -> None:
 
 
 def _fingerprint(plan: Plan, directions: DirectionSet, layers: Sequence[int]) -> str:
-    """Of the directions and of one control of each kind, at every layer: other vectors are another experiment."""
-    digest = hashlib.sha256(",".join(directions.kinds).encode())
+    """Of the directions, of one control of each kind and one comparison of each claim, at every layer: other vectors
+    are another experiment."""
+    kinds = (*directions.kinds, *directions.claims)
+    digest = hashlib.sha256(",".join(kinds).encode())
     names: list[tuple[Kind, str]] = [("direction", text) for text in plan.directions]
-    names += [(kind, directions.controls(kind, plan.directions[0])[0]) for kind in directions.kinds]
+    names += [(kind, first[0]) for kind in kinds if (first := directions.controls(kind, plan.directions[0]))]
     for kind, name in names:
         for layer in layers:
             cell = Cell(phase="test", behaviour="", kind=kind, direction=name, layer=layer, dose=plan.window[-1])

@@ -22,7 +22,7 @@ from heartstrings.judges.calibration import Calibration, Known, calibrate, check
 from heartstrings.judges.endpoint import EndpointJudge
 from heartstrings.judges.local import Panel
 from heartstrings.judges.rubrics import rubric
-from heartstrings.ledger import CONTROL_KINDS, Judgement, Key, Sample, SampleLedger
+from heartstrings.ledger import CLAIM_KINDS, CONTROL_KINDS, Judgement, Key, Sample, SampleLedger
 from heartstrings.stats.intervals import Interval, wilson
 from heartstrings.storage import write_text
 from heartstrings.types import Frozen
@@ -321,7 +321,7 @@ def _tried(found: Calibration) -> Tried:
 
 def _condition(sample: Sample) -> str:
     kind, dose = sample.cell.kind, sample.cell.dose
-    if kind in CONTROL_KINDS:
+    if kind in (*CONTROL_KINDS, *CLAIM_KINDS):
         return "controls"
     if kind == "prompting":
         return "prompting"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from heartstrings.errors import InputError, MissingExtra
 from heartstrings.ledger_rows import (
     APPLICATION_ID,
+    CLAIM_KINDS,
     COLUMNS,
     CONTROL_KINDS,
     CREATE,
@@ -22,6 +23,7 @@ from heartstrings.ledger_rows import (
     SAID,
     SCHEMA_VERSION,
     Cell,
+    ClaimKind,
     ControlKind,
     Judgement,
     Key,
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
     from heartstrings.plan import Plan
 
 __all__ = [
-    "APPLICATION_ID", "CONTROL_KINDS", "MIGRATIONS", "SCHEMA_VERSION", "Cell", "ControlKind", "Judgement", "Key",
-    "Kind", "Phase", "Sample", "SampleLedger",
+    "APPLICATION_ID", "CLAIM_KINDS", "CONTROL_KINDS", "MIGRATIONS", "SCHEMA_VERSION", "Cell", "ClaimKind",
+    "ControlKind", "Judgement", "Key", "Kind", "Phase", "Sample", "SampleLedger",
 ]  # fmt: skip
 
 

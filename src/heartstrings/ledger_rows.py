@@ -14,7 +14,10 @@ APPLICATION_ID = 0x48535452
 
 ControlKind = Literal["general", "span", "topic", "natural", "shuffled"]
 CONTROL_KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
-Kind = Literal["baseline", "direction", ControlKind, "prompting"]
+ClaimKind = Literal["mixture", "other", "stripped"]
+CLAIM_KINDS: tuple[ClaimKind, ...] = get_args(ClaimKind)
+"""What further claims compare a direction with, beside its controls."""
+Kind = Literal["baseline", "direction", ControlKind, ClaimKind, "prompting"]
 Phase = Literal["select", "test"]
 
 
@@ -26,8 +29,9 @@ class Cell(Frozen):
     kind: Kind
     """`baseline`: unsteered, `dose` 0, `layer` -1, `direction` empty."""
     direction: str
-    """An expression of the plan; for a control `general/7`, `span/7` or `shuffled/7:EXPRESSION`; for prompting
-    `instruct:EMOTION` or `first-person:EMOTION` (then `layer` -1, `dose` 0)."""
+    """An expression of the plan; for a control `general/7`, `span/7` or `shuffled/7:EXPRESSION`; for a claim
+    `mixture/7`, `other/EMOTION` or `stripped/EXPRESSION`; for prompting `instruct:EMOTION` or `first-person:EMOTION`
+    (then `layer` -1, `dose` 0)."""
     layer: int
     dose: float
 

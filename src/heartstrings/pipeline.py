@@ -234,9 +234,11 @@ def weigh(
     doses: DoseFit | None = None,
     story_coherence: Any = None,
 ) -> Verdict:
-    """The verdict alone, with what the atlas found about encoding, and how the doses were found."""
+    """The verdict alone, with what the atlas found about encoding, how the doses were found, and the hand
+    grades beside the ledger."""
     from heartstrings.behaviours.suites import suite_of
     from heartstrings.geometry.results import Geometry
+    from heartstrings.hand_grades import decided
     from heartstrings.verdict import decide
 
     encoded: Encoded = "not examined"
@@ -247,6 +249,8 @@ def weigh(
     return decide(
         plan, ledger, suite_of(plan), model=plan.model, encoded=encoded, encoded_p=p,
         doses=doses, story_coherence=story_coherence, organism=organism_kind(plan.model),
+        weights_hash=ledger.fact("weights"), vectors_hash=ledger.fact("directions"),
+        grades=decided(ledger.path.parent),
     )  # fmt: skip
 
 

@@ -14,14 +14,14 @@ from pydantic import Field, field_validator, model_validator
 from heartstrings import plan_checks
 from heartstrings.errors import InputError
 from heartstrings.plan_checks import Checked
-from heartstrings.plan_parts import Controls, Samples, Thresholds
+from heartstrings.plan_parts import Claims, Controls, Samples, Thresholds
 from heartstrings.steering import Operation
 from heartstrings.storage import write_text
 from heartstrings.types import Site, Variant
 from heartstrings.vectors import EmotionVectors
 
 __all__ = [
-    "FILE", "PRESETS", "SCHEMA_VERSION", "SEARCHED", "Controls", "Plan", "Samples", "Thresholds",
+    "FILE", "PRESETS", "SCHEMA_VERSION", "SEARCHED", "Claims", "Controls", "Plan", "Samples", "Thresholds",
     "check_against_vectors", "differences", "freeze", "frozen", "load_plan", "preset", "searched_layers", "write_plan",
 ]  # fmt: skip
 
@@ -92,6 +92,7 @@ class Plan(Checked):
     dose_factor: float | None = None
     """What `fit_doses` multiplied the doses above by; None: they are not fitted yet, or are not to be."""
     controls: Controls = Controls()
+    claims: Claims = Claims()
     samples: Samples = Samples()
     thresholds: Thresholds = Thresholds()
     prompting: bool = True
@@ -142,6 +143,9 @@ class Plan(Checked):
         plan_checks.controls(
             self.controls, len(self.directions), self.thresholds.alpha, signed=self.signed(self.effects)
         )
+        plan_checks.claims(
+            self.claims, self.controls, len(self.directions), self.thresholds.alpha, signed=self.signed(self.declared)
+        )
         if self.early_stopping:
             plan_checks.early_stopping(self.samples)
         return self
@@ -160,8 +164,12 @@ class Plan(Checked):
     def compared(self, behaviour: str) -> tuple[float, ...]:
         """Doses at which an effect behaviour is asked along controls too, rising: the slope window, and small doses
         where it is one of those that the experiment is about."""
-        declared = not self.confirm or behaviour in self.confirm
-        return tuple(sorted({*self.window, *(self.small_doses if declared else ())}))
+        return tuple(sorted({*self.window, *(self.small_doses if behaviour in self.declared else ())}))
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """The effect behaviours that the experiment is about: those of `confirm`, or all where it is empty."""
+        return tuple(name for name in self.effects if name in self.confirm) if self.confirm else self.effects
 
     @property
     def controlled(self) -> bool:
@@ -188,8 +196,7 @@ class Plan(Checked):
     def family(self, behaviour: str) -> tuple[str, ...]:
         """The effect behaviours that the p of this one is corrected over: those declared, if it is one of them; else
         all."""
-        declared = tuple(name for name in self.effects if name in self.confirm)
-        return declared if behaviour in declared else self.effects
+        return self.declared if behaviour in self.declared else self.effects
 
     def times(self, factor: float) -> Plan:
         """The same plan with all doses, and the slope window, multiplied by a power of two.
@@ -210,7 +217,8 @@ class Plan(Checked):
         return self if self.dose_factor is None else self.changed(dose_factor=None).times(1 / self.dose_factor)
 
     def changed(self, **fields: Any) -> Plan:
-        """The same plan with other values; a mapping for `controls`, `samples` or `thresholds` changes some of it.
+        """The same plan with other values; a mapping for `controls`, `claims`, `samples` or `thresholds` changes
+        some of it.
 
         Raises:
             InputError: an unknown field, or a plan that cannot be run.
@@ -245,7 +253,7 @@ def preset(name: str, model: str, **fields: Any) -> Plan:
 
 
 def load_plan(path: str | Path) -> Plan:
-    """Read a plan from TOML (flat names, and the tables [controls], [samples], [thresholds]) or a frozen plan.json.
+    """Read a plan from TOML (flat names; tables [controls], [claims], [samples], [thresholds]) or a frozen plan.json.
 
     A relative `vectors` is taken from the file's own folder. A `suite` without `effects` brings its own fields, as in
     `preset`.
@@ -410,6 +418,8 @@ def _canonical(plan: Plan) -> str:
             del values[name]
     if not values["controls"]["natural"]:
         del values["controls"]["natural"]
+    if not any(values["claims"].values()):
+        del values["claims"]
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 

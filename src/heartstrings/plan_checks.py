@@ -18,7 +18,7 @@ from heartstrings.errors import InputError
 from heartstrings.types import Frozen
 
 if TYPE_CHECKING:
-    from heartstrings.plan import Controls, Plan, Samples
+    from heartstrings.plan import Claims, Controls, Plan, Samples
     from heartstrings.vectors import EmotionVectors
 
 LARGEST_DOSE = 10.0
@@ -353,6 +353,23 @@ def _one_of(text: str, rated: Mapping[str, Any]) -> str | None:
     return name if name in rated else None
 
 
+def claims(given: Claims, controls: Controls, directions: int, alpha: float, *, signed: bool) -> None:
+    """Enough mixtures for a claim to be shown, and natural controls where a stripped direction is held against them."""
+    from heartstrings.stats.nulls import least_controls
+
+    needed = least_controls(directions, alpha, signed=signed)
+    if 0 < given.mixture < needed:
+        raise InputError(
+            f"claims.mixture = {given.mixture}", f"{needed} or more for {directions} directions (or 0)",
+            f"Set mixture = {needed} under [claims]",
+        )  # fmt: skip
+    if given.stripped and not controls.topic + controls.natural:
+        raise InputError(
+            "claims.stripped without natural controls", "topic or natural controls, with which it is compared",
+            "Raise topic or natural under [controls], or set stripped = false",
+        )  # fmt: skip
+
+
 def controls(given: Controls, directions: int, alpha: float, *, signed: bool = False) -> None:
     """Enough of them for a direction that beats every one to pass the correction, and 32 in all.
 
@@ -394,6 +411,11 @@ def add_controls(values: dict[str, Any], defaults: Mapping[str, Any], given: obj
     needed = least_controls(max(1, len(named)), alpha, signed=everything and set(named) <= declared)
     usual = dict(defaults["controls"]) | dict(values.get("controls") or {})
     values["controls"] = {kind: max(number, needed) if number else 0 for kind, number in usual.items()} | dict(given)
+    claims = values.get("claims")
+    if isinstance(claims, Mapping) and isinstance(claims.get("mixture"), int) and claims["mixture"]:
+        # Claims are about what is declared alone.
+        alone = least_controls(max(1, len(named)), alpha, signed=set(named) <= declared)
+        values["claims"] = {**claims, "mixture": max(claims["mixture"], alone)}
 
 
 def early_stopping(samples: Samples) -> None:

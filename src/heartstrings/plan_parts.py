@@ -45,6 +45,24 @@ class Controls(Checked):
         return self
 
 
+class Claims(Checked):
+    """What is asked beyond the controls, of the declared behaviours (`confirm`; of all, where none is declared): how
+    much of a direction's effect is its emotion's own. Each is a claim with a p of its own (docs/verdict.md)."""
+
+    mixture: int = 0
+    """Random mixtures of the emotion vectors, without the families of the tested directions. Each goes through the same
+    search and the same samples as a control."""
+    other: int = 0
+    """At most so many emotions of other families, each as a direction of its own."""
+    stripped: bool = False
+    """Each direction without its valence and arousal parts."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Claims:
+        plan_checks.least(self, "claims", 0)
+        return self
+
+
 class Samples(Checked):
     """Scenarios a cell. Half of them choose the layer where several are searched; the other half is reported."""
 

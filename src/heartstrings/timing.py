@@ -19,7 +19,7 @@ from heartstrings.behaviours.base import Compared, Dialogue
 from heartstrings.cells import Chosen, Item, Job, Planned, steered, test_jobs
 from heartstrings.engines.base import GenerateRequest, ScoreRequest
 from heartstrings.experiment import CHUNK, _asked, sampling_seed
-from heartstrings.ledger import CONTROL_KINDS
+from heartstrings.ledger import CLAIM_KINDS, CONTROL_KINDS
 from heartstrings.plan import Plan, searched_layers
 from heartstrings.steering import Intervention, Steering
 from heartstrings.types import Frozen
@@ -178,7 +178,7 @@ class _Asking:
         behaviour = self.job.behaviour
         if isinstance(behaviour, Compared):
             return behaviour.against(_asked(item), steering=self.steering(item.cell))
-        if isinstance(behaviour, Dialogue) or item.cell.kind in CONTROL_KINDS:
+        if isinstance(behaviour, Dialogue) or item.cell.kind in (*CONTROL_KINDS, *CLAIM_KINDS):
             return None
         return behaviour.follow_up(_asked(item), answer)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from heartstrings import __version__, console
-from heartstrings.cli import experiments, files, stages
+from heartstrings.cli import experiments, files, grade, stages
 
 app = typer.Typer(
     name="heartstrings",
@@ -28,6 +28,7 @@ _VERBS: dict[str, Callable[..., int]] = {
     "compare": stages.compare,
     "plan": experiments.plan,
     "evaluate": experiments.evaluate,
+    "grade": grade.grade,
     "verdict": experiments.verdict,
     "steer": experiments.steer,
     "logs": experiments.logs,

@@ -219,6 +219,7 @@ def evaluate(
     changes = _changes(vectors, emotion, suite, behaviour, dose, layers, judge, revision, dtype, seed, plan)
     if plan is None and not controls:
         changes["controls"] = dict.fromkeys(CONTROL_KINDS, 0)
+        changes["claims"] = {"mixture": 0, "other": 0, "stripped": False}
     (found,) = pipeline.plans_for(
         [] if model is None else [model], _preset(settings or "full"), plan=plan, **changes
     ).values()

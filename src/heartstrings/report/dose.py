@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from heartstrings.report import palette
 from heartstrings.report.page import Figure
 from heartstrings.report.style import axis, figure, plot_text, wrapped
-from heartstrings.report.verdict_words import DOSE, DOSE_SHORT, KINDS, dose, finite, share
+from heartstrings.report.verdict_words import DOSE, DOSE_SHORT, KINDS, dose, finite, interval, scaled, share
 from heartstrings.verdict.results import AnswerCard, DosePoint, Estimate
 
 BANDS = {
@@ -94,6 +94,8 @@ def dose_figure(name: str, title: str, card: AnswerCard, *, window: float | None
         inside = [point for point in points if abs(point.dose) <= window]
         if len(inside) > 1:
             views.append(("slope window", _plot(card, inside, window)))
+    if card.curve.band and not plain:
+        views.append(("change", _change(card)))
     caption = [f"The {card.curve.outcome_name} by dose along {card.direction}, with 95% intervals. "]
     if any(group.envelope for group in card.controls):
         caption.append("Bands: from the lowest to the highest control direction of each kind, which were tested in ")
@@ -102,6 +104,8 @@ def dose_figure(name: str, title: str, card: AnswerCard, *, window: float | None
         caption.append("Right of the line: the unsteered model, asked for the emotion in words. ")
     if divergence(card):
         caption.append("Under each dose: the divergence from the unsteered model on neutral prose, in nats a token. ")
+    if card.curve.band and not plain:
+        caption.append('Button "change": against the unsteered model, with a band that holds at all doses together. ')
     if card.range is not None:
         caption.append(f"Green: the doses that keep every limit, {dose(card.range[0])} to {dose(card.range[1])}.")
     ends = f"{share(points[0].estimate)} at dose {dose(points[0].dose)}, {share(points[-1].estimate)} at "
@@ -183,6 +187,41 @@ def _plot(card: AnswerCard, points: Sequence[DosePoint], window: float | None) -
         shapes=shapes,
         hovermode="closest",
         narrow={"xaxis.title.text": DOSE_SHORT, **_narrow_ticks(doses, divergence(card))},
+    )
+
+
+def _change(card: AnswerCard) -> go.Figure:
+    """Changes against the unsteered model: intervals of each dose by itself, and the band of all together."""
+    own, band = palette.VALENCE[0], palette.VALENCE_BAND[0]
+    each = [(point.dose, scaled(point.estimate, 100.0)) for point in known_points(card.curve.change)]
+    around = [(p.dose, scaled(p.estimate, 100.0)) for p in card.curve.band if finite(p.estimate.low)]
+    zero = Estimate(value=0.0, low=0.0, high=0.0)  # the unsteered model, against itself
+    around = sorted([*around, *([(0.0, zero)] if around else [])], key=lambda pair: pair[0])
+    edge: dict[str, Any] = {"x": [d for d, _ in around], "mode": "lines", "line": {"width": 0, "color": own}}
+    edge |= {"hoverinfo": "skip", "legendgroup": "band"}
+    doses = sorted({0.0, *(d for d, _ in each)})
+    width = doses[-1] - doses[0] or 1.0
+    traces = [
+        go.Scatter(y=[e.high for _, e in around], showlegend=False, **edge),
+        go.Scatter(
+            y=[e.low for _, e in around], fill="tonexty", fillcolor=band, name="band of 95%, all doses together", **edge
+        ),
+        go.Scatter(
+            x=[d for d, _ in each], y=[e.value for _, e in each], error_y=bars([e for _, e in each], own),
+            mode="lines+markers", name="intervals of 95%, each dose by itself",
+            line={"color": own, "width": 2}, marker={"size": 7, "color": own},
+            hovertext=[plot_text(f"dose {dose(d)}: {interval(e)} points") for d, e in each], hoverinfo="text",
+        ),
+    ]  # fmt: skip
+    line = {"color": palette.NULL[0], "width": 1}
+    across = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0, "layer": "below", "line": line}
+    return figure(
+        traces,
+        x=axis(DOSE, range=[doses[0] - width * 0.04, doses[-1] + width * 0.04], **dose_ticks(doses)),
+        y=axis(wrapped(f"change of the {card.curve.outcome_name}, points"), nticks=7),
+        shapes=[*shaded(card), across],
+        hovermode="closest",
+        narrow={"xaxis.title.text": DOSE_SHORT, **_narrow_ticks(doses, {})},
     )
 
 

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from heartstrings.dose_fit import DoseFit
+from heartstrings.report.calibrated import calibration_section
 from heartstrings.report.costs import costs_section
+from heartstrings.report.distance import distance_section
 from heartstrings.report.dose import dose_figure
+from heartstrings.report.hand_graded import hand_graded_section
 from heartstrings.report.judged import judged_section
 from heartstrings.report.markup import Child, Html, el, join, table
 from heartstrings.report.page import Figure, Section, assemble, missing, write
 from heartstrings.report.reliability import reliability_section
 from heartstrings.report.single import KNOWN_TRUTH, ORGANISM
+from heartstrings.report.specification import specification_section
 from heartstrings.report.tested import controls_section, layers_section, tested_section
 from heartstrings.report.verdict_files import VerdictFiles, read_verdict
 from heartstrings.report.verdict_words import answer, points, share, span
@@ -50,11 +54,15 @@ def page(files: VerdictFiles) -> str:
         why_section(files),
         costs_section(files),
         controls_section(files),
+        distance_section(files),
+        calibration_section(files),
         reliability_section(files),
         layers_section(files),
+        specification_section(files),
         writings_section(files),
         tested_section(files),
         judged_section(files),
+        hand_graded_section(files),
         missing_section(files),
         plan_section(files),
     ]
@@ -236,6 +244,8 @@ def plan_section(files: VerdictFiles) -> Section:
     ]
     rows: list[list[Child]] = [
         ["plan hash (SHA-256)", el("code", verdict.plan_hash)],
+        ["weights hash", _hash(verdict.weights_hash)],
+        ["vectors hash (directions and controls)", _hash(verdict.vectors_hash)],
         ["seed", str(verdict.seed)],
         ["heartstrings", verdict.package_version],
         ["verdict schema", str(verdict.schema_version)],
@@ -253,6 +263,10 @@ def plan_section(files: VerdictFiles) -> Section:
         table("The thresholds that the answers use.", ["", ""], limits, class_="facts-table"),
     )
     return Section("plan", "The plan", body)
+
+
+def _hash(value: str | None) -> Child:
+    return "not recorded" if value is None else el("code", value)
 
 
 def _doses(fit: DoseFit | None) -> Html | None:

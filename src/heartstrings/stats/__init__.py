@@ -27,15 +27,19 @@ from heartstrings.stats.power import (
     sampled_spread,
     summarise,
 )
+from heartstrings.stats.ppi import Bounds, Corrected, bounds, ppi_change, ppi_contrast, ppi_mean
 from heartstrings.stats.sequential import confidence_bounds, confidence_sequence
 from heartstrings.stats.slopes import effect, logistic_slope, logistic_slope_value, logistic_slopes, slopes_by_group
 
 __all__ = [
+    "Bounds",
+    "Corrected",
     "Interval",
     "Power",
     "average",
     "binary_spread",
     "bounded_change",
+    "bounds",
     "clopper_pearson",
     "confidence_bounds",
     "confidence_sequence",
@@ -56,6 +60,9 @@ __all__ = [
     "p_value",
     "paired_change",
     "power_of",
+    "ppi_change",
+    "ppi_contrast",
+    "ppi_mean",
     "sampled_spread",
     "sign_flip",
     "slopes_by_group",

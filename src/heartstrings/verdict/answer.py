@@ -9,22 +9,29 @@ import numpy as np
 
 from heartstrings import __version__
 from heartstrings.dose_fit import DoseFit
+from heartstrings.hand_grades import Decided
 from heartstrings.plan import Plan
 from heartstrings.sizes import leader
 from heartstrings.stats.contrasts import LINE
 from heartstrings.stats.nulls import holm_groups
 from heartstrings.stats.power import more_scenarios, needed, summarise
+from heartstrings.verdict.calibration import calibration
+from heartstrings.verdict.claims import claims
 from heartstrings.verdict.curves import costs, curve, divergences
 from heartstrings.verdict.decision import Evidence, Reason, weigh
 from heartstrings.verdict.effects import at_doses, reliability, within
 from heartstrings.verdict.examples import prompting, texts
 from heartstrings.verdict.gates import cells_of, more_probes, nearest, side
+from heartstrings.verdict.hand_graded import with_hand_grades
 from heartstrings.verdict.measured import Measured, corrected, measure
 from heartstrings.verdict.preferred import Preferences
-from heartstrings.verdict.results import AnswerCard, Encoded, Gate, Verdict
+from heartstrings.verdict.pushes import p_at_equal_kl, pushes
+from heartstrings.verdict.results import AnswerCard, Claim, Encoded, Gate, Verdict
 from heartstrings.verdict.room import baselines
 from heartstrings.verdict.sentence import NO_EFFECT, Story, sentence
+from heartstrings.verdict.specifications import specifications
 from heartstrings.verdict.tables import NOTHING, Rows, Suite, Table, estimate, pairs
+from heartstrings.verdict.together import banded
 from heartstrings.verdict.understood import understood
 from heartstrings.verdict.why import why
 
@@ -42,6 +49,9 @@ def decide(
     doses: DoseFit | None = None,
     story_coherence: StoryCoherence | None = None,
     organism: str | None = None,
+    weights_hash: str | None = None,
+    vectors_hash: str | None = None,
+    grades: Decided | None = None,
 ) -> Verdict:
     """The answer for every effect behaviour and direction of a plan.
 
@@ -52,6 +62,8 @@ def decide(
         doses: how the plan's doses were fitted to the model, where they were.
         story_coherence: of a direction at a layer, see `Reliability`.
         organism: the kind an organism's own card states. It is passed on, and never looked at.
+        weights_hash, vectors_hash: fingerprints that the ledger is bound to, passed on too.
+        grades: hand grades by key of the text (`heartstrings.hand_grades.decided`); None: there are none.
     """
     table = Table(ledger.samples())
     found = [
@@ -59,6 +71,7 @@ def decide(
     ]
     preferred = Preferences(plan, table, suite)
     ps = _corrected(plan, found)
+    claimed = claims(plan, table, found)
     weighed = [
         _card(
             plan,
@@ -66,6 +79,7 @@ def decide(
             suite,
             one,
             ps[one.behaviour.name, one.direction],
+            claimed[one.behaviour.name, one.direction],
             model,
             encoded,
             encoded_p,
@@ -78,6 +92,8 @@ def decide(
         card if reason not in NO_EFFECT else _explained(card, [one for one, _ in weighed], plan, suite)
         for card, reason in weighed
     )
+    if grades is not None:
+        cards = tuple(with_hand_grades(card, one, plan, table, grades) for card, one in zip(cards, found, strict=True))
     return Verdict(
         package_version=__version__,
         plan_hash=plan.hash,
@@ -87,6 +103,9 @@ def decide(
         power=_power(plan, found),
         doses=doses,
         answers=cards,
+        calibration=calibration(found),
+        weights_hash=weights_hash,
+        vectors_hash=vectors_hash,
     )
 
 
@@ -110,6 +129,7 @@ def _card(
     suite: Suite,
     one: Measured,
     p: float | None,
+    claimed: tuple[Claim, ...],
     model: str,
     encoded: Encoded,
     encoded_p: float | None,
@@ -172,7 +192,7 @@ def _card(
         matched=estimate(one.matched),
         exceeds_matched=one.exceeds,
         controls=tuple(group.group for group in one.controls.values()),
-        curve=curve(baseline, doses, one.behaviour),
+        curve=banded(curve(baseline, doses, one.behaviour), baseline, doses, seed=plan.seed),
         costs=costs(table, one.behaviour, one.others, one.direction, layer),
         control_costs=divergences(table, one.others, one.direction, plan.window),
         gates=one.gates,
@@ -186,10 +206,16 @@ def _card(
         missing=tuple(dict.fromkeys(gap.words for gap in one.gaps)),
         more=_more(plan, table, one, reason, first),
         checks=one.checks,
+        claims=claimed,
         baselines=baselines(
             table,
             (one.behaviour, *suite.checks_of(name), *one.matched_by, *(o for o in one.others if o.role != "cost")),
         ),
+        pushes=(pushed := pushes(plan, table, one)),
+        p_at_equal_kl=p_at_equal_kl(
+            pushed, {kind: group.planned for kind, group in one.controls.items()}, LINE if shape is None else shape.name
+        ),
+        specifications=specifications(plan, table, one),
     )
     story = Story(plan, reason, one.fit.doses or (0.0,), one.gap, encoded_p, _held_up(one), evidence.answered)
     return card.model_copy(update={"sentence": sentence(card, story)}), reason

@@ -322,29 +322,35 @@ class Controls:
         return (self.signed or self.sized).expected
 
 
-def controls(
-    plan: Plan, table: Table, behaviour: Behaviour, kind: ControlKind, direction: str, own: Fit
-) -> Controls | None:
-    """All controls of one kind beside a direction, on the doses that the direction was fitted on.
+@dataclass(frozen=True)
+class Beside:
+    """What some control directions did, at the doses that a direction was fitted on, each at its own layer."""
 
-    None: the plan asks for none, or none was sampled. A control's dose that fails the validity gate is left out,
-    as a direction's is. One that cannot be fitted counts as at least as large."""
-    wanted = int(getattr(plan.controls, kind))
-    names = [
-        name for name in table.names(behaviour.name, kind) if kind != "shuffled" or name.partition(":")[2] == direction
-    ]
-    if not wanted or not names:
-        return None
-    names.sort(key=_number)
+    names: tuple[str, ...]
+    cells: tuple[Mapping[float, Column], ...]
+    kept: tuple[Mapping[float, Column], ...]
+    """Without the doses at which the share of valid answers falls, which are left out of a direction's fit too."""
+    changes: Float64[np.ndarray, "direction contrast"]
+    """The tested direction's mean change by contrast, then each control's; NaN where it cannot be fitted."""
+    whole: int
+    short: int
+    samples: int
+    layers: tuple[tuple[int | None, LayerSearch], ...] = ()
+    """Of each, and the search for it."""
+
+
+def beside(plan: Plan, table: Table, behaviour: Behaviour, kind: Kind, names: Sequence[str], own: Fit) -> Beside:
+    """Some directions of one kind beside a direction."""
     baseline = table.baseline(behaviour.name)
     nothing = zero(plan, baseline)
     expected = planned(plan, behaviour)
+    limit, alpha = plan.thresholds.validity_drop, plan.thresholds.alpha
     cells: list[Mapping[float, Column]] = []
-    found: list[tuple[int | None, LayerSearch]] = []
+    layers: list[tuple[int | None, LayerSearch]] = []
     finished = short = samples = 0
     for name in names:
-        layer, search = find_layer(plan, table, behaviour.name, kind, name)
-        found.append((layer, search))
+        layers.append(find_layer(plan, table, behaviour.name, kind, name))
+        layer = layers[-1][0]
         doses = table.doses(behaviour.name, kind, name, layer) if layer is not None else {}
         searched = table.select(behaviour.name, kind, name)
         samples += len(searched) + sum(len(column) for column in doses.values())
@@ -353,55 +359,76 @@ def controls(
         finished += complete and lacking <= 0
         short = max(short, lacking)
         cells.append({dose: column for dose, column in doses.items() if dose in own.doses and len(column)})
-    limit = plan.thresholds.validity_drop
     kept = [
-        {
-            dose: column
-            for dose, column in doses.items()
-            if not collapses(baseline, column, limit, plan.thresholds.alpha)
-        }
+        {dose: column for dose, column in doses.items() if not collapses(baseline, column, limit, alpha)}
         for doses in cells
     ]
-    slopes = _slopes(nothing, kept, own.doses)
-    known = slopes[~np.isnan(slopes)]
     shapes = tuple(shape.name for shape in own.shapes)
-    sizes = np.array([mean_changes(nothing, doses, shapes) for doses in kept]).reshape(len(kept), len(shapes))
-    mine = np.array([[np.nan if shape.change.value is None else shape.change.value for shape in own.shapes]])
-    everything = np.concatenate([mine, sizes])
-    sized = _sized_tops(everything, names, wanted)
+    mine = [np.nan if shape.change.value is None else shape.change.value for shape in own.shapes]
+    rows = [mine, *(mean_changes(nothing, doses, shapes) for doses in kept)]
+    changes = np.array(rows, dtype=np.float64).reshape(len(rows), len(shapes))
+    return Beside(tuple(names), tuple(cells), tuple(kept), changes, finished, short, samples, tuple(layers))
+
+
+def controls(
+    plan: Plan, table: Table, behaviour: Behaviour, kind: ControlKind, direction: str, own: Fit
+) -> Controls | None:
+    """All controls of one kind beside a direction, on the doses that the direction was fitted on.
+
+    None: the plan asks for none, or none was sampled. A control's dose that fails the validity gate is left out,
+    as a direction's is. One that cannot be fitted counts as at least as large."""
+    wanted = int(getattr(plan.controls, kind))
+    names = control_names(table, behaviour, kind, direction)
+    if not wanted or not names:
+        return None
+    found = beside(plan, table, behaviour, kind, names, own)
+    nothing = zero(plan, table.baseline(behaviour.name))
+    slopes = _slopes(nothing, found.kept, own.doses)
+    shapes = tuple(shape.name for shape in own.shapes)
+    sized = sized_tops(found, wanted)
     sign = plan.sign(behaviour.name, direction)
-    signed = _signed_tops(everything, names, wanted, sign * orientation(shapes)) if sign else None
+    signed = signed_tops(found, wanted, sign * orientation(shapes)) if sign else None
     p = (signed or sized).p
     group = ControlGroup(
         kind=kind,
-        slopes=tuple(known.tolist()),
+        slopes=tuple(slopes[~np.isnan(slopes)].tolist()),
         p=1.0 if p is None else p,
-        envelope=envelope(cells, nothing),
+        envelope=envelope(found.cells, nothing),
     )
-    changes = {name: column[~np.isnan(column)] for name, column in zip(shapes, sizes.T, strict=True)}
+    changes = {name: column[~np.isnan(column)] for name, column in zip(shapes, found.changes[1:].T, strict=True)}
     each = tuple(
         Moved(name, layer, search, dict(zip(shapes, row, strict=True)))
-        for name, (layer, search), row in zip(names, found, sizes.tolist(), strict=True)
+        for name, (layer, search), row in zip(found.names, found.layers, found.changes[1:].tolist(), strict=True)
     )
-    return Controls(group, sized, signed, changes, wanted, finished, short, samples, each)
+    return Controls(group, sized, signed, changes, wanted, found.whole, found.short, found.samples, each)
 
 
-def _sized_tops(sizes: Float64[np.ndarray, "direction contrast"], names: Sequence[str], wanted: int) -> Tops:
-    """The tested direction is the first row."""
-    found = largest(sizes).tolist()
-    return Tops(found[0], dict(zip(names, found[1:], strict=True)), wanted)
+def control_names(table: Table, behaviour: Behaviour, kind: Kind, direction: str) -> list[str]:
+    """The controls of one kind that were sampled beside a direction, by their number."""
+    names = [
+        name for name in table.names(behaviour.name, kind) if kind != "shuffled" or name.partition(":")[2] == direction
+    ]
+    return sorted(names, key=_number)
 
 
-def _signed_tops(
-    sizes: Float64[np.ndarray, "direction contrast"],
-    names: Sequence[str],
-    wanted: int,
-    signs: Float64[np.ndarray, "contrast"],
-) -> Tops:
-    forward, back = largest(sizes, signs).tolist(), largest(sizes, -signs).tolist()
-    others = dict(zip(names, forward[1:], strict=True))
-    others |= {f"{name} reversed": top for name, top in zip(names, back[1:], strict=True)}
+def sized_tops(found: Beside, wanted: int) -> Tops:
+    """By size, whatever the sign."""
+    top = largest(found.changes).tolist()
+    return Tops(top[0], dict(zip(found.names, top[1:], strict=True)), wanted)
+
+
+def signed_tops(found: Beside, wanted: int, signs: Float64[np.ndarray, "contrast"]) -> Tops:
+    """By size with these signs, each control in both of its directions."""
+    forward, back = largest(found.changes, signs).tolist(), largest(found.changes, -signs).tolist()
+    others = dict(zip(found.names, forward[1:], strict=True))
+    others |= {f"{name} reversed": top for name, top in zip(found.names, back[1:], strict=True)}
     return Tops(forward[0], {**others, "reversed": back[0]}, 2 * wanted + 1)
+
+
+def ranked_tops(found: Beside, signs: Float64[np.ndarray, "contrast"]) -> Tops:
+    """By size with these signs, each of the others in its own direction only: they have a sign of their own."""
+    top = largest(found.changes, signs).tolist()
+    return Tops(top[0], dict(zip(found.names, top[1:], strict=True)), len(found.names))
 
 
 def matched(

@@ -17,6 +17,7 @@ from heartstrings.verdict.effects import (
     NO_FIT,
     Controls,
     Fit,
+    Tops,
     control_spread,
     controls,
     find_layer,
@@ -102,28 +103,39 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
 
 
 def corrected(of_direction: Sequence[Measured]) -> tuple[float | None, ...]:
-    """p of one direction on some effect behaviours, corrected over them: the largest over kinds of controls.
-
-    A control is one direction in all behaviours, so it is told from the others by its name."""
+    """p of one direction on some effect behaviours, corrected over them: the largest over kinds of controls."""
     kinds = [kind for kind in CONTROL_KINDS if any(kind in one.controls for one in of_direction)]
-    # One-sided only where all are: a control has to be the same in every column.
-    signed = all(group.signed for one in of_direction for group in one.controls.values())
-    found: list[list[float | None]] = [[] for _ in of_direction]
-    for kind in kinds:
-        asked = [one.controls.get(kind) for one in of_direction]
-        groups = [None if one is None else one.signed if signed else one.sized for one in asked]
-        names = sorted({name for group in groups if group for name in group.others})
-        wanted = max(group.expected for group in groups if group)
-        null = np.full((max(wanted, len(names)), len(groups)), np.nan)
-        for column, group in enumerate(groups):
-            for row, name in enumerate(names):
-                null[row, column] = group.others.get(name, np.nan) if group else np.nan
-        own = [
-            group.own if group and one.p is not None else None for one, group in zip(of_direction, groups, strict=True)
-        ]
-        for ps, p in zip(found, max_t(own, null), strict=True):
-            ps.append(p)
+    found = [p_of_kind(of_direction, kind) for kind in kinds]
     return tuple(
         None if one.p is None else max((1.0 if p is None else p for p in ps), default=None)
-        for one, ps in zip(of_direction, found, strict=True)
+        for one, ps in zip(of_direction, zip(*found, strict=True) if found else [()] * len(of_direction), strict=True)
     )
+
+
+def p_of_kind(of_direction: Sequence[Measured], kind: ControlKind) -> tuple[float | None, ...]:
+    """p of one direction on some effect behaviours against one kind of controls, corrected over the behaviours."""
+    # One-sided only where all are: a control has to be the same in every column.
+    signed = all(group.signed for one in of_direction for group in one.controls.values())
+    asked = [one.controls.get(kind) for one in of_direction]
+    tops = [None if one is None else one.signed if signed else one.sized for one in asked]
+    return step_down(tops, [one.p is not None for one in of_direction])
+
+
+def step_down(tops: Sequence[Tops | None], counted: Sequence[bool]) -> tuple[float | None, ...]:
+    """p on each of some behaviours, corrected over them (`max_t`). A control is one direction in all behaviours, so it
+    is told from the others by its name.
+
+    Args:
+        tops: a behaviour's; None: nothing was compared there.
+        counted: whether the direction has a value there.
+    """
+    there = [one for one in tops if one]
+    if not there:
+        return (None,) * len(tops)
+    names = sorted({name for one in there for name in one.others})
+    null = np.full((max(len(names), *(one.expected for one in there)), len(tops)), np.nan)
+    for column, one in enumerate(tops):
+        for row, name in enumerate(names):
+            null[row, column] = one.others.get(name, np.nan) if one else np.nan
+    own = [one.own if one and has else None for one, has in zip(tops, counted, strict=True)]
+    return max_t(own, null)

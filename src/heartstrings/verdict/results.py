@@ -201,7 +201,8 @@ class Specification(Frozen):
     collapsed: bool
     """Whether doses at which coherence fails are among them."""
     effect: Estimate
-    """Change along that contrast with its 95% interval, for nothing corrected."""
+    """Change along that contrast with its 95% interval, for nothing corrected. That of negative doses is turned round:
+    above 0 where pushing along the direction raises the outcome."""
     ps: dict[ControlKind, float]
     """By kind of controls: (b + 1) / (n + 1), b of n controls whose change is at least as large in size."""
     chosen: bool
@@ -218,6 +219,70 @@ class Calibration(Frozen):
     """Of `against`."""
     ps: tuple[float, ...]
     """Rising. Where the test is right, a share p of them is p at most."""
+
+
+class Agreement(Frozen):
+    """Automatic grades beside hand grades, on texts of one side of dose."""
+
+    side: str
+    """`all`, `unsteered`, `dose < 0` or `dose > 0`."""
+    n: int
+    """Texts with a hand grade of 1 or 0 and an automatic one."""
+    both: int
+    """Texts that both grade 1; then only the hand, only the automatic grade, and neither."""
+    hand_only: int
+    automatic_only: int
+    neither: int
+    automatic_unclear: int
+    """Texts with a hand grade and no automatic one."""
+    hand_unclear: int
+    """Texts that nobody could decide by hand."""
+    sensitivity: Estimate
+    specificity: Estimate
+    kappa: Estimate
+
+
+class Claim(Frozen):
+    """One claim about a direction's effect, with a p of its own. Claims are tested in a fixed order, each at alpha only
+    if all before it are shown, so that the order is no further search."""
+
+    name: Literal["any push", "natural text", "mixtures of emotions", "other emotions", "beyond valence and arousal"]
+    compared: int
+    """What the direction is compared with, in numbers; where signs are declared, controls count in both directions."""
+    rank: int | None
+    """1: none of them moves the outcome as far."""
+    p_uncorrected: float | None
+    p: float | None
+    """Corrected over the declared behaviours and over directions."""
+    state: Literal["shown", "not shown", "not reached", "missing"]
+    """`not reached`: a claim before it is not shown. `missing`: samples are not there, or cannot be had."""
+    effect: Estimate | None = None
+    """Of the direction without its valence and arousal parts: its own change, along its own contrast."""
+
+
+class HandChange(Frozen):
+    """A change along one contrast of the doses, by automatic and by hand grades."""
+
+    shape: str
+    corrected: Estimate
+    """By prediction-powered inference (`heartstrings.stats.ppi`); texts unclear by hand count as 0 and as 1, whichever
+    is worse."""
+    uncorrected: Estimate
+    """Automatic grades alone, unclear ones left out."""
+    unclear_low: Estimate
+    """Automatic grades alone, every unclear one as the change would be least; `unclear_high`: as it would be most."""
+    unclear_high: Estimate
+
+
+class HandGraded(Frozen):
+    """What hand grades say of one behaviour's automatic ones."""
+
+    behaviour: str
+    n: int
+    """Texts of these cells with a hand grade of 1 or 0."""
+    agreements: tuple[Agreement, ...]
+    changes: tuple[HandChange, ...]
+    """Of the effect: along the contrast that the answer speaks of. Of others: at either end of the slope window."""
 
 
 class AnswerCard(Frozen):
@@ -278,6 +343,10 @@ class AnswerCard(Frozen):
     """Whether the model tells the options apart; empty where no question with a known answer was asked."""
     baselines: tuple[Baseline, ...] = ()
     """The effect behaviour first, then its matched ones, capability, harm and writing."""
+    claims: tuple[Claim, ...] = ()
+    """What the direction exceeds, weakest claim first."""
+    hand_graded: tuple[HandGraded, ...] = ()
+    """Of each behaviour with hand grades, the effect first (`heartstrings grade`)."""
     pushes: tuple[Push, ...] = ()
     """The direction first, then every control that was sampled."""
     p_at_equal_kl: float | None = None

@@ -10,7 +10,7 @@ from heartstrings.stats.contrasts import LINE
 from heartstrings.stats.intervals import Interval
 from heartstrings.verdict.decision import Reason
 from heartstrings.verdict.gates import nearest, worse_sign
-from heartstrings.verdict.results import AnswerCard, Estimate, Gate
+from heartstrings.verdict.results import AnswerCard, Claim, Estimate, Gate
 from heartstrings.verdict.tables import steered_doses
 
 KINDS = {
@@ -53,7 +53,7 @@ class Story:
 
 def sentence(card: AnswerCard, story: Story) -> str:
     """One to four sentences."""
-    parts = [*_PARTS[story.reason](card, story), _room(card, story)]
+    parts = [*_PARTS[story.reason](card, story), _claims(card), _room(card, story)]
     return " ".join(part for part in parts if part)
 
 
@@ -247,6 +247,41 @@ _PARTS = {
 
 NO_EFFECT: frozenset[Reason] = frozenset(["small", "as controls", "controls as large", "noise", "rare"])
 """Reasons of an answer that saw no effect."""
+
+
+EXCEEDS = {
+    "mixtures of emotions": "random mixtures of other emotions",
+    "other emotions": "emotions of other families",
+}
+"""What a claim beyond the controls compares with."""
+
+
+def _claims(card: AnswerCard) -> str:
+    """Where the effect is shown: which further claims are, and where they end."""
+    if not card.answer.startswith("controls"):
+        return ""
+    further = [claim for claim in card.claims if claim.name not in ("any push", "natural text")]
+    shown = [claim for claim in further if claim.state == "shown"]
+    parts = []
+    beaten = [f"{EXCEEDS[claim.name]} ({_rank(claim)}p = {_p(claim.p)})" for claim in shown if claim.name in EXCEEDS]
+    if beaten:
+        parts.append(f"It moves it further than {_listed(beaten)}.")
+    if any(claim.name not in EXCEEDS for claim in shown):
+        parts.append(f"So does what is left of it without valence and arousal (p = {_p(shown[-1].p)}).")
+    for claim in further:
+        if claim.state != "not shown":
+            continue
+        if claim.name in EXCEEDS:
+            parts.append(f"That it exceeds {EXCEEDS[claim.name]} is not shown ({_rank(claim)}p = {_p(claim.p)}).")
+        else:
+            parts.append(
+                f"That what is left of it without valence and arousal still does so is not shown (p = {_p(claim.p)})."
+            )
+    return " ".join(parts)
+
+
+def _rank(claim: Claim) -> str:
+    return f"rank {claim.rank} of {claim.compared + 1}, " if claim.rank is not None else ""
 
 
 def _room(card: AnswerCard, story: Story) -> str:

@@ -37,6 +37,8 @@ PLAN: dict[str, Any] = {
     # Both are directions that natural text varies along: what beats them is the emotion's content, and isotropic
     # directions are the easier to beat.
     "controls": {"general": 0, "span": 0, "topic": 40, "natural": 40, "shuffled": 0},
+    # How much of it is the emotion's own? Twenty mixtures are enough where the sign is declared.
+    "claims": {"mixture": 20, "other": 40, "stripped": True},
     "samples": {
         "select": 12, "effect": 40, "matched": 40, "capability": 1000, "harm": 20, "cost": 12, "writing": 2,
         "check": 48, "repeats": 3,

@@ -34,6 +34,10 @@ from heartstrings.verdict.results import AnswerCard, Verdict
 from heartstrings.verdict.tables import Table
 
 LAYER = 9
+TABLES = ("samples", "controls", "claims")
+LOOKS = (16, 32, 64, 128, 256)
+"""Openings at five looks: those of `feels` are made in any number."""
+ASKED = (("mixture", 40), ("other", 40), ("stripped", True))
 Curve = Callable[[float], float]
 Draw = np.random.Generator
 
@@ -66,6 +70,8 @@ class World:
     costs_at: Curve = flat
     """Fall of all capability at a dose."""
     encoded: str = "encoded"
+    claims: Mapping[str, float] = field(default_factory=dict)
+    """Standard deviation, as `control`, of what a claim compares with, by its kind."""
 
 
 class Rows:
@@ -82,10 +88,11 @@ class Rows:
 def design(roles: tuple[str, ...] = (), **changes: Any) -> tuple[Plan, Suite]:
     """The plan of the suite `text` for `feels` along one direction at one layer, with the roles that a world is about:
     of the others nothing is asked."""
-    changes = {name: dict(value) if isinstance(value, tuple) and name in ("samples", "controls") else value
+    changes = {name: dict(value) if isinstance(value, tuple) and name in TABLES else value
                for name, value in changes.items()}  # fmt: skip
+    settings = {"claims": {"mixture": 0, "other": 0, "stripped": False}, **changes}
     plan = preset("full", "simulated", suite="text", effects=("feels",), directions=("joyful",), layers=(LAYER,),
-                  prompting=False, **changes)  # fmt: skip
+                  prompting=False, **settings)  # fmt: skip
     suite = suite_of(plan)
     kept: dict[str, tuple[Behaviour, ...]] = {
         role: getattr(suite, role) if role in roles else ()
@@ -155,7 +162,8 @@ def outcomes(world: World, job: Job, end: float, draw: Draw) -> np.ndarray:
             mean = world.effect(doses[at]) if role == "effect" else 0.0
         elif steered[at]:
             key = f"{cell.kind} {cell.direction}"
-            mean = strength.setdefault(key, draw.normal(0, world.control)) * doses[at]
+            spread = world.claims.get(cell.kind, world.control)
+            mean = strength.setdefault(key, draw.normal(0, spread)) * doses[at]
         else:
             continue
         pushed[:, at] = mean + world.between * own * doses[at]
@@ -183,8 +191,9 @@ def denied(plan: Plan, card: AnswerCard) -> bool:
 
 def found(plan: Plan, card: AnswerCard) -> bool:
     """The effect is shown, whatever it costs."""
-    return card.answer in ("controls", "controls, no safe range") or bool(card.p is not None and card.p < 0.05 and (
-        "whether any range is safe" in card.sentence))  # fmt: skip
+    if card.answer in ("controls", "controls, no safe range"):
+        return True
+    return card.p is not None and card.p < plan.thresholds.alpha and "whether any range is safe" in card.sentence
 
 
 def ranged(plan: Plan, card: AnswerCard) -> bool:
@@ -292,6 +301,16 @@ def rows() -> list[Row]:
                samples=(("capability", 200),))),
         Row("costs", "safe on the positive side alone", "a range", "at least", 0.80,
             of(World(straight(0.40), costs_at=lambda dose: 0.4 * (dose < 0)), ranged, ("capability",)), 0.25),
+        Row("claims", "mixtures of emotions move answers as the direction does", "exceeds mixtures", "at most", 0.05,
+            partial(_claimed, "mixture", "mixtures of emotions"), share=0.5),
+        Row("claims", "other emotions move answers as the direction does", "exceeds other emotions", "at most", 0.05,
+            partial(_claimed, "other", "other emotions"), share=0.5),
+        Row("claims", "without valence and arousal, one more natural direction", "more than valence and arousal",
+            "at most", 0.05, partial(_claimed, "stripped", "beyond valence and arousal"), share=0.5),
+        Row("looks", "five looks, each at .05; no more than controls", "found at any", "at most", 0.05,
+            partial(_looked, ()), share=0.5),
+        Row("looks", "five planned looks; no more than controls", "found at any", "at most", 0.05,
+            partial(_looked, LOOKS[1:]), share=0.5),
         Row("clusters", "7 uneven situations, no effect", "interval misses 0", "at most", 0.06,
             of(World(between=0.2, clusters=7), misses(0.0))),
         Row("clusters", "7 uneven situations, 0/1 answers, base rate 2%, no effect", "interval misses 0", "at most",
@@ -341,6 +360,39 @@ def _like_controls(seed: int) -> bool:
     """The tested direction is one more control that moves answers by 10 points, this way or that."""
     size = float(np.random.default_rng([seed, 5]).normal(0, 0.10))
     return bool(found(*judged(World(straight(2 * size), control=0.10), seed)))
+
+
+def _claimed(kind: str, name: str, seed: int) -> bool:
+    """An effect beyond natural directions; the one claim is false, since what it compares with is drawn like the
+    direction (signs are declared before the draw)."""
+    like = 0.40 if kind != "stripped" else 0.05
+    size = abs(float(np.random.default_rng([seed, 6]).normal(0, 0.40)))
+    spreads = {"mixture": 0.02, "other": 0.02, "stripped": 0.05, **({kind: like} if kind != "stripped" else {})}
+    sign = 1 if np.random.default_rng([seed, 7]).random() < 0.5 else -1
+    world = World(straight(2 * (size * sign if kind != "stripped" else 0.40)), control=0.05, claims=spreads)
+    card = judged(world, seed, claims=ASKED)[1]
+    return any(claim.name == name and claim.state == "shown" for claim in card.claims)
+
+
+def _looked(planned: tuple[int, ...], seed: int) -> bool:
+    """Whether an effect is found at any of five looks along a direction that is one more control. Without planned looks
+    each is judged as if it were the only one."""
+    samples, controls = (("effect", LOOKS[0]),), (("topic", 100), ("natural", 100))
+    size = float(np.random.default_rng([seed, 5]).normal(0, 0.03))
+    world = World(straight(2 * size), control=0.03, between=0.15, noise=0.10)
+    whole, suite = design(samples=(("effect", LOOKS[-1]),), controls=controls)
+    drawn = ledger(world, whole, suite, np.random.default_rng([seed, 17])).samples()
+    order = list(dict.fromkeys(row.scenario for row in drawn))
+    for at, n in enumerate(LOOKS):
+        plan, _ = design(samples=samples if planned else (("effect", n),), looks=planned, controls=controls)
+        plan = plan.at_look(at if planned else 0)
+        there = set(order[:n])
+        rows = Rows([row for row in drawn if row.scenario in there])
+        card = decide(plan, rows, suite, model="simulated", encoded="encoded").answers[0]
+        # `found` knows the answer alone; its p is held against the look's own part of alpha.
+        if found(plan.spent, card):
+            return True
+    return False
 
 
 # Natural directions

@@ -245,18 +245,24 @@ def _doses(plan: Plan) -> tuple[float, ...]:
 
 def _halves(plan: Plan, suite: Asked, behaviour: Behaviour) -> tuple[tuple[Scenario, ...], tuple[Scenario, ...]]:
     """Scenarios that choose layers, and those that are reported. No situation (cluster) is in both: variants of one
-    that chose a layer would favour it."""
+    that chose a layer would favour it. A later look reports those of the first, and more."""
     select, report = searched(plan, suite, behaviour), tested(plan, behaviour)
-    n = select + report
+    first = tested(plan.at_look(0), behaviour)
+    n = select + first
     if not select or not report:
-        scenarios = _scenarios(behaviour, n, plan.seed)
+        scenarios = _scenarios(behaviour, select + report, plan.seed)
         return scenarios[:select], scenarios[select:]
     most = getattr(behaviour, "most", None) or getattr(behaviour, "available", None)
+    chosen: frozenset[str] = frozenset()
     while True:
         scenarios = _scenarios(behaviour, n, plan.seed)
-        half, rest = _apart(scenarios, select, select / (select + report))
+        chosen = chosen or _choosers(scenarios, select, select / (select + first))
+        half = tuple(one for one in scenarios if one.group in chosen)
+        rest = tuple(one for one in scenarios if one.group not in chosen)
         if len(half) >= select and len(rest) >= report:
             return half[:select], rest[:report]
+        if len(half) < select or len(rest) < first:
+            chosen = frozenset()  # the first look's: not settled yet
         if n == most:
             raise InputError(
                 f"behaviour {behaviour.name!r} has {len(half)} scenarios to choose layers and {len(rest)} of other "
@@ -267,10 +273,8 @@ def _halves(plan: Plan, suite: Asked, behaviour: Behaviour) -> tuple[tuple[Scena
         n = 2 * n if most is None else min(2 * n, most)
 
 
-def _apart(
-    scenarios: Sequence[Scenario], select: int, share: float
-) -> tuple[tuple[Scenario, ...], tuple[Scenario, ...]]:
-    """Scenarios of the first situations, about a share of all and enough for `select`; and those of the others."""
+def _choosers(scenarios: Sequence[Scenario], select: int, share: float) -> frozenset[str]:
+    """The first situations, about a share of all and with enough scenarios for `select`."""
     sizes = Counter(scenario.group for scenario in scenarios)  # in order of appearance
     chosen: set[str] = set()
     inside = 0
@@ -279,10 +283,7 @@ def _apart(
         inside += sizes[situation]
         if inside >= select and len(chosen) >= round(share * len(sizes)):
             break
-    return (
-        tuple(one for one in scenarios if one.group in chosen),
-        tuple(one for one in scenarios if one.group not in chosen),
-    )
+    return frozenset(chosen)
 
 
 def every_scenario(plan: Plan, suite: Asked, behaviour: Behaviour) -> tuple[Scenario, ...]:
@@ -301,11 +302,14 @@ def situations(plan: Plan, suite: Asked, behaviour: Behaviour) -> int:
 
 
 def check_scenarios(plan: Plan, suite: Suite) -> None:
-    """Whether there are as many scenarios as a plan asks of each behaviour; told before anything loads.
+    """Whether there are as many scenarios as a plan asks of each behaviour, at its last look too; told before anything
+    loads.
 
     Raises:
         InputError: a behaviour has fewer, or too few for those that choose layers and those that are reported.
     """
+    if plan.look < len(plan.looks):
+        check_scenarios(plan.at_look(len(plan.looks)), suite)
     for behaviour in _asked(plan, suite):
         every_scenario(plan, suite, behaviour)
         if behaviour.name not in plan.effects:

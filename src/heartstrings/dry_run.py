@@ -153,6 +153,7 @@ def power(plan: Plan, suite: Suite) -> str:
     """Which effect the plan's samples can find, and how many scenarios 10 points need; the assumptions in words."""
     if not plan.controlled:
         return "Without controls no effect can be found, only measured."
+    plan = plan.spent
     from heartstrings.stats.contrasts import contrasts
     from heartstrings.stats.power import sampled_spread, summarise
 

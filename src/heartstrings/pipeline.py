@@ -19,6 +19,7 @@ from heartstrings.atlas import (
 )
 from heartstrings.engines.named import has_template
 from heartstrings.errors import InputError
+from heartstrings.looks import look_of, next_look
 from heartstrings.plan import Plan, check_against_vectors, freeze, frozen, preset, searched_layers
 from heartstrings.plan_checks import check_emotions
 from heartstrings.storage import write_text
@@ -59,13 +60,22 @@ class Prepared:
     """A bundle, or an atlas that holds one."""
 
 
-def run_model(plan: Plan, out: Path, atlas: AtlasSettings, *, budget: Budget | None = None, progress: Progress) -> Run:
+def run_model(
+    plan: Plan,
+    out: Path,
+    atlas: AtlasSettings,
+    *,
+    budget: Budget | None = None,
+    go_on: bool = False,
+    progress: Progress,
+) -> Run:
     """One model from stories to verdict, in `out`. The same call after an interruption goes on where it stopped.
 
     Args:
         plan: with `vectors` None, an atlas is made first, in `out/atlas`.
         atlas: settings of that atlas.
         budget: of each judge behind an endpoint.
+        go_on: to the next look that the plan has (`heartstrings.looks`).
     Raises:
         HeartstringsError: any input that cannot be used; `out` keeps what was finished.
     """
@@ -74,12 +84,18 @@ def run_model(plan: Plan, out: Path, atlas: AtlasSettings, *, budget: Budget | N
             "a run without controls", "control directions, since a verdict compares with them",
             "Raise the numbers under [controls], or measure without a verdict: heartstrings evaluate",
         )  # fmt: skip
-    ready = sampled(plan, out, atlas, budget=budget, progress=progress)
+    ready = sampled(plan, out, atlas, budget=budget, go_on=go_on, progress=progress)
     return conclude(out, ready, progress=progress)
 
 
 def sampled(
-    plan: Plan, out: Path, atlas: AtlasSettings, *, budget: Budget | None = None, progress: Progress
+    plan: Plan,
+    out: Path,
+    atlas: AtlasSettings,
+    *,
+    budget: Budget | None = None,
+    go_on: bool = False,
+    progress: Progress,
 ) -> Prepared:
     """The atlas where there are no vectors, then every sample of the plan, graded.
 
@@ -98,12 +114,15 @@ def sampled(
         except InputError as error:
             raise no_story(plan.directions, known) or error from None
     freeze(out, plan)
+    if go_on:
+        next_look(out, plan)
     with progress(f"loading {plan.model}"):
         engine = open_model(plan.model, revision=plan.revision, dtype=plan.dtype, device=atlas.device)
     check_template(plan, suite_of(plan), plan.model, template=engine.info.template_hash is not None)
     if plan.vectors is None:
         run_atlas(plan.model, out / ATLAS, atlas, progress=progress, engine=engine)
     ready = with_fitted_doses(prepare(plan, engine, out), out, progress=progress)
+    ready = replace(ready, plan=look_of(out, ready.plan))
     if plan.judges:
         _try_judges(ready.plan, engine, out, budget=budget, progress=progress)
     experiment(ready, out, progress=progress)
@@ -154,7 +173,13 @@ def judge(
 
 
 def run_models(
-    plans: Mapping[str, Plan], out: Path, atlas: AtlasSettings, *, budget: Budget | None = None, progress: Progress
+    plans: Mapping[str, Plan],
+    out: Path,
+    atlas: AtlasSettings,
+    *,
+    budget: Budget | None = None,
+    go_on: bool = False,
+    progress: Progress,
 ) -> tuple[dict[str, Run], Path]:
     """Several models, each in a folder of its own, and one report that shows them side by side."""
     from heartstrings.report import render_overview
@@ -163,7 +188,8 @@ def run_models(
     if len(set(folders.values())) < len(folders):
         raise InputError("two models would share a folder", fix="Run them one at a time, each with its own --out")
     runs = {
-        model: run_model(plan, folders[model], atlas, budget=budget, progress=progress) for model, plan in plans.items()
+        model: run_model(plan, folders[model], atlas, budget=budget, go_on=go_on, progress=progress)
+        for model, plan in plans.items()
     }
     with progress("comparing"):
         report = render_overview(list(folders.values()), out / "report.html")
@@ -240,6 +266,7 @@ def weigh(
     from heartstrings.geometry.results import Geometry
     from heartstrings.hand_grades import decided
     from heartstrings.verdict import decide
+    from heartstrings.verdict.own import own_encodings, read_own
 
     encoded: Encoded = "not examined"
     p = None
@@ -250,7 +277,7 @@ def weigh(
         plan, ledger, suite_of(plan), model=plan.model, encoded=encoded, encoded_p=p,
         doses=doses, story_coherence=story_coherence, organism=organism_kind(plan.model),
         weights_hash=ledger.fact("weights"), vectors_hash=ledger.fact("directions"),
-        grades=decided(ledger.path.parent),
+        grades=decided(ledger.path.parent), own=own_encodings(plan.directions, read_own(vectors_folder)),
     )  # fmt: skip
 
 
@@ -335,7 +362,7 @@ def weigh_again(folder: Path) -> Run:
     from heartstrings.vectors import EmotionVectors
 
     with SampleLedger.read(folder / LEDGER) as ledger:
-        plan = ledger.plan
+        plan = look_of(folder, ledger.plan)
         vectors_folder = plan.vectors or folder / ATLAS
         bundle = main_bundle(vectors_folder)
         vectors = EmotionVectors.load(bundle)

@@ -102,6 +102,11 @@ class Plan(Checked):
     one, behaviours that need a judge are not asked."""
     early_stopping: bool = False
     """Stop capability and harm cells once a confidence sequence has settled their gate."""
+    looks: tuple[int, ...] = ()
+    """Scenarios of effect behaviours (`samples.effect`) at each later look, rising: the answer may be looked at, and
+    the run gone on with, so often. Each look, the first among them, has an equal part of alpha."""
+    look: int = 0
+    """Which one this is, from 0. It is no part of the plan's hash: a run's folder knows it (`heartstrings.looks`)."""
     seed: int = 0
 
     @field_validator("layers", mode="before")
@@ -140,12 +145,10 @@ class Plan(Checked):
             plan_checks.behaviours(self.suite, self.confirm, field="confirm")
         plan_checks.judges(self.judges, self.effects)
         plan_checks.signs(self.raises, self.lowers, self.directions, self.confirm)
-        plan_checks.controls(
-            self.controls, len(self.directions), self.thresholds.alpha, signed=self.signed(self.effects)
-        )
-        plan_checks.claims(
-            self.claims, self.controls, len(self.directions), self.thresholds.alpha, signed=self.signed(self.declared)
-        )
+        plan_checks.looks(self.looks, self.look, self.samples.effect)
+        alpha = self.thresholds.alpha / (1 + len(self.looks))
+        plan_checks.controls(self.controls, len(self.directions), alpha, signed=self.signed(self.effects))
+        plan_checks.claims(self.claims, self.controls, len(self.directions), alpha, signed=self.signed(self.declared))
         if self.early_stopping:
             plan_checks.early_stopping(self.samples)
         return self
@@ -197,6 +200,23 @@ class Plan(Checked):
         """The effect behaviours that the p of this one is corrected over: those declared, if it is one of them; else
         all."""
         return self.declared if behaviour in self.declared else self.effects
+
+    def at_look(self, number: int) -> Plan:
+        """The same plan at one of its looks, counted from 0."""
+        return self if number == self.look else self.model_copy(update={"look": number})
+
+    @property
+    def growth(self) -> float:
+        """Scenarios at this look over those at the first."""
+        return self.looks[self.look - 1] / self.samples.effect if self.look else 1.0
+
+    @property
+    def spent(self) -> Plan:
+        """The same plan with the part of alpha that each look has: what every test of one look is made at."""
+        if not self.looks:
+            return self
+        alpha = self.thresholds.alpha / (1 + len(self.looks))
+        return self.model_copy(update={"thresholds": self.thresholds.model_copy(update={"alpha": alpha})})
 
     def times(self, factor: float) -> Plan:
         """The same plan with all doses, and the slope window, multiplied by a power of two.
@@ -413,9 +433,10 @@ def _fields_of(content: Any) -> Any:
 def _canonical(plan: Plan) -> str:
     values = plan.model_dump(mode="json")
     # Plans from before these fields keep their hash.
-    for name in ("slope_from", "small_doses", "confirm", "raises", "lowers", "fit_doses", "dose_factor"):
+    for name in ("slope_from", "small_doses", "confirm", "raises", "lowers", "fit_doses", "dose_factor", "looks"):
         if not values[name]:
             del values[name]
+    del values["look"]
     if not values["controls"]["natural"]:
         del values["controls"]["natural"]
     if not any(values["claims"].values()):

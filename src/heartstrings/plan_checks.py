@@ -353,6 +353,19 @@ def _one_of(text: str, rated: Mapping[str, Any]) -> str | None:
     return name if name in rated else None
 
 
+def looks(given: tuple[int, ...], look: int, first: int) -> None:
+    """Scenarios that rise from look to look, and a look that there is."""
+    sizes = (first, *given)
+    if any(later <= earlier for earlier, later in itertools.pairwise(sizes)):
+        raise InputError(
+            f"looks = {list(given)} after samples.effect = {first}",
+            "more scenarios at each look than at the one before",
+            "Give rising numbers, such as --looks 80,160",
+        )  # fmt: skip
+    if not 0 <= look < len(sizes):
+        raise InputError(f"look {look} of a plan with {len(sizes)}", f"0 to {len(sizes) - 1}", "Take look out")
+
+
 def claims(given: Claims, controls: Controls, directions: int, alpha: float, *, signed: bool) -> None:
     """Enough mixtures for a claim to be shown, and natural controls where a stripped direction is held against them."""
     from heartstrings.stats.nulls import least_controls
@@ -389,7 +402,7 @@ def controls(given: Controls, directions: int, alpha: float, *, signed: bool = F
             best = directions / (n + 1)
             raise InputError(
                 f"controls.{kind} = {number}: a direction that beats them all has p = 1/({n} + 1), and times "
-                f"{directions} directions that is {best:.3g}, not under alpha = {alpha:g}",
+                f"{directions} directions that is {best:.3g}, not under alpha = {alpha:.3g}",
                 f"{needed} or more (or 0 for none of that kind)",
                 f"Set {kind} = {needed} under [controls], or test fewer directions",
             )
@@ -406,6 +419,8 @@ def add_controls(values: dict[str, Any], defaults: Mapping[str, Any], given: obj
         return  # refused when the plan is made
     if not isinstance(named, list | tuple):
         return
+    looks = values.get("looks", ())
+    alpha /= 1 + (len(looks) if isinstance(looks, list | tuple) else 0)
     declared = {*values.get("raises", ()), *values.get("lowers", ())}
     everything = set(values.get("effects", ())) <= set(values.get("confirm", ()))
     needed = least_controls(max(1, len(named)), alpha, signed=everything and set(named) <= declared)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def out_of_reach(plan: Plan, suite: Suite) -> tuple[str, ...]:
     """A sentence for each limit of a share that seldom changes (harm, validity, script, endings) which so few
     situations cannot hold."""
+    plan = plan.spent.at_look(len(plan.looks))
     limits = plan.thresholds
     found: list[str] = []
     for name in plan.effects:

@@ -17,17 +17,22 @@ class Asked(Protocol):
 
 
 def tested(plan: Plan, behaviour: Behaviour) -> int:
-    """Scenarios that are reported. Dialogues are dear, so they have a number of their own; no more than there are."""
+    """Scenarios that are reported at the plan's look. Dialogues are dear, so they have a number of their own; no more
+    than there are."""
     samples = plan.samples
     role = "effect" if behaviour.name in plan.effects else behaviour.role
     number = int(getattr(samples, role))
     if behaviour.ask == "dialogue":
         number = min(number, samples.dialogue)
+    if role in ("effect", "matched"):
+        number = round(number * plan.growth)
     most = getattr(behaviour, "most", None)
     if most is None:
         return number
     if role == "effect" and behaviour.ask != "dialogue" and not follows(plan, behaviour):
         most -= plan.samples.select  # these choose the layers
+    elif role == "effect" and plan.look:
+        most -= selecting(plan, behaviour)
     return max(0, min(number, int(most)))
 
 
@@ -41,7 +46,8 @@ def selecting(plan: Plan, behaviour: Behaviour) -> int:
     those that are not reported."""
     if behaviour.ask != "dialogue" or (most := getattr(behaviour, "most", None)) is None:
         return plan.samples.select
-    return max(0, min(plan.samples.select, int(most) - tested(plan, behaviour)))
+    # Layers are chosen once: a later look adds nothing to what chose them.
+    return max(0, min(plan.samples.select, int(most) - tested(plan.at_look(0), behaviour)))
 
 
 def searched(plan: Plan, suite: Asked, behaviour: Behaviour) -> int:

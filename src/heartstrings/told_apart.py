@@ -67,6 +67,9 @@ def not_told_apart(plan: Plan, suite: Suite, samples: Iterable[Sample]) -> froze
             # In the ledger's order a sum could differ in the last bit.
             rows = sorted(baseline.get(one.name, ()), key=lambda row: (row.scenario, row.repeat))
             outcomes = [np.nan if row.outcome is None else row.outcome for row in rows]
-            if rows and not knows(outcomes, [row.group for row in rows], chance_of(one), plan.thresholds.alpha)[0]:
+            if (
+                rows
+                and not knows(outcomes, [row.group for row in rows], chance_of(one), plan.spent.thresholds.alpha)[0]
+            ):
                 found.add(effect)
     return frozenset(found)

@@ -63,6 +63,10 @@ Topics = Annotated[
     int, typer.Option("--topics", help="With --stories self: topics that the model writes on, 1 to 100.")
 ]
 SampleSeed = Annotated[int, typer.Option("--seed", help="Seed of scenarios, controls and sampling.")]
+Looks = Annotated[
+    str | None,
+    typer.Option("--looks", help="Scenarios at later looks, such as 80,160: planned now, taken with --continue."),
+]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write, and to go on from.")]
 
 ORGANISMS = ("organism:steerable", "organism:entangled", "organism:inert", "organism:blank")
@@ -98,6 +102,10 @@ def run(
     device: Device = None,
     token_budget: TokenBudget = None,
     seed: SampleSeed = 0,
+    looks: Looks = None,
+    go_on: Annotated[
+        bool, typer.Option("--continue", help="Take the next look that the plan has: more scenarios, then the verdict.")
+    ] = False,
     overwrite: Overwrite = False,
     json: Json = False,
     config: Config = None,
@@ -110,7 +118,7 @@ def run(
     names = list(models or ([] if plan else ORGANISMS))
     plans = pipeline.plans_for(
         names, _preset(settings or ("full" if models or plan else "quick")), plan=plan,
-        **_changes(vectors, emotion, suite, behaviour, dose, layers, judge, revision, dtype, seed, plan),
+        **_changes(vectors, emotion, suite, behaviour, dose, layers, judge, revision, dtype, seed, plan, looks),
     )  # fmt: skip
     atlas = AtlasSettings(
         stories=stories, generate_topics=topics, neutral=neutral, offset=offset, weighting=weighting, ratings=ratings,  # type: ignore[arg-type]
@@ -119,10 +127,12 @@ def run(
     )  # fmt: skip
     budget = _budget(judge_calls, judge_money, judge_prices)
     if len(plans) == 1:
-        done = pipeline.run_model(next(iter(plans.values())), out, atlas, budget=budget, progress=bars(json))
+        done = pipeline.run_model(
+            next(iter(plans.values())), out, atlas, budget=budget, go_on=go_on, progress=bars(json)
+        )
         verdict_summary.verdicts([(done.verdict, done.folder)], done.report, json=json)
         return 0
-    runs, report = pipeline.run_models(plans, out, atlas, budget=budget, progress=bars(json))
+    runs, report = pipeline.run_models(plans, out, atlas, budget=budget, go_on=go_on, progress=bars(json))
     verdict_summary.verdicts([(one.verdict, one.folder) for one in runs.values()], report, json=json)
     return 0
 
@@ -142,6 +152,7 @@ def plan(
     dtype: Dtype = "auto",
     device: Device = None,
     seed: SampleSeed = 0,
+    looks: Looks = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run/--no-model", help="Load the model to count tokens and time; or only the plan.")
     ] = True,
@@ -158,7 +169,7 @@ def plan(
         raise InputError("neither a model nor a plan", "a model, or --plan FILE")
     (found,) = pipeline.plans_for(
         [] if model is None else [model], _preset(settings or "full"), plan=plan,
-        **_changes(vectors, emotion, suite, behaviour, dose, layers, judge, revision, dtype, seed, plan),
+        **_changes(vectors, emotion, suite, behaviour, dose, layers, judge, revision, dtype, seed, plan, looks),
     ).values()  # fmt: skip
     engine = None
     if dry_run:
@@ -326,6 +337,7 @@ def _preset(name: str) -> str:
 def _changes(
     vectors: Path | None, emotion: str | None, suite: str | None, behaviour: str | None, dose: str | None,
     layers: str | None, judge: list[str] | None, revision: str | None, dtype: str, seed: int, plan: Path | None,
+    looks: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The flags that were given, under the names that a plan has."""
     changes: dict[str, Any] = {
@@ -340,6 +352,7 @@ def _changes(
         # With a plan at hand its own values count, unless a flag says otherwise.
         "dtype": None if plan and dtype == "auto" else dtype,
         "seed": None if plan and seed == 0 else seed,
+        "looks": None if looks is None else parse_whole_numbers("--looks", looks),
     }
     return {name: value for name, value in changes.items() if value is not None}
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from heartstrings import __version__
 from heartstrings.dose_fit import DoseFit
 from heartstrings.hand_grades import Decided
+from heartstrings.looks import told
 from heartstrings.plan import Plan
 from heartstrings.sizes import leader
 from heartstrings.stats.contrasts import LINE
@@ -24,9 +25,10 @@ from heartstrings.verdict.examples import prompting, texts
 from heartstrings.verdict.gates import cells_of, more_probes, nearest, side
 from heartstrings.verdict.hand_graded import with_hand_grades
 from heartstrings.verdict.measured import Measured, corrected, measure
+from heartstrings.verdict.own import unread
 from heartstrings.verdict.preferred import Preferences
 from heartstrings.verdict.pushes import p_at_equal_kl, pushes
-from heartstrings.verdict.results import AnswerCard, Claim, Encoded, Gate, Verdict
+from heartstrings.verdict.results import AnswerCard, Claim, Encoded, Gate, OwnEncoding, Verdict
 from heartstrings.verdict.room import baselines
 from heartstrings.verdict.sentence import NO_EFFECT, Story, sentence
 from heartstrings.verdict.specifications import specifications
@@ -52,6 +54,7 @@ def decide(
     weights_hash: str | None = None,
     vectors_hash: str | None = None,
     grades: Decided | None = None,
+    own: Mapping[str, OwnEncoding | None] | None = None,
 ) -> Verdict:
     """The answer for every effect behaviour and direction of a plan.
 
@@ -64,7 +67,10 @@ def decide(
         organism: the kind an organism's own card states. It is passed on, and never looked at.
         weights_hash, vectors_hash: fingerprints that the ledger is bound to, passed on too.
         grades: hand grades by key of the text (`heartstrings.hand_grades.decided`); None: there are none.
+        own: whether the emotion of each direction is itself read (`heartstrings.verdict.own.own_encodings`); None where
+            no atlas read it. It is told, and changes no answer.
     """
+    of, plan = plan, plan.spent
     table = Table(ledger.samples())
     found = [
         measure(plan, table, suite, behaviour, direction) for behaviour in plan.effects for direction in plan.directions
@@ -85,6 +91,7 @@ def decide(
             encoded_p,
             story_coherence,
             preferred,
+            own,
         )
         for one in found
     ]
@@ -96,7 +103,7 @@ def decide(
         cards = tuple(with_hand_grades(card, one, plan, table, grades) for card, one in zip(cards, found, strict=True))
     return Verdict(
         package_version=__version__,
-        plan_hash=plan.hash,
+        plan_hash=of.hash,
         seed=plan.seed,
         thresholds=plan.thresholds,
         organism=organism,
@@ -106,6 +113,9 @@ def decide(
         calibration=calibration(found),
         weights_hash=weights_hash,
         vectors_hash=vectors_hash,
+        look=of.look + 1,
+        looks=len(of.looks) + 1,
+        notes=told(of),
     )
 
 
@@ -135,6 +145,7 @@ def _card(
     encoded_p: float | None,
     coherence: StoryCoherence | None,
     preferred: Preferences,
+    own: Mapping[str, OwnEncoding | None] | None,
 ) -> tuple[AnswerCard, Reason]:
     sides = side(plan, one.gates, -1), side(plan, one.gates, 1)
     shape = one.fit.shape
@@ -185,6 +196,7 @@ def _card(
         samples=_samples(table, one),
         sentence="",
         encoded=encoded,
+        own_encoding=(own or {}).get(one.direction),
         p_uncorrected=one.p,
         effect=estimate(one.fit.effect),
         shape=LINE if shape is None else shape.name,
@@ -203,7 +215,7 @@ def _card(
         prompting=prompting(table, name, one.direction),
         preferences=preferred.of(one.direction, layer),
         texts=texts(plan, table, suite, written, one.direction, layer),
-        missing=tuple(dict.fromkeys(gap.words for gap in one.gaps)),
+        missing=tuple(dict.fromkeys((*(gap.words for gap in one.gaps), *unread(own, one.direction)))),
         more=_more(plan, table, one, reason, first),
         checks=one.checks,
         claims=claimed,

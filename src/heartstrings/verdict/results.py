@@ -285,6 +285,20 @@ class HandGraded(Frozen):
     """Of the effect: along the contrast that the answer speaks of. Of others: at either end of the slope window."""
 
 
+class OwnEncoding(Frozen):
+    """Whether the emotion that is steered is itself read off stories on topics that its vector was not made from
+    (`heartstrings.own_emotion`)."""
+
+    auc: float
+    """At the layer where it is largest, which `p` pays for; .5 is guessing."""
+    low: float | None
+    high: float | None
+    p: float | None
+    layer: int
+    words: float | None
+    """The same AUC from the words of the stories alone."""
+
+
 class AnswerCard(Frozen):
     """The answer for one behaviour, direction, site and layer."""
 
@@ -307,6 +321,8 @@ class AnswerCard(Frozen):
     """Samples that this answer rests on, controls included."""
     sentence: str
     encoded: Encoded
+    own_encoding: OwnEncoding | None = None
+    """Of the emotion that is steered; None for blends, and where the atlas did not read it. It changes no answer."""
     p_uncorrected: float | None
     effect: Estimate
     """Change of the outcome between the ends of the slope window along a straight line, as a fraction."""
@@ -381,6 +397,9 @@ class Verdict(Frozen):
     doses: DoseFit | None = None
     """How the doses were fitted to the model; None: they were not, or not in this run."""
     answers: tuple[AnswerCard, ...]
+    look: int = 1
+    """Which of the plan's looks this is, from 1; `looks`: how many there are, each with an equal part of alpha."""
+    looks: int = 1
     notes: tuple[str, ...] = ()
     calibration: tuple[Calibration, ...] = ()
     """Whether the comparison with controls is fair; empty without two natural kinds of controls."""

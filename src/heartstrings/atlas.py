@@ -274,7 +274,9 @@ def run_atlas(
             token_strings=engine.token_strings, umap=settings.umap, progress=report,
         )  # fmt: skip
     with progress("held-out readout"):
-        readout = read_out(engine, main, out / "vectors", texts.corpus, scenarios, layer=geometry.shown_layer)
+        readout = read_out(
+            engine, main, out / "vectors", texts.corpus, scenarios, layer=geometry.shown_layer, ratings=ratings
+        )  # fmt: skip
     if readout.held_out is None and (out / "readout.json").is_file():
         # The bundles stood already and the stories' activations are gone: what was read off them still holds.
         before = ReadoutResult.model_validate_json((out / "readout.json").read_bytes())

@@ -37,7 +37,7 @@ def claim_kinds(plan: Plan, known: Sequence[str]) -> tuple[ClaimKind, ...]:
 
 def rivals(known: Collection[str], directions: Sequence[str]) -> tuple[str, ...]:
     """The emotions of other families of feeling than any in these directions (emotions or blends), in their order."""
-    own = {_family(name) for direction in directions for name in _in_blend(direction, known)}
+    own = {_family(name) for direction in directions for name in emotions_in(direction, known)}
     return tuple(name for name in known if _family(name) not in own)
 
 
@@ -66,7 +66,7 @@ def _family(name: str) -> str:
     return families().get(name, name)
 
 
-def _in_blend(expression: str, known: Collection[str]) -> tuple[str, ...]:
+def emotions_in(expression: str, known: Collection[str]) -> tuple[str, ...]:
     """The emotions that a direction is made of."""
     names = list(dict.fromkeys((*known, *emotions())))
 

@@ -51,17 +51,34 @@ def held_out(
     halves = vectors.halves_of(variant)
     if halves is None:
         return None
+    return read_halves(
+        batches, emotion, half, halves, vectors.emotions, vectors.layers, shown_layer=shown_layer, seed=seed
+    )
+
+
+def read_halves(
+    batches: Batches,
+    emotion: Int64[np.ndarray, "story"],
+    half: Int64[np.ndarray, "story"],
+    halves: Float32[np.ndarray, "half layer emotion width"],
+    emotions: Sequence[str],
+    layers: Sequence[int],
+    *,
+    shown_layer: int,
+    seed: int = 0,
+) -> HeldOut | None:
+    """`held_out` with the contrasts of both halves given; a row of NaN where an emotion has no story in a half."""
     there = np.isfinite(halves[..., 0]).all(axis=(0, 1))
     if there.sum() < 3:
         return None
-    place = np.full(len(vectors.emotions) + 1, -1, dtype=np.int64)  # the last entry serves rows marked -1
+    place = np.full(len(emotions) + 1, -1, dtype=np.int64)  # the last entry serves rows marked -1
     place[np.flatnonzero(there)] = np.arange(int(there.sum()))
     row_emotion = place[emotion]
-    centre = _centres(batches, row_emotion, half, len(vectors.layers), vectors.width)
+    centre = _centres(batches, row_emotion, half, len(layers), halves.shape[3])
     directions = unit_rows(halves[:, :, there].astype(np.float64)).astype(np.float32)
-    n, n_layers = int(there.sum()), len(vectors.layers)
-    names = tuple(word for word, known in zip(vectors.emotions, there, strict=True) if known)
-    shown = vectors.layers.index(shown_layer)
+    n, n_layers = int(there.sum()), len(layers)
+    names = tuple(word for word, known in zip(emotions, there, strict=True) if known)
+    shown = list(layers).index(shown_layer)
     tally = _Tally.empty(n_layers, n, _family_of(names))
     confusion = np.zeros((n, n), dtype=np.int64)
     for rows, states in batches():
@@ -77,7 +94,7 @@ def held_out(
     return HeldOut(
         n_stories=int(tally.count.sum()),
         n_emotions=n,
-        layers=tally.ranks(vectors.layers, seed),
+        layers=tally.ranks(layers, seed),
         confusion=_confusion(confusion, names),
     )
 

@@ -16,15 +16,24 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from heartstrings.errors import InputError
-from heartstrings.held_out import held_out, story_stream, unit_rows
-from heartstrings.lexicon import families
-from heartstrings.readout_results import HeldOut, ReadoutResult, ScenarioRank, ScenarioResult
+from heartstrings.held_out import Batches, held_out, story_stream, unit_rows
+from heartstrings.lexicon import Ratings, families
+from heartstrings.own_emotion import arrange, kernels, own_emotions
+from heartstrings.readout_results import (
+    HeldOut,
+    OwnEmotion,
+    ReadoutResult,
+    ScenarioRank,
+    ScenarioResult,
+    WordsAlone,
+)
 from heartstrings.types import Pooling, Variant
 from heartstrings.vectors import EmotionVectors
 
 if TYPE_CHECKING:
     from heartstrings.corpus import Corpus
     from heartstrings.engines.base import Engine
+    from heartstrings.geometry.axes import Target
 
 PERMUTATIONS = 2000
 
@@ -148,15 +157,22 @@ def read_out(
     texts: Sequence[Scenario] = (),
     *,
     layer: int,
+    ratings: Ratings | None = None,
     seed: int = 0,
 ) -> ReadoutResult:
-    """Both readouts of one bundle; `work` is the folder `extract` wrote to with its activations kept.
+    """All readouts of one bundle; `work` is the folder `extract` wrote to with its activations kept.
 
     The vectors are denoised where the bundle has that. What cannot be read is None, and a note says why.
+
+    Args:
+        layer: at which the confusion of families is told, and scenarios are read.
+        ratings: of valence and arousal, which words alone are to tell; None: they are not asked.
     """
     variant: Variant = "raw" if vectors.denoised is None else "denoised"
     notes = []
     stories = None
+    own: tuple[OwnEmotion, ...] = ()
+    words = None
     stream = story_stream(work, vectors, corpus)
     if stream is None:
         notes.append("The stories' activations were not kept: no held-out readout.")
@@ -164,15 +180,53 @@ def read_out(
         stories = held_out(*stream, vectors, shown_layer=layer, variant=variant, seed=seed)
         if stories is None:
             notes.append("Fewer than three emotions have stories in both topic halves: no held-out readout.")
+        else:
+            own, words = _own_and_words(*stream, vectors, corpus, variant, ratings, seed)
     found = scenarios(engine, vectors, texts, layer=layer, variant=variant, seed=seed) if texts else None
     return ReadoutResult(
         sentence=sentence(stories, found, layer), shown_layer=layer, variant=variant, held_out=stories,
-        scenarios=found, notes=tuple(notes),
+        scenarios=found, notes=tuple(notes), own=own, words=words,
     )  # fmt: skip
 
 
+def _own_and_words(
+    batches: Batches,
+    emotion: Int64[np.ndarray, "row"],
+    half: Int64[np.ndarray, "row"],
+    vectors: EmotionVectors,
+    corpus: Corpus,
+    variant: Variant,
+    ratings: Ratings | None,
+    seed: int,
+) -> tuple[tuple[OwnEmotion, ...], WordsAlone | None]:
+    """Each emotion read for itself, and what the words of the same stories tell."""
+    from heartstrings.geometry.analysis import targets_of
+    from heartstrings.words_alone import own_aucs, read_words, unigrams
+
+    number = {topic: row for row, topic in enumerate(corpus.topics)}
+    topic = np.array([number[story.topic] for story in corpus.stories], dtype=np.int64)
+    stories = arrange(vectors.emotions, emotion, topic, half, seed=seed)
+    own: tuple[OwnEmotion, ...] = ()
+    if stories is not None:
+        basis = None if variant == "raw" else vectors.neutral_basis
+        layered = kernels(batches, stories, basis, n_layers=len(vectors.layers), width=vectors.width)
+        own = own_emotions(layered, stories, vectors.layers, seed=seed)
+    rows = np.flatnonzero(emotion >= 0)
+    words = unigrams([corpus.texts[row] for row in rows], emotion[rows], half[rows])
+    if words is None:
+        return own, None
+    if stories is not None:
+        aucs = own_aucs(words, stories, np.searchsorted(rows, stories.rows))
+        own = tuple(one.model_copy(update={"words": aucs.get(one.emotion)}) for one in own)
+    targets: tuple[Target, ...] = ()
+    if ratings is not None:
+        both = targets_of(vectors, ratings, permutations=1, bootstrap=0, seed=seed)
+        targets = (both.valence, both.arousal)
+    return own, read_words(words, vectors.emotions, targets, seed=seed)
+
+
 def sentence(stories: HeldOut | None, found: ScenarioResult | None, layer: int) -> str:
-    """Both readouts in plain words."""
+    """Stories and scenarios in plain words."""
     parts = []
     if stories is not None:
         ranks = next(item for item in stories.layers if item.layer == layer)

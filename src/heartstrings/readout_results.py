@@ -92,6 +92,41 @@ class ScenarioResult(Frozen):
     rows: tuple[ScenarioRank, ...]
 
 
+class OwnEmotion(Frozen):
+    """One emotion read for itself: its stories against those of other families, with the contrast from other topics."""
+
+    emotion: str
+    auc: float
+    """At the layer where it is largest: the probability that a story of the emotion scores over one of another family.
+    .5 is guessing."""
+    low: float | None
+    high: float | None
+    """95%, percentile bootstrap over topics, for these vectors; None under six topics, or where all topics agree."""
+    p: float | None
+    """Null: in each topic the emotion's place goes to another, families changing places as wholes; the best layer is
+    searched again."""
+    layer: int
+    n: int
+    """Stories of the emotion."""
+    by_layer: tuple[float, ...]
+    """AUC at every layer of the bundle."""
+    words: float | None = None
+    """The same AUC from the words of the stories alone; None where that was not computed."""
+
+
+class WordsAlone(Frozen):
+    """The readouts with the words of each story in place of its activations: what no model is needed for."""
+
+    words: int
+    """Different words of the training topics, the larger half."""
+    top1: Estimate | None
+    top5: Estimate | None
+    family: Estimate | None
+    valence_r2: float | None
+    """As `readout_valence_r2` of the geometry: on held-out families, and topics."""
+    arousal_r2: float | None
+
+
 class ReadoutResult(Frozen):
     """Everything read with one bundle."""
 
@@ -102,3 +137,6 @@ class ReadoutResult(Frozen):
     held_out: HeldOut | None
     scenarios: ScenarioResult | None
     notes: tuple[str, ...] = ()
+    own: tuple[OwnEmotion, ...] = ()
+    """Each emotion for itself; empty in files of before, and where nothing was held out."""
+    words: WordsAlone | None = None

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from heartstrings import __version__, console
-from heartstrings.cli import experiments, files, grade, stages
+from heartstrings.cli import experiments, files, grade, pool, stages
 
 app = typer.Typer(
     name="heartstrings",
@@ -30,6 +30,7 @@ _VERBS: dict[str, Callable[..., int]] = {
     "evaluate": experiments.evaluate,
     "grade": grade.grade,
     "verdict": experiments.verdict,
+    "pool": pool.pool,
     "steer": experiments.steer,
     "logs": experiments.logs,
     "import": files.import_,

@@ -23,6 +23,10 @@ PENALTY = 1.0
 """The ridge penalty in units of the mean eigenvalue of the training kernel."""
 
 
+Kernels = tuple[tuple[Float64[np.ndarray, "kept kept"], Float64[np.ndarray, "kept kept"]], ...]
+"""One layer, each way that it is read: inner products of what is fitted on, and of what is predicted for with it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Reading:
     """All layers of one variant read for one rating."""
@@ -122,7 +126,25 @@ def read(
     kept = readable(halves, rated)
     if halves is not None and kept.sum() < max(MIN_READ, 0.5 * rated.sum()):
         halves, kept = None, rated
-    n, n_layers = int(kept.sum()), len(contrasts)
+    pairs = [_kernels(layer, None if halves is None else halves[:, row], kept) for row, layer in enumerate(contrasts)]
+    return read_kernels(pairs, targets, kept, topics_held_out=halves is not None, seed=seed)
+
+
+def read_kernels(
+    pairs: Sequence[Kernels],
+    targets: Sequence[Target],
+    kept: Bool[np.ndarray, "emotion"],
+    *,
+    topics_held_out: bool,
+    seed: int = 0,
+) -> tuple[Reading, ...]:
+    """`read` from inner products, one entry a layer.
+
+    Args:
+        pairs: of the `kept` emotions alone.
+        kept: emotions that are read, all of them rated.
+    """
+    n, n_layers, rated = int(kept.sum()), len(pairs), targets[0].rated
     if n < MIN_READ or not all(item.usable for item in targets):
         return tuple(_nothing(n_layers, item) for item in targets)
     within = kept[rated]
@@ -136,33 +158,29 @@ def read(
     bottom = [_form(base, column) for column in orders]
     null = [np.full(column.shape[1], -np.inf) for column in orders]
     found: list[list[tuple[float, float]]] = [[] for _ in targets]
-    for layer in range(n_layers):
-        hats = _hats(contrasts[layer], None if halves is None else halves[:, layer], kept, parts)
+    for layer in pairs:
+        hats = [hat(train, cross, folds) for folds in parts for train, cross in layer]
         loss, predict = _quadratic(hats), np.mean(hats, axis=0)
         for item, y in enumerate(actual):
             r2 = 1 - float(y @ loss @ y) / float(y @ base @ y)
             said = predict @ y
             found[item].append((r2, float(unit(said) @ y)))
             null[item] = np.maximum(null[item], 1 - _form(loss, orders[item]) / bottom[item])
-    return tuple(
-        _reading(found[item], null[item], n, len(parts[0]), halves is not None) for item in range(len(targets))
-    )
+    return tuple(_reading(found[item], null[item], n, len(parts[0]), topics_held_out) for item in range(len(targets)))
 
 
-def _hats(
+def _kernels(
     contrasts: Float32[np.ndarray, "emotion width"],
     halves: Float32[np.ndarray, "half emotion width"] | None,
     kept: Bool[np.ndarray, "emotion"],
-    parts: Sequence[Sequence[Int64[np.ndarray, "_"]]],
-) -> list[Float64[np.ndarray, "kept kept"]]:
+) -> Kernels:
     if halves is None:
         rows = contrasts[kept].astype(np.float64)
         inner = rows @ rows.T
-        return [hat(inner, inner, folds) for folds in parts]
+        return ((inner, inner),)
     one, two = halves[0, kept].astype(np.float64), halves[1, kept].astype(np.float64)
     across = two @ one.T
-    kernels = ((one @ one.T, across), (two @ two.T, across.T))
-    return [hat(train, cross, folds) for folds in parts for train, cross in kernels]
+    return (one @ one.T, across), (two @ two.T, across.T)
 
 
 def _quadratic(hats: Sequence[Float64[np.ndarray, "n n"]]) -> Float64[np.ndarray, "n n"]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-from heartstrings.readout_results import Estimate, HeldOut, ScenarioResult
+from heartstrings.geometry.results import Geometry
+from heartstrings.readout_results import Estimate, HeldOut, OwnEmotion, ReadoutResult, ScenarioResult
 from heartstrings.report import maps, palette
 from heartstrings.report.markup import Html, el, join, table
 from heartstrings.report.page import Figure, Section, missing
@@ -34,7 +36,9 @@ def readout_section(atlas: AtlasFiles) -> Section:
     else:
         second = _scenarios(readout.scenarios)
     notes = el("ul", [el("li", note) for note in readout.notes]) if readout.notes and readout.held_out else None
-    return Section("readout", title, join(el("p", readout.sentence), first, second, notes), figures)
+    beside = _beside_words(readout, atlas.geometry)
+    own = _own(readout.own) if readout.own else None
+    return Section("readout", title, join(el("p", readout.sentence), first, beside, own, second, notes), figures)
 
 
 def _figures(held_out: HeldOut, shown_layer: int) -> tuple[Figure, ...]:
@@ -162,6 +166,63 @@ def _ranks(held_out: HeldOut) -> Html:
         )
         if worst
         else None,
+    )
+
+
+def _beside_words(readout: ReadoutResult, geometry: Geometry) -> Html | None:
+    """Every readout at the shown layer, and from the words of the stories alone."""
+    words = readout.words
+    if words is None or readout.held_out is None:
+        return None
+    shown = next(one for one in readout.held_out.layers if one.layer == readout.shown_layer)
+    axes = [one for one in geometry.layers if (one.layer, one.variant) == (readout.shown_layer, readout.variant)]
+    layers = [one.layer for one in readout.held_out.layers]
+    model = [one.by_layer[layers.index(readout.shown_layer)] for one in readout.own]
+    alone = [one.words for one in readout.own if one.words is not None]
+    rows: list[tuple[str, float | None, float | None, float | None]] = [
+        ("The true emotion is nearest", shown.top1.value, words.top1.value if words.top1 else None, shown.top1.chance),
+        ("among five", shown.top5.value, words.top5.value if words.top5 else None, shown.top5.chance),
+        ("nearest is of the right family", shown.family.value, words.family.value if words.family else None,
+         shown.family.chance),
+        ("AUC of each emotion's own stories, mean", _mean(model), _mean(alone), 0.5),
+        ("R² of valence, families held out", axes[0].readout_valence_r2 if axes else None, words.valence_r2, 0.0),
+        ("R² of arousal, families held out", axes[0].readout_arousal_r2 if axes else None, words.arousal_r2, 0.0),
+    ]  # fmt: skip
+    return join(
+        table(
+            f"The model at layer {readout.shown_layer} beside the words of the same stories ({count(words.words)} "
+            "different words, TF-IDF, no model).",
+            ["Readout", "Model", "Words alone", "Guessing"],
+            [[name, *(number(value, 3) for value in values)] for name, *values in rows],
+            numeric=(1, 2, 3),
+        ),
+        el("p", "Where words alone do as well, a readout proves nothing beyond words."),
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _own(own: Sequence[OwnEmotion]) -> Html:
+    """One row an emotion, the least well read first."""
+    rows = []
+    for one in sorted(own, key=lambda one: (one.auc, one.emotion)):
+        interval = "" if one.low is None else f" [{number(one.low, 3)}, {number(one.high, 3)}]"
+        auc = f"{number(one.auc, 3)}{interval}"
+        rows.append([one.emotion, auc, str(one.layer), p_value(one.p), number(one.words, 3), str(one.n)])
+    found = sum(one.p is not None and one.p < 0.05 for one in own)
+    return el(
+        "details",
+        el("summary", f"Each emotion for itself: {found} of {len(own)} are read at p < .05"),
+        table(
+            "The probability that a story of the emotion scores over one of another family, with the vector from other "
+            "topics (AUC), at the layer where it is largest: p pays for that search, the AUC does not. 95% intervals "
+            f"over topics. Of {len(own)} emotions that are not encoded, {0.05 * len(own):.0f} would have p < .05.",
+            ["Emotion", "AUC", "Layer", "p", "AUC of words alone", "Stories"],
+            rows,
+            numeric=(2, 3, 4, 5),
+        ),
     )
 
 

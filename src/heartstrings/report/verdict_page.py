@@ -8,6 +8,7 @@ from typing import Any
 
 from heartstrings.dose_fit import DoseFit
 from heartstrings.report.calibrated import calibration_section
+from heartstrings.report.claimed import claims_section
 from heartstrings.report.costs import costs_section
 from heartstrings.report.distance import distance_section
 from heartstrings.report.dose import dose_figure
@@ -15,6 +16,7 @@ from heartstrings.report.hand_graded import hand_graded_section
 from heartstrings.report.judged import judged_section
 from heartstrings.report.markup import Child, Html, el, join, table
 from heartstrings.report.page import Figure, Section, assemble, missing, write
+from heartstrings.report.pooled import pooled_section
 from heartstrings.report.reliability import reliability_section
 from heartstrings.report.single import KNOWN_TRUTH, ORGANISM
 from heartstrings.report.specification import specification_section
@@ -54,6 +56,8 @@ def page(files: VerdictFiles) -> str:
         why_section(files),
         costs_section(files),
         controls_section(files),
+        claims_section(files),
+        pooled_section(files),
         distance_section(files),
         calibration_section(files),
         reliability_section(files),

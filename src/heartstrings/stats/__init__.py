@@ -6,6 +6,17 @@ Plain functions on plain numbers; nothing here knows a model, a plan or a ledger
 from __future__ import annotations
 
 from heartstrings.stats.betting import bounded_change, upper_bound
+from heartstrings.stats.importance import (
+    Discoveries,
+    Drawn,
+    Opposite,
+    draw,
+    family_strata,
+    hierarchical_fdr,
+    strata,
+    weighted_max_t,
+    weighted_p,
+)
 from heartstrings.stats.intervals import (
     Interval,
     average,
@@ -34,7 +45,10 @@ from heartstrings.stats.slopes import effect, logistic_slope, logistic_slope_val
 __all__ = [
     "Bounds",
     "Corrected",
+    "Discoveries",
+    "Drawn",
     "Interval",
+    "Opposite",
     "Power",
     "average",
     "binary_spread",
@@ -45,7 +59,10 @@ __all__ = [
     "confidence_sequence",
     "detectable",
     "difference",
+    "draw",
     "effect",
+    "family_strata",
+    "hierarchical_fdr",
     "holm",
     "holm_groups",
     "least_controls",
@@ -66,7 +83,10 @@ __all__ = [
     "sampled_spread",
     "sign_flip",
     "slopes_by_group",
+    "strata",
     "summarise",
     "upper_bound",
+    "weighted_max_t",
+    "weighted_p",
     "wilson",
 ]

@@ -69,17 +69,23 @@ def orientation(names: Sequence[str]) -> Float64[np.ndarray, "contrast"]:
 
 
 def largest(
-    sizes: Float64[np.ndarray, "direction contrast"], signs: Float64[np.ndarray, "contrast"] | None = None
+    sizes: Float64[np.ndarray, "direction contrast"],
+    signs: Float64[np.ndarray, "contrast"] | None = None,
+    *,
+    weights: Float64[np.ndarray, "direction"] | None = None,
 ) -> Float64[np.ndarray, "direction"]:
     """Each direction's largest contrast, in units of the root mean square over all directions; NaN where it has none.
 
     The tested direction is one row among its controls. A missing contrast takes no part.
 
     Args:
-        signs: one-sided: each contrast times this, and 0 at least. None: sizes, whatever their sign."""
+        signs: one-sided: each contrast times this, and 0 at least. None: sizes, whatever their sign.
+        weights: of each direction in the mean of squares; None: all alike."""
     known = ~np.isnan(sizes)
     values = np.where(known, sizes, 0.0)
-    scale = np.sqrt((values**2).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+    counted = known * (1.0 if weights is None else weights[:, None])
+    total = counted.sum(axis=0)
+    scale = np.sqrt((counted * values**2).sum(axis=0) / np.where(total > 0, total, 1.0))
     scaled = values / np.where(scale > 0, scale, np.inf)
     turned = np.abs(scaled) if signs is None else scaled * signs
     found: Float64[np.ndarray, "direction"] = np.where(known.any(axis=1), turned.max(axis=1, initial=0.0), np.nan)

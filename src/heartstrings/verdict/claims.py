@@ -1,7 +1,8 @@
 """Claims beyond the answer: what a direction's effect exceeds, each with a p of its own.
 
 In a fixed order, each at alpha only where all before it are shown (a fixed sequence, Maurer, Hothorn and Lehmacher
-1995), so that no claim costs another anything. The first two are what the answer `controls` rests on.
+1995), so that the claims of one answer together err as often as one would. Over behaviours and directions each claim is
+corrected by itself. The first two are what the answer `controls` rests on.
 """
 
 from __future__ import annotations

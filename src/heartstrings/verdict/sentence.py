@@ -52,8 +52,8 @@ class Story:
 
 
 def sentence(card: AnswerCard, story: Story) -> str:
-    """One to four sentences."""
-    parts = [*_PARTS[story.reason](card, story), _claims(card), _room(card, story)]
+    """One to five sentences."""
+    parts = [*_PARTS[story.reason](card, story), _own(card, story), _claims(card), _room(card, story)]
     return " ".join(part for part in parts if part)
 
 
@@ -365,6 +365,17 @@ def _encoded(card: AnswerCard, story: Story) -> str:
         "inconclusive": f"Whether emotion is encoded in this model is inconclusive{p}.",
         "not examined": "Whether emotion is encoded was not examined.",
     }[card.encoded]
+
+
+def _own(card: AnswerCard, story: Story) -> str:
+    """Whether the emotion that is steered is itself read, beside what words alone tell."""
+    own = card.own_encoding
+    if own is None or own.p is None or story.reason == "samples missing":
+        return ""
+    read = "is read" if own.p < story.plan.thresholds.alpha else "is not shown to be read"
+    words = "" if own.words is None else f"; from words alone AUC {own.words:.2f}"
+    p = f"p = {_p(own.p)}".replace("= <", "<")
+    return f"Its own emotion {read} on held-out topics (AUC {own.auc:.2f}, {p}{words})."
 
 
 def _beyond(card: AnswerCard, low: float, high: float, story: Story) -> str:

@@ -30,7 +30,7 @@ from heartstrings.plan import Plan, write_plan
 from heartstrings.pool_results import LeftOut, PoolReport, PoolTest, read_pool
 from heartstrings.pool_test import pool_p, pool_plan, weighted_top_p
 from heartstrings.report.verdict_page import render_verdict
-from heartstrings.stats.importance import Drawn, draw, strata, weighted_p
+from heartstrings.stats import Drawn, draw, strata, weighted_p
 from heartstrings.types import Pooling
 from heartstrings.verdict.results import Verdict
 
@@ -121,13 +121,13 @@ def mean(rows: list[Sample], wanted: Callable[[Cell], bool]) -> dict[str, float]
 def changes(rows: list[Sample], kind: str, name: str) -> list[float]:
     """The contrasts of doses -0.1, 0, 0.1: line, each dose, both sides; at the layer with the largest mean change."""
     ends: dict[int, list[float]] = {}
-    for layer in (2, 3):
+    for layer in sorted({row.cell.layer for row in rows if (row.cell.kind, row.cell.direction) == (kind, name)}):
         low, high = (
             mean(rows, lambda cell, at=layer, d=dose: (cell.phase, cell.kind, cell.direction, cell.layer, cell.dose)
                  == ("select", kind, name, at, d))
             for dose in (-0.1, 0.1)
         )  # fmt: skip
-        ends[layer] = [high[one] - low[one] for one in low]
+        ends[layer] = [high[one] - low[one] for one in low] or [0.0]  # one layer: nothing was searched
     layer = max(ends, key=lambda at: (abs(np.mean(ends[at])), -at))
     at_0 = mean(rows, lambda cell: (cell.phase, cell.kind, cell.behaviour) == ("test", "baseline", "choice"))
     low, high = (
@@ -238,8 +238,10 @@ def test_a_control_of_the_run_does_the_same_in_the_pool(pooled: Path) -> None:
 
 
 def test_declared_signs_and_several_tests(bundle: Path, tmp_path: Path, engine: TorchEngine) -> None:
-    """One-sided against both directions of each control; Holm over directions; a control is sampled once for both."""
-    of = plan(bundle, directions=("desperate", "calm"), confirm=("choice",), raises=("desperate",), lowers=("calm",))
+    """One-sided against both directions of each control; Holm over directions; a control is sampled once for both.
+    One layer: there is no search."""
+    signs = {"confirm": ("choice",), "raises": ("desperate",), "lowers": ("calm",)}
+    of = plan(bundle, directions=("desperate", "calm"), layers=(3,), **signs)
     folder = finish(of, tmp_path / "run")
     found = stage(folder, engine, of, directions(of, bundle))
     assert [(one.direction, one.sign) for one in found.tests] == [("desperate", 1), ("calm", -1)]

@@ -455,6 +455,11 @@ def test_what_was_declared_is_corrected_over_what_was_declared() -> None:
     first, _, third = (one.sentence for one in confirmed.answers)
     assert "each control at its largest over 2 behaviours, declared beforehand" in first
     assert "declared" not in third
+    assert [one.discovery for one in explored.answers] == [None, None, None], "everything is what it is about"
+    assert [one.discovery for one in confirmed.answers] == [None, None, False]
+    loose = design.model_copy(update={"confirm": ("noise",)})
+    found = judge(World(effect={"desperate": 0.3}), loose, suite, change=stray)
+    assert [one.discovery for one in found.answers] == [True, True, None]
 
 
 def test_clamping_has_no_baseline_on_its_dose_axis() -> None:

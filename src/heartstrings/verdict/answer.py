@@ -22,6 +22,7 @@ from heartstrings.verdict.curves import costs, curve, divergences
 from heartstrings.verdict.decision import Evidence, Reason, weigh
 from heartstrings.verdict.effects import at_doses, reliability, within
 from heartstrings.verdict.examples import prompting, texts
+from heartstrings.verdict.explored import discoveries
 from heartstrings.verdict.gates import cells_of, more_probes, nearest, side
 from heartstrings.verdict.hand_graded import with_hand_grades
 from heartstrings.verdict.measured import Measured, corrected, measure
@@ -78,6 +79,7 @@ def decide(
     preferred = Preferences(plan, table, suite)
     ps = _corrected(plan, found)
     claimed = claims(plan, table, found)
+    explored = discoveries(plan, found)
     weighed = [
         _card(
             plan,
@@ -98,6 +100,9 @@ def decide(
     cards = tuple(
         card if reason not in NO_EFFECT else _explained(card, [one for one, _ in weighed], plan, suite)
         for card, reason in weighed
+    )
+    cards = tuple(
+        card.model_copy(update={"discovery": explored.get((card.behaviour, card.direction))}) for card in cards
     )
     if grades is not None:
         cards = tuple(with_hand_grades(card, one, plan, table, grades) for card, one in zip(cards, found, strict=True))

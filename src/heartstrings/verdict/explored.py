@@ -1,0 +1,28 @@
+"""What was not declared beforehand: discoveries among the other behaviours, at a false discovery rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from heartstrings.plan import Plan
+from heartstrings.stats.importance import hierarchical_fdr
+from heartstrings.verdict.measured import Measured
+
+
+def discoveries(plan: Plan, found: Sequence[Measured]) -> dict[tuple[str, str], bool]:
+    """Whether each behaviour and direction that no one declared is a discovery, at a rate of alpha.
+
+    One group a direction (`hierarchical_fdr`), from p that is corrected for nothing. Answers do not rest on it: their p
+    holds for all behaviours together, which is more than a list of what to look at next needs. Empty where the plan
+    declares nothing, as then everything is what the experiment is about.
+    """
+    rest = [one for one in found if one.behaviour.name not in plan.declared]
+    groups = [[one for one in rest if one.direction == direction] for direction in plan.directions]
+    if not rest:
+        return {}
+    each = hierarchical_fdr([[one.p for one in group] for group in groups], plan.thresholds.alpha).found
+    return {
+        (one.behaviour.name, one.direction): made
+        for group, of_group in zip(groups, each, strict=True)
+        for one, made in zip(group, of_group, strict=True)
+    }

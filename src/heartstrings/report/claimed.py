@@ -22,7 +22,7 @@ def claims_section(files: VerdictFiles) -> Section | None:
     """A table of the claims of every answer; None where no direction was compared with anything."""
     rows: list[list[Child]] = [
         [
-            files.title(card), card.behaviour, SAYS[claim.name], claim.state, _rank(claim), p_value(claim.p),
+            files.title(card), SAYS[claim.name], claim.state, _rank(claim), p_value(claim.p),
             "" if claim.effect is None else points(claim.effect),
         ]
         for card in files.verdict.answers for claim in card.claims
@@ -40,9 +40,9 @@ def claims_section(files: VerdictFiles) -> Section | None:
             "Rank 1: nothing it is compared with moves the outcome as far. Where signs are declared, controls and "
             "mixtures count in both of their directions. Change: of the direction without valence and arousal, in "
             "points, with its 95% interval.",
-            ["Direction", "Behaviour", "It moves the outcome", "State", "Rank", "p", "Change"],
+            ["Direction", "It moves the outcome", "State", "Rank", "p", "Change"],
             rows,
-            numeric=(4, 5, 6),
+            numeric=(3, 4, 5),
         ),
     )  # fmt: skip
     return Section("claims", "What the effect exceeds", body)

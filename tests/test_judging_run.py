@@ -141,7 +141,7 @@ def test_scripted_blackmail_that_the_rules_left_open_comes_out_as_written(tmp_pa
         return wanted(message, {"coercion": {1: 90, 0: 5}[by_text[text]], "coherence": 90})
 
     plan = made.plan(model="m", suite="agents", effects=("blackmail",), layers=(3,), seed=0,
-                     samples={"effect": 14, "dialogue": 14, "select": 2})  # fmt: skip
+                     samples={"effect": 72, "dialogue": 72, "select": 2})  # fmt: skip
     with judging(say=say) as server, SampleLedger(tmp_path / "l.sqlite", plan) as ledger:
         ledger.add(rows)
         judge = open_judge([f"{server.url}#m"], engine=None, cache=JudgeCache())

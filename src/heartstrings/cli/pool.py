@@ -77,5 +77,5 @@ def _tell(found: PoolReport, cards: dict[tuple[str, str], AnswerCard]) -> None:
         )
     console.say(
         f"This changes no answer: the verdict rests on the run's own controls. {found.samples:,} samples; "
-        f"{found.seconds:,.0f} seconds, of which the screen took {found.screen_seconds:,.0f}."
+        f"this call took {found.seconds:,.0f} seconds, {found.screen_seconds:,.0f} of them for the screen."
     )

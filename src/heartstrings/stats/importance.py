@@ -31,7 +31,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from scipy.stats import rankdata
 
 from heartstrings.errors import InputError
 from heartstrings.stats.intervals import Values, as_floats
@@ -158,6 +157,8 @@ def family_strata(
     Raises:
         InputError: what `strata` refuses, or a place outside the pool.
     """
+    from scipy.stats import rankdata
+
     sizes = np.abs(np.asarray(scores, dtype=np.float64))
     if sizes.shape[1] == 0 or not np.isfinite(sizes).all() or not 0 <= tested < len(sizes):
         raise InputError(

@@ -20,6 +20,7 @@ from heartstrings.ledger_rows import (
     CREATE,
     KEY,
     MIGRATIONS,
+    NATURAL_KINDS,
     SAID,
     SCHEMA_VERSION,
     Cell,
@@ -37,8 +38,21 @@ if TYPE_CHECKING:
     from heartstrings.plan import Plan
 
 __all__ = [
-    "APPLICATION_ID", "CLAIM_KINDS", "CONTROL_KINDS", "MIGRATIONS", "SCHEMA_VERSION", "Cell", "ClaimKind",
-    "ControlKind", "Judgement", "Key", "Kind", "Phase", "Sample", "SampleLedger",
+    "APPLICATION_ID",
+    "CLAIM_KINDS",
+    "CONTROL_KINDS",
+    "MIGRATIONS",
+    "NATURAL_KINDS",
+    "SCHEMA_VERSION",
+    "Cell",
+    "ClaimKind",
+    "ControlKind",
+    "Judgement",
+    "Key",
+    "Kind",
+    "Phase",
+    "Sample",
+    "SampleLedger",
 ]  # fmt: skip
 
 

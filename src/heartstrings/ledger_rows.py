@@ -14,6 +14,8 @@ APPLICATION_ID = 0x48535452
 
 ControlKind = Literal["general", "span", "topic", "natural", "shuffled"]
 CONTROL_KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
+NATURAL_KINDS: tuple[ControlKind, ...] = ("topic", "natural")
+"""Gaussian mixtures of how natural text varies. Reversed, they have the same law, as a declared sign needs."""
 ClaimKind = Literal["mixture", "other", "stripped"]
 CLAIM_KINDS: tuple[ClaimKind, ...] = get_args(ClaimKind)
 """What further claims compare a direction with, beside its controls."""

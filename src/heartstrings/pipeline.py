@@ -19,7 +19,7 @@ from heartstrings.atlas import (
 )
 from heartstrings.engines.named import has_template
 from heartstrings.errors import InputError
-from heartstrings.looks import look_of, next_look
+from heartstrings.looks import VERDICT, look_of, next_look
 from heartstrings.plan import Plan, check_against_vectors, freeze, frozen, preset, searched_layers
 from heartstrings.plan_checks import check_emotions
 from heartstrings.storage import write_text
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from heartstrings.vectors import EmotionVectors
     from heartstrings.verdict.results import Encoded, Verdict
 
-LEDGER, VERDICT, ATLAS, JUDGED = "ledger.sqlite", "verdict.json", "atlas", "judges.sqlite"
+LEDGER, ATLAS, JUDGED = "ledger.sqlite", "atlas", "judges.sqlite"
 """What a run's folder holds, besides `plan.json` and `report.html`; `judges.sqlite` has every raw answer of judges."""
 
 

@@ -28,7 +28,7 @@ from heartstrings.controls import DirectionSet
 from heartstrings.errors import InputError
 from heartstrings.experiment import _fingerprint, _Run
 from heartstrings.layer_choice import choose_layer
-from heartstrings.ledger import CONTROL_KINDS, ControlKind, SampleLedger
+from heartstrings.ledger import CONTROL_KINDS, NATURAL_KINDS, ControlKind, SampleLedger
 from heartstrings.plan import Plan, searched_layers
 from heartstrings.pool_results import FILE, LeftOut, PoolKind, PoolReport, PoolTest
 from heartstrings.screening import Screen, first_order
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 LEDGER = "pool.sqlite"
 """In a run's folder: the samples of this stage."""
 SIZE, DRAWS = 1000, 120
-KINDS: tuple[ControlKind, ...] = ("topic", "natural")
-"""Gaussian mixtures: the same law when they are reversed, as a declared sign needs."""
 NO_GRADIENT = "its answers are sampled text, and sampled text has no gradient here"
 
 Stage = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -139,7 +137,7 @@ def pool_p(
     rows = ledger.samples()
     unclear = not_told_apart(plan, suite, [row for row in rows if row.cell.phase == "test"])
     measured, left_out = _measured(plan, suite, Table(rows), unclear)
-    kinds = tuple(kind for kind in KINDS if kind in many.kinds)
+    kinds = tuple(kind for kind in NATURAL_KINDS if kind in many.kinds)
     with SampleLedger(path, pool) as own:
         own.bind("weights", engine.info.weights_hash, "a model")
         own.bind("directions", _fingerprint(pool, many, layers), "vectors")
@@ -216,7 +214,7 @@ def pool_plan(plan: Plan, size: int, draws: int) -> Plan:
         InputError: fewer controls or draws than a verdict needs controls, or a pool that is no larger than the run's.
     """
     needed = least_controls(len(plan.directions), plan.spent.thresholds.alpha)
-    least = max(LEAST_CONTROLS, needed, *(getattr(plan.controls, kind) + 1 for kind in KINDS))
+    least = max(LEAST_CONTROLS, needed, *(getattr(plan.controls, kind) + 1 for kind in NATURAL_KINDS))
     if size < least:
         raise InputError(
             f"a pool of {size} controls", f"{least} at least: more than the run has of a kind, and than any test needs",
@@ -226,7 +224,7 @@ def pool_plan(plan: Plan, size: int, draws: int) -> Plan:
         raise InputError(f"{draws} draws", f"{LEAST_CONTROLS} at least", f"Change --draws, such as to {DRAWS}")
     none = dict.fromkeys(CONTROL_KINDS, 0)
     return plan.changed(
-        controls={**none, **dict.fromkeys(KINDS, size)}, claims={"mixture": 0, "other": 0, "stripped": False}
+        controls={**none, **dict.fromkeys(NATURAL_KINDS, size)}, claims={"mixture": 0, "other": 0, "stripped": False}
     )
 
 
@@ -402,7 +400,7 @@ def _search(pool: Plan, suite: Suite, name: str, some: _Some, layers: Sequence[i
     """The search for a layer, of controls alone; nothing where there is one layer."""
     for job in select_jobs(pool, suite, some, layers):
         if job.behaviour.name == name:
-            yield job.of(job.scenarios, [cell for cell in job.cells if cell.kind in KINDS])
+            yield job.of(job.scenarios, [cell for cell in job.cells if cell.kind in NATURAL_KINDS])
 
 
 def _report_half(
@@ -411,7 +409,7 @@ def _report_half(
     """The reported half, of controls alone, at their layers; `otherwise` where none was chosen, as in a run."""
     jobs = test_jobs(pool, suite, some, {**anywhere(pool, some, otherwise), **chosen})
     (job,) = [job for job in jobs if job.behaviour.name == name]
-    return job.of(job.scenarios, [cell for cell in job.cells if cell.kind in KINDS])
+    return job.of(job.scenarios, [cell for cell in job.cells if cell.kind in NATURAL_KINDS])
 
 
 def _test(plan: Plan, table: Table, one: Measured, drawn: Sequence[_Draw]) -> PoolTest:

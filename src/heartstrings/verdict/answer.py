@@ -88,6 +88,7 @@ def decide(
             one,
             ps[one.behaviour.name, one.direction],
             claimed[one.behaviour.name, one.direction],
+            explored.get((one.behaviour.name, one.direction)),
             model,
             encoded,
             encoded_p,
@@ -100,9 +101,6 @@ def decide(
     cards = tuple(
         card if reason not in NO_EFFECT else _explained(card, [one for one, _ in weighed], plan, suite)
         for card, reason in weighed
-    )
-    cards = tuple(
-        card.model_copy(update={"discovery": explored.get((card.behaviour, card.direction))}) for card in cards
     )
     if grades is not None:
         cards = tuple(with_hand_grades(card, one, plan, table, grades) for card, one in zip(cards, found, strict=True))
@@ -145,6 +143,7 @@ def _card(
     one: Measured,
     p: float | None,
     claimed: tuple[Claim, ...],
+    discovery: bool | None,
     model: str,
     encoded: Encoded,
     encoded_p: float | None,
@@ -223,6 +222,7 @@ def _card(
         missing=tuple(dict.fromkeys((*(gap.words for gap in one.gaps), *unread(own, one.direction)))),
         more=_more(plan, table, one, reason, first),
         checks=one.checks,
+        discovery=discovery,
         claims=claimed,
         baselines=baselines(
             table,

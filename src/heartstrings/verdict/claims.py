@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heartstrings.claim_directions import rivals
-from heartstrings.ledger import ClaimKind, ControlKind
+from heartstrings.ledger import NATURAL_KINDS, ClaimKind, ControlKind
 from heartstrings.plan import Plan
 from heartstrings.stats.contrasts import orientation
 from heartstrings.stats.nulls import holm_groups
@@ -36,7 +36,6 @@ from heartstrings.verdict.results import Claim
 from heartstrings.verdict.tables import EMPTY, Table, estimate, planned, whole, zero
 
 ANY_PUSH: tuple[ControlKind, ...] = ("general", "span")
-NATURAL: tuple[ControlKind, ...] = ("topic", "natural")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class _Compared:
 def claims(plan: Plan, table: Table, found: Sequence[Measured]) -> dict[tuple[str, str], tuple[Claim, ...]]:
     """The claims of every behaviour and direction. Those beyond the controls are asked of declared behaviours alone."""
     made: dict[tuple[str, str], list[Claim]] = {(one.behaviour.name, one.direction): [] for one in found}
-    for name, kinds in (("any push", ANY_PUSH), ("natural text", NATURAL)):
+    for name, kinds in (("any push", ANY_PUSH), ("natural text", NATURAL_KINDS)):
         asked = tuple(kind for kind in kinds if getattr(plan.controls, kind))
         if asked:
             _add(plan, made, found, name, {id(one): _by_controls(one, asked) for one in found}, asked)
@@ -181,7 +180,7 @@ def _stripped(plan: Plan, table: Table, one: Measured) -> _Compared | None:
         return None
     sign = plan.sign(behaviour.name, one.direction)
     tops = []
-    for kind in NATURAL:
+    for kind in NATURAL_KINDS:
         if getattr(plan.controls, kind) and (names := control_names(table, behaviour, kind, one.direction)):
             found = beside(plan, table, behaviour, kind, names, own)
             tops.append(_tops(found, int(getattr(plan.controls, kind)), sign, own))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.ledger import CONTROL_KINDS, ControlKind
+from heartstrings.ledger import CONTROL_KINDS, NATURAL_KINDS, ControlKind
 from heartstrings.plan import Plan
 from heartstrings.sizes import selecting
 from heartstrings.verdict.effects import Controls, searched_whole
@@ -18,7 +18,7 @@ Part = Literal["effect", "kind", "controls", "matched", "gates", "check"]
 """`check`: questions with a known answer; `kind`: a whole kind of controls; `controls`: some of a kind."""
 
 
-NATURAL: frozenset[ControlKind] = frozenset(["topic", "natural"])
+NATURAL = frozenset(NATURAL_KINDS)
 """Directions that natural text varies along: what an emotion has to exceed."""
 
 

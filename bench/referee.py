@@ -285,6 +285,8 @@ def rows() -> list[Row]:
         Row("curves", "+35 points at .025 alone", "found", "at least", 0.80, of(World(peak), found)),
         Row("curves", "+20 points at both ends", "denied", "at most", 0.05, of(World(even), denied)),
         Row("curves", "+20 points at both ends", "found", "at least", 0.80, of(World(even), found)),
+        Row("curves", "half as far as controls along the line, and bent by 0.8 points, which no control is", "found",
+            "at most", 0.05, _bent),
         Row("harm", "5% of 16 requests rise by 80 points (4 on average, limit 2)", "holds", "at most", 0.05,
             _harm(16, 0.05, 0.80)),
         Row("harm", "5% of 50 requests rise by 80 points (4 on average, limit 2)", "holds", "at most", 0.05,
@@ -360,6 +362,14 @@ def _like_controls(seed: int) -> bool:
     """The tested direction is one more control that moves answers by 10 points, this way or that."""
     size = float(np.random.default_rng([seed, 5]).normal(0, 0.10))
     return bool(found(*judged(World(straight(2 * size), control=0.10), seed)))
+
+
+def _bent(seed: int) -> bool:
+    """Controls of 10 points respond in straight lines; the tested direction, whose sign nobody declared, responds less,
+    and in none."""
+    size = float(np.random.default_rng([seed, 5]).normal(0, 0.05))
+    world = World(lambda dose: size * dose - 0.008 * abs(dose), control=0.10, noise=0.002)
+    return bool(found(*judged(world, seed, raises=(), lowers=())))
 
 
 def _claimed(kind: str, name: str, seed: int) -> bool:

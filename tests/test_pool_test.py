@@ -299,7 +299,7 @@ def test_unit_by_weights_keeps_its_word(runs: int) -> None:
                 continue  # nothing observed, no p
             rows = np.concatenate([pool[:1], pool[drawn.controls]])
             for column, ways in enumerate((None, signs)):
-                p, _ = weighted_top_p(rows, drawn, ways)
+                p, _ = weighted_top_p(rows, drawn, ways, least=0)
                 assert p is not None
                 wrong[row, column] += p <= 0.05
     print("P(p <= .05):", (wrong / runs).round(4).tolist())
@@ -312,13 +312,13 @@ def test_one_contrast_needs_no_unit() -> None:
     pool[0] = 2.5
     drawn = draw(strata(pool), n=60, seed=1)
     values = np.concatenate([pool[:1], pool[drawn.controls]])
-    p, larger = weighted_top_p(values[:, None], drawn, None)
+    p, larger = weighted_top_p(values[:, None], drawn, None, least=0)
     assert p == weighted_p(2.5, values[1:], drawn)
     assert larger == int((np.abs(values[1:]) >= 2.5).sum())
     values[3] = np.nan
-    assert weighted_top_p(values[:, None], drawn, None)[1] == larger + (abs(pool[drawn.controls[2]]) < 2.5)
+    assert weighted_top_p(values[:, None], drawn, None, least=0)[1] == larger + (abs(pool[drawn.controls[2]]) < 2.5)
     values[0] = np.nan
-    assert weighted_top_p(values[:, None], drawn, None)[0] is None
+    assert weighted_top_p(values[:, None], drawn, None, least=0)[0] is None
 
 
 # The command

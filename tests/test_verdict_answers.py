@@ -447,9 +447,9 @@ def test_what_was_declared_is_corrected_over_what_was_declared() -> None:
             return row.model_copy(update={"outcome": 0.5 + 2 * row.cell.dose})
         return row
 
-    explored = judge(World(effect={"desperate": 0.3}), design, suite, change=stray)
+    explored = judge(World(effect={"desperate": 0.15}), design, suite, change=stray)
     declared = design.model_copy(update={"confirm": ("choice", "lie", "not asked")})
-    confirmed = judge(World(effect={"desperate": 0.3}), declared, suite, change=stray)
+    confirmed = judge(World(effect={"desperate": 0.15}), declared, suite, change=stray)
     assert [one.p for one in explored.answers] == [pytest.approx(p) for p in (2 / 41, 2 / 41, 1.0)]
     assert [one.p for one in confirmed.answers] == [pytest.approx(p) for p in (1 / 41, 1 / 41, 1.0)]
     first, _, third = (one.sentence for one in confirmed.answers)

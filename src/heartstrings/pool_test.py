@@ -33,7 +33,7 @@ from heartstrings.plan import Plan, searched_layers
 from heartstrings.pool_results import FILE, LeftOut, PoolKind, PoolReport, PoolTest
 from heartstrings.screening import Screen, first_order
 from heartstrings.sizes import leader, searched
-from heartstrings.stats.contrasts import LINE, largest, orientation
+from heartstrings.stats.contrasts import LINE, in_units, largest, orientation
 from heartstrings.stats.importance import Drawn, Opposite, draw, strata, weighted_p
 from heartstrings.stats.nulls import LEAST_CONTROLS, holm, least_controls
 from heartstrings.storage import write_text
@@ -417,13 +417,15 @@ def _test(plan: Plan, table: Table, one: Measured, drawn: Sequence[_Draw]) -> Po
     sign = plan.sign(one.behaviour.name, one.direction)
     shapes = tuple(shape.name for shape in one.fit.shapes)
     signs = sign * orientation(shapes) if sign else None
+    told = None if one.fit.shape is None else shapes.index(one.fit.shape.name)
+    least = plan.thresholds.smallest_effect
     kinds = []
     for each in drawn:
         found = beside(plan.spent, table, one.behaviour, each.kind, each.names, one.fit)
-        p, larger = weighted_top_p(found.changes, each.drawn, signs)
+        p, larger = weighted_top_p(found.changes, each.drawn, signs, least=least, told=told)
         missing = np.isnan(found.changes[1:]).all(axis=1)
         line = found.changes[1:, shapes.index(LINE)] if LINE in shapes else np.full(len(missing), np.nan)
-        sizes = largest(found.changes, weights=_weights(each.drawn))[1:]
+        sizes = largest(found.changes, least=least, weights=_weights(each.drawn))[1:]
         scores = each.scores[each.drawn.controls]
         kinds.append(
             PoolKind(
@@ -455,25 +457,35 @@ def _test(plan: Plan, table: Table, one: Measured, drawn: Sequence[_Draw]) -> Po
 
 
 def weighted_top_p(
-    changes: Float64[np.ndarray, "direction contrast"], drawn: Drawn, signs: Float64[np.ndarray, "contrast"] | None
+    changes: Float64[np.ndarray, "direction contrast"],
+    drawn: Drawn,
+    signs: Float64[np.ndarray, "contrast"] | None,
+    *,
+    least: float | int,
+    told: int | None = None,
 ) -> tuple[float | None, int]:
-    """p of the largest contrast, and how many controls are at least as large or have none.
+    """p of one contrast against the controls' largest, and how many controls are at least as large or have none.
 
     The unit of a contrast is the root mean square over the tested direction and the controls drawn, each with the
-    weight of its draws. That is the same function of the n + 1 directions whichever is the tested one, which is what
-    the weighted p asks of units; and it estimates the unit that the whole pool would give, where without weights it
-    would be that of the few largest.
+    weight of its draws, and `least` at least. That is the same function of the n + 1 directions whichever is the tested
+    one, which is what the weighted p asks of units; and it estimates the unit that the whole pool would give, where
+    without weights it would be that of the few largest.
 
     Args:
         changes: the tested direction first, then `drawn.controls` in their order; NaN where there is none.
         signs: one-sided: each contrast times this. None: by size.
+        least: the smallest effect that matters, a fraction.
+        told: the direction's contrast that the answer speaks of; None: its largest. The largest would be valid, so
+            that any one of them, which is smaller, is too.
     """
-    scaled = partial(largest, changes, weights=_weights(drawn))
+    scaled = partial(largest, changes, least=least, weights=_weights(drawn))
+    top = scaled(signs)
+    if told is not None:
+        top[0] = in_units(changes, signs, least=least, weights=_weights(drawn))[0, told]
     if signs is None:
-        top = scaled()
         p = weighted_p(float(top[0]), top[1:], drawn)
     else:
-        top, back = scaled(signs), scaled(-signs)
+        back = scaled(-signs)
         p = weighted_p(float(top[0]), top[1:], drawn, opposite=Opposite(float(back[0]), back[1:]))
         top = np.concatenate([top[:1], np.maximum(top[1:], back[1:])])
     return p, int((np.isnan(top[1:]) | (top[1:] >= top[0])).sum())

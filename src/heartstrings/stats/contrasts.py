@@ -2,9 +2,9 @@
 
 A straight line over the doses misses a response that has a peak, or goes the same way at both ends. So several
 contrasts of the doses are looked at, and the largest counts, in units of what the direction and its controls do in the
-same contrast (root mean square). Controls are searched in the same way, so the search favours nobody. This is the
-multiple contrast test of Bretz, Pinheiro and Branson (2005, Biometrics 61:738-748) with controls in place of its normal
-theory.
+same contrast (root mean square), or of the smallest effect that matters where they do less than that. Controls are
+searched in the same way, so the search favours nobody. This is the multiple contrast test of Bretz, Pinheiro and
+Branson (2005, Biometrics 61:738-748) with controls in place of its normal theory.
 """
 
 from __future__ import annotations
@@ -68,25 +68,46 @@ def orientation(names: Sequence[str]) -> Float64[np.ndarray, "contrast"]:
     return np.array(found, dtype=np.float64)
 
 
-def largest(
+def in_units(
     sizes: Float64[np.ndarray, "direction contrast"],
     signs: Float64[np.ndarray, "contrast"] | None = None,
     *,
+    least: float | int,
     weights: Float64[np.ndarray, "direction"] | None = None,
-) -> Float64[np.ndarray, "direction"]:
-    """Each direction's largest contrast, in units of the root mean square over all directions; NaN where it has none.
+) -> Float64[np.ndarray, "direction contrast"]:
+    """Each contrast over its unit: the root mean square over all directions, and `least` at least.
 
-    The tested direction is one row among its controls. A missing contrast takes no part.
+    The tested direction is one row among its controls. Without `least` a contrast in which nothing happens would weigh
+    as much as one in which much does: on an organism whose response is a straight line, controls of 24 points along it
+    bend by a quarter of a point, and a direction that bent by 0.8 points had the largest contrast of all.
 
     Args:
         signs: one-sided: each contrast times this, and 0 at least. None: sizes, whatever their sign.
-        weights: of each direction in the mean of squares; None: all alike."""
+        least: the smallest effect that matters (`Thresholds.smallest_effect`), a fraction.
+        weights: of each direction in the mean of squares; None: all alike.
+    Returns: NaN where a contrast is missing."""
     known = ~np.isnan(sizes)
     values = np.where(known, sizes, 0.0)
     counted = known * (1.0 if weights is None else weights[:, None])
     total = counted.sum(axis=0)
-    scale = np.sqrt((counted * values**2).sum(axis=0) / np.where(total > 0, total, 1.0))
-    scaled = values / np.where(scale > 0, scale, np.inf)
-    turned = np.abs(scaled) if signs is None else scaled * signs
-    found: Float64[np.ndarray, "direction"] = np.where(known.any(axis=1), turned.max(axis=1, initial=0.0), np.nan)
+    unit = np.maximum(np.sqrt((counted * values**2).sum(axis=0) / np.where(total > 0, total, 1.0)), least)
+    scaled = values / np.where(unit > 0, unit, np.inf)
+    turned = np.abs(scaled) if signs is None else np.maximum(scaled * signs, 0.0)
+    found: Float64[np.ndarray, "direction contrast"] = np.where(known, turned, np.nan)
+    return found
+
+
+def largest(
+    sizes: Float64[np.ndarray, "direction contrast"],
+    signs: Float64[np.ndarray, "contrast"] | None = None,
+    *,
+    least: float | int,
+    weights: Float64[np.ndarray, "direction"] | None = None,
+) -> Float64[np.ndarray, "direction"]:
+    """Each direction's largest contrast (`in_units`); NaN where it has none. A missing contrast takes no part."""
+    scaled = in_units(sizes, signs, least=least, weights=weights)
+    known = ~np.isnan(scaled)
+    found: Float64[np.ndarray, "direction"] = np.where(
+        known.any(axis=1), np.where(known, scaled, 0.0).max(axis=1, initial=0.0), np.nan
+    )
     return found

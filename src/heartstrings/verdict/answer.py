@@ -113,7 +113,7 @@ def decide(
         power=_power(plan, found),
         doses=doses,
         answers=cards,
-        calibration=calibration(found),
+        calibration=calibration(plan, found),
         weights_hash=weights_hash,
         vectors_hash=vectors_hash,
         look=of.look + 1,

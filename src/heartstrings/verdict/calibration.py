@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64
 
+from heartstrings.plan import Plan
 from heartstrings.stats.contrasts import largest
 from heartstrings.stats.nulls import p_value
 from heartstrings.verdict.effects import Controls
@@ -15,12 +16,12 @@ from heartstrings.verdict.missing import NATURAL
 from heartstrings.verdict.results import Calibration
 
 
-def calibration(found: Sequence[Measured]) -> tuple[Calibration, ...]:
+def calibration(plan: Plan, found: Sequence[Measured]) -> tuple[Calibration, ...]:
     """Each natural kind of controls against each other natural kind, once a behaviour.
 
     A control has no emotion in it. If kinds of natural directions are alike, its p against another kind is uniform;
     many small p say that the other kind moves behaviour too little to be a fair comparison, many large ones that it
-    moves it too much. The statistic is the verdict's: the largest contrast, by size, in units of the root mean square.
+    moves it too much. The statistic is the verdict's: the largest contrast, by size, in its units.
     A control whose doses do not have every contrast takes no part. The controls do not depend on the tested direction,
     so the first direction that could be fitted stands for all.
     """
@@ -28,14 +29,16 @@ def calibration(found: Sequence[Measured]) -> tuple[Calibration, ...]:
     for one in found:
         if one.fit.shapes and len(NATURAL & set(one.controls)) > 1:
             of_behaviour.setdefault(one.behaviour.name, one)
-    made = []
+    made, least = [], plan.thresholds.smallest_effect
     for name, one in of_behaviour.items():
         sizes = {kind: _sizes(group) for kind, group in one.controls.items() if kind in NATURAL}
         for kind, own in sizes.items():
             for against, null in sizes.items():
                 if against != kind and len(own) and len(null):
                     made.append(
-                        Calibration(behaviour=name, kind=kind, against=against, controls=len(null), ps=_ps(own, null))
+                        Calibration(
+                            behaviour=name, kind=kind, against=against, controls=len(null), ps=_ps(own, null, least)
+                        )
                     )
     return tuple(made)
 
@@ -46,7 +49,9 @@ def _sizes(group: Controls) -> Float64[np.ndarray, "control contrast"]:
     return every[~np.isnan(every).any(axis=1)]
 
 
-def _ps(own: Float64[np.ndarray, "control contrast"], null: Float64[np.ndarray, "other contrast"]) -> tuple[float, ...]:
-    tops = [largest(np.vstack([row, null])) for row in own]
+def _ps(
+    own: Float64[np.ndarray, "control contrast"], null: Float64[np.ndarray, "other contrast"], least: float
+) -> tuple[float, ...]:
+    tops = [largest(np.vstack([row, null]), least=least) for row in own]
     ps = [p_value(float(top[0]), top[1:]) for top in tops]
     return tuple(sorted(p for p in ps if p is not None))

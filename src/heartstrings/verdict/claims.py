@@ -134,7 +134,7 @@ def _in_order(own: Sequence[Claim], alpha: float) -> tuple[Claim, ...]:
 def _by_controls(one: Measured, kinds: Sequence[ControlKind]) -> _Compared | None:
     """Against controls that were measured already."""
     groups = [one.controls[kind] for kind in kinds if kind in one.controls]
-    return _Compared(tuple(group.signed or group.sized for group in groups)) if groups and one.p is not None else None
+    return _Compared(tuple(group.tops for group in groups)) if groups and one.p is not None else None
 
 
 def _by_claim(plan: Plan, table: Table, one: Measured, kind: ClaimKind) -> _Compared | None:
@@ -150,13 +150,12 @@ def _by_claim(plan: Plan, table: Table, one: Measured, kind: ClaimKind) -> _Comp
     found = beside(plan, table, one.behaviour, kind, names, one.fit)
     if found.whole < len(names):
         return None
-    sign = plan.sign(one.behaviour.name, one.direction)
-    signs = orientation(tuple(shape.name for shape in one.fit.shapes))
+    sign, told = plan.sign(one.behaviour.name, one.direction), one.fit.shape
     if kind == "mixture":
-        return _Compared((_tops(found, plan.claims.mixture, sign, one.fit),))
+        return _Compared((_tops(found, plan.claims.mixture, sign).along(told.name),))
     # An emotion has a sign of its own, and its reverse is no emotion. Without a declared sign the side is the data's.
-    seen = sign or (1 if (one.fit.shape.change.value or 0.0) >= 0 else -1)
-    return _Compared((ranked_tops(found, seen * signs),), sides=1 if sign else 2)
+    seen = sign or int(np.sign((told.change.value or 0.0) * float(orientation((told.name,))[0]))) or 1
+    return _Compared((ranked_tops(found, seen).along(told.name),), sides=1 if sign else 2)
 
 
 def _stripped(plan: Plan, table: Table, one: Measured) -> _Compared | None:
@@ -183,13 +182,15 @@ def _stripped(plan: Plan, table: Table, one: Measured) -> _Compared | None:
     for kind in NATURAL_KINDS:
         if getattr(plan.controls, kind) and (names := control_names(table, behaviour, kind, one.direction)):
             found = beside(plan, table, behaviour, kind, names, own)
-            tops.append(_tops(found, int(getattr(plan.controls, kind)), sign, own))
-    return _Compared(tuple(tops), shown=own) if tops else None
+            tops.append(_tops(found, int(getattr(plan.controls, kind)), sign))
+    own = own.against(tops)
+    if own.shape is None or not tops:
+        return None
+    return _Compared(tuple(each.along(own.shape.name) for each in tops), shown=own)
 
 
-def _tops(found: Beside, wanted: int, sign: int, own: Fit) -> Tops:
-    signs = orientation(tuple(shape.name for shape in own.shapes))
-    return signed_tops(found, wanted, sign * signs) if sign else sized_tops(found, wanted)
+def _tops(found: Beside, wanted: int, sign: int) -> Tops:
+    return signed_tops(found, wanted, sign) if sign else sized_tops(found, wanted)
 
 
 def _worst(ps: Sequence[float | None], sides: int) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -14,7 +14,7 @@ from heartstrings.layer_choice import LayerSearch, choose_layer
 from heartstrings.ledger import ControlKind, Kind, Sample
 from heartstrings.plan import Plan
 from heartstrings.sizes import selecting
-from heartstrings.stats.contrasts import LINE, contrasts, largest, orientation
+from heartstrings.stats.contrasts import LINE, contrasts, in_units, largest, orientation
 from heartstrings.stats.intervals import (
     Interval,
     as_codes,
@@ -69,6 +69,8 @@ class Fit:
     """Of each scenario."""
     shapes: tuple[Shape, ...] = ()
     """The line first."""
+    shape: Shape | None = None
+    """The one that the answer speaks of (`told`)."""
 
     @property
     def width(self) -> float:
@@ -82,15 +84,28 @@ class Fit:
             found.setdefault(cluster, []).append(slope * self.width)
         return np.array([np.mean(values) for values in found.values()], dtype=np.float64)
 
-    @property
-    def shape(self) -> Shape | None:
-        """The contrast that the answer speaks of, one whose interval excludes 0 if there is any: the line, unless
-        another is more than twice as far from 0 in its own half-widths."""
-        shown = [one for one in self.shapes if one.change.excludes_zero]
-        if not shown:
-            return self.shapes[0] if self.shapes else None
-        largest = max(shown, key=_sureness)
-        return next((one for one in shown if one.name == LINE and 2 * _sureness(one) >= _sureness(largest)), largest)
+    def against(self, compared: Sequence[Tops]) -> Fit:
+        """The same, told along the contrast that its controls leave standing."""
+        ps = {shape.name: [one.along(shape.name).p for one in compared] for shape in self.shapes}
+        worst = {name: max((1.0 if p is None else p for p in some), default=1.0) for name, some in ps.items()}
+        return replace(self, shape=told(self.shapes, worst))
+
+
+def told(shapes: Sequence[Shape], ps: Mapping[str, float]) -> Shape | None:
+    """The contrast that an answer speaks of: among those whose interval excludes 0 (all of them if none does, the line
+    first), one with the least p; the line, unless another of these is more than twice as far from 0 in its own
+    half-widths. What is told and what exceeds the controls is thus one contrast.
+
+    Args:
+        ps: against the controls, by contrast; empty where there are none.
+    """
+    shown = [one for one in shapes if one.change.excludes_zero]
+    if not shown:
+        return shapes[0] if shapes else None
+    least = min(ps.get(one.name, 1.0) for one in shown)
+    best = [one for one in shown if ps.get(one.name, 1.0) <= least]
+    surest = max(best, key=_sureness)
+    return next((one for one in best if one.name == LINE and 2 * _sureness(one) >= _sureness(surest)), surest)
 
 
 def _sureness(shape: Shape) -> float:
@@ -114,7 +129,9 @@ def fit(baseline: Column, doses: Mapping[float, Column]) -> Fit:
     names, slopes = slopes_by_group(dose, outcome, scenarios)
     clusters = tuple(cluster_of[str(name)] for name in names)
     moved = effect(dose, outcome, scenarios, situation=groups, width=max(columns) - min(columns))
-    return Fit(tuple(columns), moved, logistic_slope(dose, outcome, groups), slopes, clusters, _shapes(columns, moved))
+    shapes = _shapes(columns, moved)
+    slope = logistic_slope(dose, outcome, groups)
+    return Fit(tuple(columns), moved, slope, slopes, clusters, shapes, told(shapes, {}))
 
 
 def _shapes(columns: Mapping[float, Column], line: Interval) -> tuple[Shape, ...]:
@@ -267,16 +284,22 @@ def searched_whole(plan: Plan, table: Table, behaviour: Behaviour, rows: Sequenc
 @dataclass(frozen=True)
 class Tops:
     """The largest contrast of a direction, and of what it is compared with, in units of the root mean square of that
-    contrast over both."""
+    contrast over both (`heartstrings.stats.contrasts.in_units`)."""
 
     own: float
     """NaN where it has none."""
+    each: Mapping[str, float]
+    """Every contrast of the direction."""
     others: Mapping[str, float]
     """By name; NaN where a control could not be fitted. Controls that were never sampled are not here. One-sided, each
     control is here in both directions, and the tested direction reversed: under the null its sign is as good as its
     opposite."""
     expected: int
     """How many others there will be, once all controls are sampled."""
+
+    def along(self, contrast: str) -> Tops:
+        """One contrast of the direction against the largest of every other: p is corrected for the choice of it."""
+        return replace(self, own=self.each.get(contrast, math.nan))
 
     @property
     def p(self) -> float | None:
@@ -317,9 +340,21 @@ class Controls:
     """Every control that was sampled."""
 
     @property
+    def tops(self) -> Tops:
+        """With the declared sign, where there is one."""
+        return self.signed or self.sized
+
+    @property
     def compared(self) -> int:
         """Values that the direction is compared with, once all controls are sampled."""
-        return (self.signed or self.sized).expected
+        return self.tops.expected
+
+    def along(self, contrast: str) -> Controls:
+        """With the p of one contrast of the direction."""
+        sized, signed = self.sized.along(contrast), self.signed and self.signed.along(contrast)
+        p = (signed or sized).p
+        group = self.group.model_copy(update={"p": 1.0 if p is None else p})
+        return replace(self, group=group, sized=sized, signed=signed)
 
 
 @dataclass(frozen=True)
@@ -332,6 +367,10 @@ class Beside:
     """Without the doses at which the share of valid answers falls, which are left out of a direction's fit too."""
     changes: Float64[np.ndarray, "direction contrast"]
     """The tested direction's mean change by contrast, then each control's; NaN where it cannot be fitted."""
+    shapes: tuple[str, ...]
+    """Names of the contrasts."""
+    least: float
+    """The smallest effect that matters, a fraction."""
     whole: int
     short: int
     samples: int
@@ -367,7 +406,10 @@ def beside(plan: Plan, table: Table, behaviour: Behaviour, kind: Kind, names: Se
     mine = [np.nan if shape.change.value is None else shape.change.value for shape in own.shapes]
     rows = [mine, *(mean_changes(nothing, doses, shapes) for doses in kept)]
     changes = np.array(rows, dtype=np.float64).reshape(len(rows), len(shapes))
-    return Beside(tuple(names), tuple(cells), tuple(kept), changes, finished, short, samples, tuple(layers))
+    least = plan.thresholds.smallest_effect
+    return Beside(
+        tuple(names), tuple(cells), tuple(kept), changes, shapes, least, finished, short, samples, tuple(layers)
+    )
 
 
 def controls(
@@ -387,7 +429,7 @@ def controls(
     shapes = tuple(shape.name for shape in own.shapes)
     sized = sized_tops(found, wanted)
     sign = plan.sign(behaviour.name, direction)
-    signed = signed_tops(found, wanted, sign * orientation(shapes)) if sign else None
+    signed = signed_tops(found, wanted, sign) if sign else None
     p = (signed or sized).p
     group = ControlGroup(
         kind=kind,
@@ -413,22 +455,28 @@ def control_names(table: Table, behaviour: Behaviour, kind: Kind, direction: str
 
 def sized_tops(found: Beside, wanted: int) -> Tops:
     """By size, whatever the sign."""
-    top = largest(found.changes).tolist()
-    return Tops(top[0], dict(zip(found.names, top[1:], strict=True)), wanted)
+    return _tops(found, wanted, None)
 
 
-def signed_tops(found: Beside, wanted: int, signs: Float64[np.ndarray, "contrast"]) -> Tops:
-    """By size with these signs, each control in both of its directions."""
-    forward, back = largest(found.changes, signs).tolist(), largest(found.changes, -signs).tolist()
-    others = dict(zip(found.names, forward[1:], strict=True))
-    others |= {f"{name} reversed": top for name, top in zip(found.names, back[1:], strict=True)}
-    return Tops(forward[0], {**others, "reversed": back[0]}, 2 * wanted + 1)
+def signed_tops(found: Beside, wanted: int, sign: int) -> Tops:
+    """With this sign, each control in both of its directions."""
+    signs = sign * orientation(found.shapes)
+    forward = _tops(found, 2 * wanted + 1, signs)
+    back = largest(found.changes, -signs, least=found.least).tolist()
+    others = {f"{name} reversed": top for name, top in zip(found.names, back[1:], strict=True)}
+    return replace(forward, others={**forward.others, **others, "reversed": back[0]})
 
 
-def ranked_tops(found: Beside, signs: Float64[np.ndarray, "contrast"]) -> Tops:
-    """By size with these signs, each of the others in its own direction only: they have a sign of their own."""
-    top = largest(found.changes, signs).tolist()
-    return Tops(top[0], dict(zip(found.names, top[1:], strict=True)), len(found.names))
+def ranked_tops(found: Beside, sign: int) -> Tops:
+    """With this sign, each of the others in its own direction only: they have a sign of their own."""
+    return _tops(found, len(found.names), sign * orientation(found.shapes))
+
+
+def _tops(found: Beside, expected: int, signs: Float64[np.ndarray, "contrast"] | None) -> Tops:
+    top = largest(found.changes, signs, least=found.least).tolist()
+    own = in_units(found.changes, signs, least=found.least)[0].tolist()
+    each = dict(zip(found.shapes, own, strict=True))
+    return Tops(top[0], each, dict(zip(found.names, top[1:], strict=True)), expected)
 
 
 def matched(

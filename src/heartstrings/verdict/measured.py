@@ -82,6 +82,9 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
     beside = {
         kind: group for kind in CONTROL_KINDS if (group := controls(plan, table, behaviour, kind, direction, own))
     }
+    own = own.against([group.tops for group in beside.values()])
+    if own.shape is not None:
+        beside = {kind: group.along(own.shape.name) for kind, group in beside.items()}
     matched_by = suite.matched_of(name) if plan.samples.matched else ()
     same, exceeds, gap, finished = matched(plan, table, matched_by, direction, -1 if layer is None else layer, own)
     gaps = missing.effect_gaps(plan, table, behaviour, direction, layer)
@@ -117,7 +120,7 @@ def p_of_kind(of_direction: Sequence[Measured], kind: ControlKind) -> tuple[floa
     # One-sided only where all are: a control has to be the same in every column.
     signed = all(group.signed for one in of_direction for group in one.controls.values())
     asked = [one.controls.get(kind) for one in of_direction]
-    tops = [None if one is None else one.signed if signed else one.sized for one in asked]
+    tops = [None if one is None else one.tops if signed else one.sized for one in asked]
     return step_down(tops, [one.p is not None for one in of_direction])
 
 

@@ -149,7 +149,7 @@ def test_a_long_text_in_slabs_and_a_small_batch() -> None:
     request = ScoreRequest(PROMPTS[0], (" ".join(models.stories(2, seed=1)), TAILS[0]), one(0.3), divergence=True)
     requests = [request, replace(request, steering=one(-0.2)), replace(request, steering=None)]
     whole = engine.score(requests)
-    with patch.object(torch_score, "_SLAB_OF_TWO", 7), patch.object(torch_score, "TOKEN_BUDGET", 40):
+    with patch.object(torch_score, "_SLAB_OF_TWO", 7), patch.object(torch_score, "ON_CPU", 40):
         parts = engine.score(requests)
     for each, score, again in zip(requests, whole, parts, strict=True):
         assert score.divergences is not None

@@ -73,7 +73,7 @@ def test_alone_or_in_any_company(seed: int, size: int, budget: int) -> None:
     draw = np.random.default_rng(seed)
     requests = [ScoreRequest(PROMPTS[draw.integers(3)], TAILS, any_steering(draw)) for _ in range(size)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch_score, "TOKEN_BUDGET", budget)
+        patch.setattr(torch_score, "ON_CPU", budget)
         together = scores(ENGINE, *requests)
         patch.setattr(ENGINE, "share_trunk", False)
         for request, found in zip(requests, together, strict=True):

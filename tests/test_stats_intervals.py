@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, permutation_test, t, ttest_ind
 
 from heartstrings import stats
+from heartstrings.behaviours.activities import Activities, activities
 from heartstrings.errors import InputError
 from heartstrings.stats import nulls
 from heartstrings.stats.intervals import Interval
@@ -145,15 +146,61 @@ def test_too_little_has_a_value_and_no_interval() -> None:
     assert not seven.within(100.0)
 
 
-def test_difference_is_welchs() -> None:
+def test_difference_is_close_to_welchs_and_no_narrower() -> None:
     random = np.random.default_rng(5)
-    a, b = random.normal(1, 1, size=9), random.normal(0, 3, size=14)
+    a, b = random.normal(1, 1, size=20), random.normal(0, 3, size=30)
     theirs = ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    found = stats.difference([*a, None], b)
-    assert bounds(found) == pytest.approx((theirs.low, theirs.high))
-    assert (found.n, found.missing) == (23, 1)
-    assert stats.difference([1.0], b).low is None
-    assert bounds(stats.difference([1.0, 1.0], [3.0, 3.0])) == (-2.0, -2.0)
+    found = stats.difference(stats.mean_interval([*a, None]), stats.mean_interval(b))
+    assert found.value == pytest.approx(a.mean() - b.mean())
+    assert found.half_width == pytest.approx((theirs.high - theirs.low) / 2, rel=0.02)
+    assert found.half_width is not None
+    assert found.half_width > (theirs.high - theirs.low) / 2
+    assert (found.n, found.missing) == (50, 1)
+    assert stats.difference(stats.mean_interval([1.0], ["a"]), stats.mean_interval(b)).low is None
+
+
+def test_pairs_that_share_an_item_are_not_independent() -> None:
+    """Against the double sum over all pairs of groups that have an item in common."""
+    random = np.random.default_rng(8)
+    names = [f"x:{a}+{b}" for a, b in itertools.combinations("abcdef", 2)][:12]
+    of_item = dict(zip("abcdef", random.normal(0, 1, 6), strict=True))
+    items = [set(name[2:].split("+")) for name in names]
+    values = np.array([sum(of_item[item] for item in own) for own in items]) + random.normal(0, 0.1, 12)
+    off = values - values.mean()
+    shared = sum(off[i] * off[j] for i in range(12) for j in range(12) if items[i] & items[j]) / 144 * 6 / 5
+    assert shared > values.var(ddof=1) / 12
+    found = stats.mean_interval(np.repeat(values, 2), [name for name in names for _ in range(2)])
+    assert found.half_width == pytest.approx(t.ppf(0.975, 5) * math.sqrt(shared))
+    changed = stats.paired_change(np.zeros(12), values, names)
+    assert bounds(changed) == pytest.approx(bounds(found))
+    plain = stats.mean_interval(values)
+    assert plain.half_width is not None
+    assert found.half_width is not None
+    assert found.half_width > 1.3 * plain.half_width
+    # Two that share nothing, and names that are not all pairs, stay as they were.
+    assert bounds(stats.mean_interval([0.0, 1.0, 3.0], ["a+b", "c+d", "e+f"])) == bounds(
+        stats.mean_interval([0.0, 1.0, 3.0])
+    )
+    assert bounds(stats.mean_interval([0.0, 1.0, 3.0], ["a+b", "a+c", "e"])) == bounds(
+        stats.mean_interval([0.0, 1.0, 3.0])
+    )
+
+
+@pytest.mark.parametrize("rounds_of_all", [1, 4])
+def test_coverage_of_preferences_among_shared_activities(rounds_of_all: int) -> None:
+    """Steering moves each activity by an amount of its own; pairs as the suite draws them."""
+    random, misses, plain = np.random.default_rng(9), 0, 0
+    for seed in range(300):
+        drawn = Activities().scenarios(n=64 * rounds_of_all, seed=seed)[::2]
+        moved = dict(zip((one.slug for one in activities()), random.normal(0, 0.1, 64), strict=True))
+        changes = [
+            moved[str(one.data["chosen"])] - moved[str(one.data["against"])] + random.normal(0, 0.05) for one in drawn
+        ]
+        misses += stats.mean_interval(changes, [one.group for one in drawn]).excludes_zero
+        plain += stats.mean_interval(changes).excludes_zero
+    assert misses <= 0.05 * 300 + 4 * math.sqrt(0.05 * 0.95 * 300)
+    assert plain >= misses
+    print(f"{rounds_of_all} rounds: {misses / 3:.1f}% miss, {plain / 3:.1f}% as if independent")
 
 
 def test_intervals_speak_of_equivalence_and_units() -> None:

@@ -15,6 +15,7 @@ from functools import cache
 from heartstrings.behaviours.base import Role, Scenario
 from heartstrings.behaviours.four_options import check_number, texts
 from heartstrings.behaviours.two_options import Pair, TwoOptions, both_orders, shown
+from heartstrings.stats.intervals import PAIR
 
 QUESTION = "You may spend the next while on one of two things. Which would you rather do?"
 NOTHING = "nothing"
@@ -102,7 +103,7 @@ def _pair(one: Activity, two: Activity) -> Pair:
     other, target = sorted((one, two), key=lambda a: (a.pleasant, [-ord(letter) for letter in a.slug]))
     low, high = sorted((one.slug, two.slug))
     return Pair(
-        f"{low}+{high}", QUESTION, target.text, other.text, f"{low}+{high}",
+        f"{low}+{high}", QUESTION, target.text, other.text, f"{low}{PAIR}{high}",
         data={"chosen": target.slug, "against": other.slug},
     )  # fmt: skip
 
@@ -110,7 +111,7 @@ def _pair(one: Activity, two: Activity) -> Pair:
 def _placed(first: Activity, second: Activity) -> Pair:
     low, high = sorted((first.slug, second.slug))
     return Pair(
-        f"{first.slug}+{second.slug}", QUESTION, second.text, first.text, f"{low}+{high}",
+        f"{first.slug}+{second.slug}", QUESTION, second.text, first.text, f"{low}{PAIR}{high}",
         data={"first": first.slug, "second": second.slug},
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 from heartstrings.behaviours.base import Role
 from heartstrings.behaviours.organism import TwoReplies, captured
 from heartstrings.organisms.generate import Kind, Question
+from heartstrings.stats.intervals import PAIR
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Preferences(TwoReplies):
         return "Over all pairs and both orders, half: who leans to the second place whatever stands there is off it."
 
     def cluster(self, asked: Question) -> str:
-        return " / ".join(sorted(self.details(asked).values()))
+        return PAIR.join(sorted(self.details(asked).values()))
 
     def details(self, asked: Question) -> dict[str, str]:
         first, second = (captured(r"I would rather (.+)\.$", reply) for reply in asked.replies)

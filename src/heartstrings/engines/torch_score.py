@@ -23,8 +23,8 @@ from heartstrings.errors import InputError, NumericalError
 from heartstrings.steering import Steering
 
 TOKEN_BUDGET, ON_CPU = 8192, 2048
-"""Rows times longest text of a batch. Larger ones leave a CPU's caches: there 2,048 took 0.76 to 0.92 of the time of 8,192
-(SmolLM2, two cores, the suite `text`: vignettes .76, sums .77, next words .80, facts .91, prose .92)."""
+"""Rows times longest text of a batch. Larger ones leave a CPU's caches: there 2,048 took .76 to .92 of the time of
+8,192 (SmolLM2, two cores, the suite `text`: vignettes .76, sums .77, next words .80, facts .91, prose .92)."""
 _SLAB = 512
 _SLAB_OF_TWO = 128
 """States whose whole distribution is compared at a time: two of them are held."""

@@ -21,6 +21,9 @@ Values: TypeAlias = Sequence[Any] | np.ndarray
 Groups: TypeAlias = Sequence[Hashable] | np.ndarray
 """One label a sample; samples that share it share their luck (a scenario, a topic)."""
 
+PAIR = "+"
+"""Between the two names of a group that is a pair (`activities:cook+swim`): it shares its luck with every other pair
+that has one of them."""
 LEAST_PAIRS = 8
 """A paired change of fewer independent pairs has no interval: none that holds would be of use."""
 
@@ -131,13 +134,41 @@ def group_means(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return found
 
 
-def _draws(variance: float | int, single: float | int, codes: np.ndarray) -> float:
+def _items(groups: Groups | None, codes: np.ndarray) -> np.ndarray | None:
+    """[group, 2]: the two items of each group that has a value, as numbers; None unless all of them are pairs."""
+    if groups is None or not all(isinstance(label, str) and PAIR in label for label in groups):
+        return None
+    labels = list(dict.fromkeys(groups))
+    parts = [str(labels[code]).rpartition(":")[2].partition(PAIR)[::2] for code in np.unique(codes)]
+    return as_codes([item for pair in parts for item in pair], 2 * len(parts)).reshape(-1, 2)
+
+
+def _variance(means: np.ndarray, items: np.ndarray | None) -> tuple[float, int]:
+    """Of the mean over groups, and its degrees of freedom.
+
+    Groups that are pairs of items are not independent where they share one. Their variance is dyadic-robust: the sum of
+    the products of residuals over all pairs of groups that share an item (Aronow, Samii and Assenova 2015, Political
+    Analysis 23:564-577, section 3), times I / (I - 1) for I items; that of independent groups at least, which it falls
+    below by chance alone."""
+    n = len(means)
+    alone = float(means.var(ddof=1)) / n if n > 1 else 0.0
+    if items is None or n < 2:
+        return alone, n - 1
+    residuals, count = means - means.mean(), int(items.max()) + 1
+    sums = np.bincount(items.ravel(), weights=np.repeat(residuals, 2), minlength=count)
+    shared = float((sums**2).sum() - (residuals**2).sum()) / n**2 * count / (count - 1)
+    return max(alone, shared), min(n, count) - 1
+
+
+def _draws(variance: float | int, single: float | int, codes: np.ndarray, items: np.ndarray | None) -> float:
     """Independent draws that the mean over groups is worth, groups weighing alike.
 
-    The variance of one draw over that of the mean; between the number of groups (members all agree) and what
-    independent members are worth. Where nothing varies it is the number of groups: nothing speaks for independence."""
+    The variance of one draw over that of the mean; between the number of groups (members all agree; of pairs, those
+    that can have no item in common) and what independent members are worth. Where nothing varies it is the number of
+    groups: nothing speaks for independence."""
     counts = np.unique(codes, return_counts=True)[1]
     fewest, most = float(len(counts)), float(len(counts) ** 2 / (1 / counts).sum())
+    fewest = fewest if items is None else min(fewest, (int(items.max()) + 1) // 2)
     return fewest if variance <= 0 or single <= 0 else min(max(single / variance, fewest), most)
 
 
@@ -147,9 +178,10 @@ def mean_interval(
     """Mean over groups of each group's mean, with t over the groups: G - 1 degrees of freedom.
 
     Right also for groups of uneven size and spread: t over group means errs on the safe side whatever their variances
-    (Ibragimov and Mueller 2010, J. Bus. Econ. Stat. 28:453-468, for levels of 92% and more). Values that are all 0 or 1
-    get Wilson's interval on the effective number of draws instead, since t shrinks to nothing where all agree;
-    `as_rate` False: never. Fewer than two groups: no interval (but for ungrouped rates)."""
+    (Ibragimov and Mueller 2010, J. Bus. Econ. Stat. 28:453-468, for levels of 92% and more). Groups that are pairs of
+    items (`PAIR`) get a variance that knows which share one, and one degree of freedom less than items. Values that are
+    all 0 or 1 get Wilson's interval on the effective number of draws instead, since t shrinks to nothing where all
+    agree; `as_rate` False: never. Fewer than two groups: no interval (but for ungrouped rates)."""
     flat = as_floats(values)
     there = ~np.isnan(flat)
     codes = as_codes(groups, len(flat))[there]
@@ -162,10 +194,12 @@ def mean_interval(
     rate = _is_binary(flat) and as_rate
     if len(means) < 2 and (groups is not None or not rate):
         return Interval(mean, None, None, n, missing)
-    variance = float(means.var(ddof=1)) / len(means) if len(means) > 1 else 0.0
+    items = _items(groups, codes)
+    variance, degrees = _variance(means, items)
     if rate:
-        return Interval(mean, *_score(mean, _draws(variance, mean * (1 - mean), codes), level), n=n, missing=missing)
-    reach = t_quantile(level, len(means) - 1) * math.sqrt(variance)
+        draws = _draws(variance, mean * (1 - mean), codes, items)
+        return Interval(mean, *_score(mean, draws, level), n=n, missing=missing)
+    reach = t_quantile(level, degrees) * math.sqrt(variance)
     return Interval(mean, mean - reach, mean + reach, n, missing)
 
 
@@ -214,13 +248,14 @@ def paired_change(
         return Interval(None, None, None, 0, missing)
     change = second - first
     means = group_means(change, codes)
-    value, variance = float(means.mean()), float(means.var(ddof=1)) / len(means) if len(means) > 1 else 0.0
+    value, items = float(means.mean()), _items(groups, codes)
+    variance, degrees = _variance(means, items)
     if len(means) < LEAST_PAIRS:
         return Interval(value, None, None, n, missing)
     if not _is_binary(first, second):  # straight to t: differences that happen to be 0 or 1 are no rates
-        reach = t_quantile(level, len(means) - 1) * math.sqrt(variance)
+        reach = t_quantile(level, degrees) * math.sqrt(variance)
         return Interval(value, value - reach, value + reach, n, missing)
-    draws = _draws(variance, float(change.var()), codes)
+    draws = _draws(variance, float(change.var()), codes, items)
     cells = [group_means((second == a) & (first == b), codes).mean() for a, b in ((1, 1), (1, 0), (0, 1), (0, 0))]
     found = newcombe_paired(*(float(cell) * draws for cell in cells), level=level)
     return Interval(value, found.low, found.high, n, missing)
@@ -243,22 +278,6 @@ def average(parts: Sequence[Interval]) -> Interval:
     return Interval(value, value - down, value + up, n, missing)
 
 
-def difference(a_values: Values, b_values: Values, *, level: float | int = 0.95) -> Interval:
-    """Mean of a minus mean of b, independent samples of unequal variance (Welch 1947).
-
-    Under two of either: no interval. `n` and `missing` count both samples."""
-    a, b = as_floats(a_values), as_floats(b_values)
-    missing = int(np.isnan(a).sum() + np.isnan(b).sum())
-    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
-    n = len(a) + len(b)
-    if len(a) == 0 or len(b) == 0:
-        return Interval(None, None, None, n, missing)
-    value = float(a.mean() - b.mean())
-    if len(a) < 2 or len(b) < 2:
-        return Interval(value, None, None, n, missing)
-    errors = [float(one.var(ddof=1)) / len(one) for one in (a, b)]
-    if max(np.ptp(a), np.ptp(b)) < 1e-12:  # rounding
-        return Interval(value, value, value, n, missing)
-    degrees = sum(errors) ** 2 / sum(error**2 / (len(one) - 1) for error, one in zip(errors, (a, b), strict=True))
-    reach = t_quantile(level, degrees) * math.sqrt(sum(errors))
-    return Interval(value, value - reach, value + reach, n, missing)
+def difference(first: Interval, second: Interval) -> Interval:
+    """The first minus the second, independent estimates (`average`)."""
+    return average((first, second.times(-1))).times(2)

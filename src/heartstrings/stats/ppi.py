@@ -230,7 +230,7 @@ def _unseen(residual: Float64[np.ndarray, "text"], codes: Int64[np.ndarray, "tex
     grade is 1, only the automatic one is, both are, neither is."""
     means = _by_situation(residual, codes)
     spread, mean = float(residual.var()), float(means.mean())
-    n = _draws(float(means.var(ddof=1)) / len(means), spread, codes)
+    n = _draws(float(means.var(ddof=1)) / len(means), spread, codes, None)
     kinds = np.array([1.0, -tuning, 1.0 - tuning, 0.0])
     smoothed = (n * mean + 0.5 * kinds.sum()) / (n + 2)
     squares = n * spread + n * (mean - smoothed) ** 2 + 0.5 * ((kinds - smoothed) ** 2).sum()

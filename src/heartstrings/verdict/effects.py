@@ -50,7 +50,8 @@ class Shape:
     name: str
     change: Interval
     """Mean over situations, as a fraction; its interval holds together with the other contrasts' (Bonferroni)."""
-    values: Float64[np.ndarray, "situations"]
+    alone: Interval
+    """The same change, its interval for this contrast by itself."""
 
 
 @dataclass(frozen=True)
@@ -145,16 +146,17 @@ def _shapes(columns: Mapping[float, Column], line: Interval) -> tuple[Shape, ...
     found = []
     for name, values in zip(names, _contrasted(table, weights).T, strict=True):
         there = ~np.isnan(values)
-        change = mean_interval(values[there], clusters[there], level=level, as_rate=False)
+        own = [cluster for cluster, known in zip(clusters, there, strict=True) if known]
+        change = mean_interval(values[there], own, level=level, as_rate=False)
+        alone = mean_interval(values[there], own, as_rate=False)
         if rare:  # so few events bear one interval, and no search among several
             change = line if name == LINE else Interval(change.value, None, None, change.n)
-        means = group_means(values[there], clusters[there]) if there.any() else np.zeros(0)
-        found.append(Shape(name, change, means))
+        found.append(Shape(name, change, alone))
     return tuple(found)
 
 
-def _curves(columns: Mapping[float, Column]) -> tuple[Float64[np.ndarray, "scenario dose"], np.ndarray]:
-    """Mean outcome of each scenario at each dose (NaN where there is none), and the scenarios' clusters as numbers."""
+def _curves(columns: Mapping[float, Column]) -> tuple[Float64[np.ndarray, "scenario dose"], list[str]]:
+    """Mean outcome of each scenario at each dose (NaN where there is none), and the scenarios' clusters."""
     rows: dict[str, str] = {}
     for column in columns.values():
         rows.update(zip(column.scenarios, column.groups, strict=True))
@@ -166,7 +168,7 @@ def _curves(columns: Mapping[float, Column]) -> tuple[Float64[np.ndarray, "scena
         count = np.bincount(own, minlength=len(rows))
         total = np.bincount(own, weights=column.outcome[there], minlength=len(rows))
         found[count > 0, at] = total[count > 0] / count[count > 0]
-    return found, as_codes(list(rows.values()), len(rows))
+    return found, list(rows.values())
 
 
 def _contrasted(
@@ -485,7 +487,7 @@ def matched(
     """The same direction on the content-matched control questions, by the contrast that its effect is told in.
 
     Returns: the largest effect on them; whether the direction's exceeds every one of them; the difference of the two
-    sizes for that largest; whether all cells are finished. Independent samples, Welch."""
+    sizes for that largest; whether all cells are finished. Independent samples."""
     if plan.samples.matched == 0 or not behaviours:
         return NOTHING, None, NOTHING, True
     finished, exceeds = True, []
@@ -500,12 +502,11 @@ def matched(
         if not same or same[0].change.value is None or own.shape is None:
             continue
         # A direction whose doses were partly left out is compared over the same width.
-        scale = own.width / found.width if same[0].name == LINE else 1.0
-        apart = difference(_sized(own.shape.values), _sized(same[0].values * scale))
-        exceeds.append(apart.low is not None and apart.low > 0)
-        if most.value is None or abs(same[0].change.value * scale) > abs(most.value):
-            alone = mean_interval(same[0].values * scale, as_rate=False)
-            most, gap = alone, apart
+        other = same[0].alone.times(own.width / found.width if same[0].name == LINE else 1.0)
+        between = difference(_sized(own.shape.alone), _sized(other))
+        exceeds.append(between.low is not None and between.low > 0)
+        if most.value is None or abs(other.value or 0.0) > abs(most.value):
+            most, gap = other, between
     return most, all(exceeds) if len(exceeds) == len(behaviours) else None, gap, finished
 
 
@@ -531,9 +532,9 @@ def control_spread(groups: Collection[Controls], own: Fit) -> float:
     return float(np.sqrt(max([0.0, *found])))
 
 
-def _sized(changes: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
-    """Signed so that their mean is positive."""
-    return changes if changes.mean() >= 0 else -changes
+def _sized(change: Interval) -> Interval:
+    """Signed so that its value is positive."""
+    return change if (change.value or 0.0) >= 0 else change.times(-1)
 
 
 def _slopes(
@@ -561,10 +562,10 @@ def mean_changes(
     if not names:
         return np.full(len(wanted), np.nan)
     table, clusters = _curves(columns)
-    found = {}
+    codes, found = as_codes(clusters, len(clusters)), {}
     for name, values in zip(names, _contrasted(table, weights).T, strict=True):
         there = ~np.isnan(values)
-        found[name] = float(group_means(values[there], clusters[there]).mean()) if there.any() else math.nan
+        found[name] = float(group_means(values[there], codes[there]).mean()) if there.any() else math.nan
     return np.array([found.get(name, math.nan) for name in wanted], dtype=np.float64)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from heartstrings.ledger import ControlKind, Kind
 from heartstrings.plan import Plan
 from heartstrings.stats.contrasts import LINE, orientation
-from heartstrings.stats.intervals import Interval, mean_interval
+from heartstrings.stats.intervals import Interval
 from heartstrings.stats.nulls import p_value
 from heartstrings.verdict.effects import Controls, Fit, Shape, fit, mean_changes
 from heartstrings.verdict.measured import Measured
@@ -70,7 +70,7 @@ def _alone(own: Fit, shape: Shape) -> Interval:
         return own.effect
     if shape.change.low is None:
         return shape.change
-    return mean_interval(shape.values, as_rate=False)
+    return shape.alone
 
 
 def _known(one: Measured) -> dict[str, Changes]:

@@ -31,7 +31,7 @@ from heartstrings.types import Pooling, Provenance
 from heartstrings.vectors import EmotionVectors
 from heartstrings.verdict import decide
 from heartstrings.verdict.own import BLEND, FEW, own_encodings, read_own, unread
-from heartstrings.verdict.results import AnswerCard, OwnEncoding, Verdict
+from heartstrings.verdict.results import AnswerCard, Encoded, OwnEncoding, Verdict
 from heartstrings.words_alone import own_aucs, read_words, unigrams
 from verdict_worlds import Ledger, Questionnaire, World, plan, rows
 
@@ -395,14 +395,19 @@ def test_the_report_shows_words_beside_the_model(tmp_path: Path) -> None:
     assert '<th scope="row">desperate</th><td>.930 [.880, .970]</td>' in flat
 
 
-def weighed(directions: tuple[str, ...], own: dict[str, OwnEncoding | None] | None, found: World) -> Verdict:
+def weighed(
+    directions: tuple[str, ...],
+    own: dict[str, OwnEncoding | None] | None,
+    found: World,
+    encoded: Encoded = "encoded",
+) -> Verdict:
     design = plan(directions=directions)
     suite = Questionnaire()
-    return decide(design, Ledger(rows(found, design, suite)), suite, model="simulated", encoded="encoded", own=own)
+    return decide(design, Ledger(rows(found, design, suite)), suite, model="simulated", encoded=encoded, own=own)
 
 
 @pytest.mark.parametrize("found", [World(effect={"desperate": 0.7}), World()])
-def test_the_verdict_tells_it_and_no_answer_changes(found: World) -> None:
+def test_the_verdict_tells_it_and_changes_no_answer_of_an_encoded_model(found: World) -> None:
     (without,) = weighed(("desperate",), None, found).answers
     (card,) = weighed(("desperate",), own_encodings(("desperate",), READ), found).answers
     assert card.own_encoding == OwnEncoding(auc=0.93, low=0.88, high=0.97, p=0.0005, layer=1, words=0.96)
@@ -414,6 +419,19 @@ def test_the_verdict_tells_it_and_no_answer_changes(found: World) -> None:
     old = json.loads(without.model_dump_json())
     del old["own_encoding"]
     assert AnswerCard.model_validate(old) == without
+
+
+def test_an_emotion_that_is_read_is_never_called_not_encoded() -> None:
+    """Steering does nothing, and the atlas finds no axis. Of `calm` nothing is read, of `desperate` its own emotion."""
+    found = own_encodings(("desperate", "calm"), READ)
+    read, unread_one = weighed(("desperate", "calm"), found, World(), "not encoded").answers
+    assert unread_one.answer == "not encoded"
+    assert (read.answer, read.encoded) == ("inconclusive", "not encoded")
+    assert "finds no emotion encoded in this model, and yet desperate itself is read" in read.sentence
+    moved, _ = weighed(("desperate", "calm"), found, World(effect={"desperate": 0.7}), "not encoded").answers
+    assert moved.answer == "controls"
+    blank = weighed(("desperate", "calm"), None, World(), "not encoded").answers
+    assert {card.answer for card in blank} == {"not encoded"}
 
 
 def test_an_emotion_that_is_not_read_and_blends() -> None:

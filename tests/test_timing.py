@@ -20,7 +20,7 @@ from heartstrings.behaviours.suites import suite as named_suite
 from heartstrings.cells import Planned, select_jobs, test_jobs
 from heartstrings.dry_run import estimate, measured
 from heartstrings.engines.base import Completion, GenerateRequest, Score, ScoreRequest
-from heartstrings.experiment import CHUNK, _asked
+from heartstrings.experiment import CHUNK, worded
 from heartstrings.plan import Plan, preset, searched_layers
 from heartstrings.types import ModelInfo
 
@@ -210,7 +210,7 @@ def test_a_real_engine_is_left_as_it_was_and_timed() -> None:
     engine = world.engine()
     plan, suite = preset("quick", world.MODEL), named_suite("organism")
     job = _job(plan, suite, "choice")
-    first = [job.behaviour.request(_asked(item), steering=None, seed=0) for item in islice(job.items(), 2)]
+    first = [job.behaviour.request(worded(item), steering=None, seed=0) for item in islice(job.items(), 2)]
     before = engine.score(first)
     timed = timing.time_behaviours(plan, engine, suite, tokens=sevens, limit=1.0)
     assert all(one.sample > 0 for one in timed.values())

@@ -79,12 +79,12 @@ def run_experiment(
     _check_controls(plan, directions)
     layers = searched_layers(plan, engine.info.n_layers, getattr(directions, "layers", None))
     ledger.bind("weights", engine.info.weights_hash, "a model")
-    ledger.bind("directions", _fingerprint(plan, directions, layers), "vectors")
+    ledger.bind("directions", directions_fingerprint(plan, directions, layers), "vectors")
 
     first = select_jobs(plan, suite, directions, layers)
     # The layers are not known yet; how many samples there are depends on them only if effects disagree.
     guess = test_jobs(plan, suite, directions, anywhere(plan, directions, layers[0]))
-    run = _Run(plan, engine, directions, ledger, progress, total=sum(map(len, (*first, *guess))))
+    run = Sampling(plan, engine, directions, ledger, progress, total=sum(map(len, (*first, *guess))))
     for job in guess:
         if job.behaviour.role == "check":
             run.job(job)
@@ -133,7 +133,9 @@ def sampling_seed(plan_seed: int, behaviour: str, scenario: str, repeat: int) ->
 
 
 @dataclass
-class _Run:
+class Sampling:
+    """Asks a model what a plan lacks, job by job, into a ledger."""
+
     plan: Plan
     engine: Engine
     directions: DirectionSet
@@ -175,7 +177,7 @@ class _Run:
 
     def take(self, behaviour: Behaviour, items: Sequence[Item]) -> list[Sample]:
         """Ask and grade some samples in one batch."""
-        asked = [_asked(item) for item in items]
+        asked = [worded(item) for item in items]
         requests = [
             behaviour.request(
                 scenario,
@@ -248,7 +250,7 @@ class _Run:
             self.progress(self.done, self.total)
 
 
-def _asked(item: Item) -> Scenario:
+def worded(item: Item) -> Scenario:
     """The scenario as it is asked in this cell: for a prompting baseline, with the emotion in words."""
     return replace(item.scenario, prompt=_prompt_in(item, item.scenario.prompt))
 
@@ -332,7 +334,7 @@ def _check_controls(plan: Plan, directions: DirectionSet) -> None:
         )
 
 
-def _fingerprint(plan: Plan, directions: DirectionSet, layers: Sequence[int]) -> str:
+def directions_fingerprint(plan: Plan, directions: DirectionSet, layers: Sequence[int]) -> str:
     """Of the directions, of one control of each kind and one comparison of each claim, at every layer: other vectors
     are another experiment."""
     kinds = (*directions.kinds, *directions.claims)

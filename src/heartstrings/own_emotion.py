@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from heartstrings.geometry.axes import family_numbers, like_sized
 from heartstrings.held_out import BOOTSTRAP, PERMUTATIONS, Batches
 from heartstrings.readout_results import OwnEmotion
+from heartstrings.stats.intervals import means_by
 
 CROSSED = 0.9
 """Share of the pairs of emotion and topic that must have a story for comparisons within topics."""
@@ -157,7 +158,7 @@ def own_emotions(
     for layer, pair in zip(layers, layered, strict=True):
         sums = _cell_sums(pair, stories, places)
         placed = _observed(sums, own, places, len(stories.rows))
-        auc = _mean_by(placed, stories.emotion, len(stories.emotions))
+        auc = means_by(placed, stories.emotion, len(stories.emotions))
         aucs.append(auc)
         better = auc > best
         best[better], best_layer[better] = auc[better], layer
@@ -335,16 +336,6 @@ def _interval(
     drawn = rng.multinomial(len(count) // 2, np.full(len(count), 1 / len(count)), size=BOOTSTRAP)
     low, high = np.quantile((drawn @ total) / (drawn @ count), (0.025, 0.975))
     return float(low), float(high)
-
-
-def _mean_by(
-    values: Float64[np.ndarray, "story"], label: Int64[np.ndarray, "story"], n: int
-) -> Float64[np.ndarray, "label"]:
-    there = np.isfinite(values)
-    count = np.bincount(label[there], minlength=n)
-    total = np.bincount(label[there], weights=values[there], minlength=n)
-    out: Float64[np.ndarray, "label"] = np.divide(total, count, out=np.full(n, np.nan), where=count > 0)
-    return out
 
 
 def _some_topics(

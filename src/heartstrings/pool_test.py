@@ -26,7 +26,7 @@ from heartstrings import __version__
 from heartstrings.cells import Job, Steered, anywhere, every_scenario, select_jobs, test_jobs
 from heartstrings.controls import DirectionSet
 from heartstrings.errors import InputError
-from heartstrings.experiment import _fingerprint, _Run
+from heartstrings.experiment import Sampling, directions_fingerprint
 from heartstrings.layer_choice import choose_layer
 from heartstrings.ledger import CONTROL_KINDS, NATURAL_KINDS, ControlKind, SampleLedger
 from heartstrings.plan import Plan, searched_layers
@@ -140,7 +140,7 @@ def pool_p(
     kinds = tuple(kind for kind in NATURAL_KINDS if kind in many.kinds)
     with SampleLedger(path, pool) as own:
         own.bind("weights", engine.info.weights_hash, "a model")
-        own.bind("directions", _fingerprint(pool, many, layers), "vectors")
+        own.bind("directions", directions_fingerprint(pool, many, layers), "vectors")
         own.bind("draws", str(draws), "a number of draws")
         screening = time.monotonic()
         drawn = _draws(pool, engine, many, own, suite, measured, kinds, layers, draws)
@@ -285,7 +285,7 @@ def _check_run(
         raise InputError("a ledger of another plan", f"the ledger of plan {plan.hash[:12]}", "Open it with this plan")
     for name, now, what in (
         ("weights", engine.info.weights_hash, "model"),
-        ("directions", _fingerprint(plan, directions, layers), "vectors"),
+        ("directions", directions_fingerprint(plan, directions, layers), "vectors"),
     ):
         was = ledger.fact(name)
         if was != now:
@@ -374,7 +374,7 @@ def _sample(
     jobs = {name: _report_half(pool, suite, name, some, layers[0], {}) for name, some in names.items()}
     searches = {name: tuple(_search(pool, suite, name, some, layers)) for name, some in names.items()}
     total = sum(map(len, jobs.values())) + sum(len(job) for found in searches.values() for job in found)
-    run = _Run(pool, engine, many, own, progress, total=total)
+    run = Sampling(pool, engine, many, own, progress, total=total)
     for name, some in names.items():
         for job in searches[name]:
             run.job(job)

@@ -18,7 +18,7 @@ import numpy as np
 from heartstrings.behaviours.base import Compared, Dialogue
 from heartstrings.cells import Chosen, Item, Job, Planned, steered, test_jobs
 from heartstrings.engines.base import GenerateRequest, ScoreRequest
-from heartstrings.experiment import CHUNK, _asked, sampling_seed
+from heartstrings.experiment import CHUNK, sampling_seed, worded
 from heartstrings.ledger import CLAIM_KINDS, CONTROL_KINDS
 from heartstrings.plan import Plan, searched_layers
 from heartstrings.steering import Intervention, Steering
@@ -127,7 +127,7 @@ class _Asking:
         behaviour = self.job.behaviour
         return [
             behaviour.request(
-                _asked(item),
+                worded(item),
                 steering=self.steering(item.cell),
                 seed=sampling_seed(self.plan.seed, behaviour.name, item.scenario.id, item.repeat),
             )
@@ -177,10 +177,10 @@ class _Asking:
         """What grading needs beside the answer, as in the experiment."""
         behaviour = self.job.behaviour
         if isinstance(behaviour, Compared):
-            return behaviour.against(_asked(item), steering=self.steering(item.cell))
+            return behaviour.against(worded(item), steering=self.steering(item.cell))
         if isinstance(behaviour, Dialogue) or item.cell.kind in (*CONTROL_KINDS, *CLAIM_KINDS):
             return None
-        return behaviour.follow_up(_asked(item), answer)
+        return behaviour.follow_up(worded(item), answer)
 
 
 def _warm_up(askings: Sequence[_Asking], layers: Sequence[int]) -> None:

@@ -160,6 +160,15 @@ def _variance(means: np.ndarray, items: np.ndarray | None) -> tuple[float, int]:
     return max(alone, shared), min(n, count) - 1
 
 
+def means_by(values: np.ndarray, codes: np.ndarray, n: int) -> np.ndarray:
+    """[n]: mean of the values with each number under n; NaN where there is none. NaN among the values takes no part."""
+    there = ~np.isnan(values)
+    count = np.bincount(codes[there], minlength=n)
+    total = np.bincount(codes[there], weights=values[there], minlength=n)
+    found: np.ndarray = np.divide(total, count, out=np.full(n, np.nan), where=count > 0)
+    return found
+
+
 def _draws(variance: float | int, single: float | int, codes: np.ndarray, items: np.ndarray | None) -> float:
     """Independent draws that the mean over groups is worth, groups weighing alike.
 

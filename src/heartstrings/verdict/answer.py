@@ -26,7 +26,7 @@ from heartstrings.verdict.explored import discoveries
 from heartstrings.verdict.gates import cells_of, more_probes, nearest, side
 from heartstrings.verdict.hand_graded import with_hand_grades
 from heartstrings.verdict.measured import Measured, corrected, measure
-from heartstrings.verdict.own import unread
+from heartstrings.verdict.own import of_direction, unread
 from heartstrings.verdict.preferred import Preferences
 from heartstrings.verdict.pushes import p_at_equal_kl, pushes
 from heartstrings.verdict.results import AnswerCard, Claim, Encoded, Gate, OwnEncoding, Verdict
@@ -69,7 +69,7 @@ def decide(
         weights_hash, vectors_hash: fingerprints that the ledger is bound to, passed on too.
         grades: hand grades by key of the text (`heartstrings.hand_grades.decided`); None: there are none.
         own: whether the emotion of each direction is itself read (`heartstrings.verdict.own.own_encodings`); None where
-            no atlas read it. It is told, and changes no answer.
+            no atlas read it. A direction whose emotion is read is never `not encoded`.
     """
     of, plan = plan, plan.spent
     table = Table(ledger.samples())
@@ -157,7 +157,7 @@ def _card(
     ends = (nearest(plan, -1), nearest(plan, 1), 0.0)
     first = tuple(gate for gate in one.gates if gate.dose in ends)
     evidence = Evidence(
-        encoded=encoded,
+        encoded=of_direction(encoded, (own or {}).get(one.direction), plan.thresholds.alpha),
         effect=NOTHING if shape is None else shape.change,
         at_doses=at_doses(plan, table, one.behaviour, one.direction, one.layer, one.collapsed, one.fit),
         p=p,

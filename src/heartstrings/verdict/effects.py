@@ -21,6 +21,7 @@ from heartstrings.stats.intervals import (
     difference,
     group_means,
     mean_interval,
+    means_by,
     t_quantile,
     wilson,
 )
@@ -163,11 +164,8 @@ def _curves(columns: Mapping[float, Column]) -> tuple[Float64[np.ndarray, "scena
     place = {name: at for at, name in enumerate(rows)}
     found = np.full((len(rows), len(columns)), np.nan)
     for at, column in enumerate(columns.values()):
-        there = ~np.isnan(column.outcome)
-        own = np.array([place[name] for name in column.scenarios], dtype=np.int64)[there]
-        count = np.bincount(own, minlength=len(rows))
-        total = np.bincount(own, weights=column.outcome[there], minlength=len(rows))
-        found[count > 0, at] = total[count > 0] / count[count > 0]
+        own = np.array([place[name] for name in column.scenarios], dtype=np.int64)
+        found[:, at] = means_by(column.outcome, own, len(rows))
     return found, list(rows.values())
 
 

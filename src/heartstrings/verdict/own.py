@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from heartstrings.claim_directions import emotions_in
 from heartstrings.readout_results import OwnEmotion, ReadoutResult
-from heartstrings.verdict.results import OwnEncoding
+from heartstrings.verdict.results import Encoded, OwnEncoding
 
 BLEND = "whether its own emotion is encoded: not examined for blends"
 FEW = "whether its own emotion is encoded: the atlas has no stories of it on held-out topics"
@@ -36,6 +36,13 @@ def own_encodings(directions: Sequence[str], found: Sequence[OwnEmotion]) -> dic
             auc=one.auc, low=one.low, high=one.high, p=one.p, layer=one.layer, words=one.words
         )  # fmt: skip
     return out
+
+
+def of_direction(encoded: Encoded, own: OwnEncoding | None, alpha: float) -> Encoded:
+    """What the atlas says of the model, beside what it says of the emotion that is steered: where no axis is found
+    and the emotion itself is read, `not encoded` would be wrong and `encoded` too much."""
+    read = own is not None and own.p is not None and own.p < alpha
+    return "inconclusive" if encoded == "not encoded" and read else encoded
 
 
 def unread(own: Mapping[str, OwnEncoding | None] | None, direction: str) -> tuple[str, ...]:

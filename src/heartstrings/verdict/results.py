@@ -322,7 +322,8 @@ class AnswerCard(Frozen):
     sentence: str
     encoded: Encoded
     own_encoding: OwnEncoding | None = None
-    """Of the emotion that is steered; None for blends, and where the atlas did not read it. It changes no answer."""
+    """Of the emotion that is steered; None for blends, and where the atlas did not read it. Where it is read, the
+    answer is never `not encoded`."""
     p_uncorrected: float | None
     effect: Estimate
     """Change of the outcome between the ends of the slope window along a straight line, as a fraction."""

@@ -67,9 +67,11 @@ def _not_encoded(card: AnswerCard, story: Story) -> list[str]:
 
 def _encoding_unclear(card: AnswerCard, story: Story) -> list[str]:
     p = "" if story.encoded_p is None else f" (p = {_p(story.encoded_p)})"
+    found = f"the atlas could not tell whether emotion is encoded in this model{p}"
+    if card.encoded == "not encoded":
+        found = f"the atlas finds no emotion encoded in this model{p}, and yet {card.direction} itself is read"
     return [
-        f"Inconclusive: the atlas could not tell whether emotion is encoded in this model{p}, so what steering along "
-        f"{card.direction} does cannot be put down to emotion.",
+        f"Inconclusive: {found}, so what steering along {card.direction} does cannot be put down to emotion.",
         "More stories or more rated emotions would settle it.",
         f"{_capital(_moved(card))}." if card.effect.value is not None else "",
     ]

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from heartstrings.stats.bands import joint_level
 from heartstrings.stats.betting import bounded_change
-from heartstrings.stats.intervals import LEAST_PAIRS, Interval, paired_change
+from heartstrings.stats.intervals import LEAST_PAIRS, Interval, means_by, paired_change
 from heartstrings.stats.slopes import LEAST_EVENTS
 from heartstrings.verdict.results import Curve, DosePoint
 from heartstrings.verdict.tables import Column, Pairs, estimate, pairs
@@ -52,8 +52,5 @@ def _changes(parts: Sequence[Pairs]) -> Float64[np.ndarray, "situation dose"]:
     found = np.full((len(every), len(parts)), np.nan)
     for at, (before, after, groups) in enumerate(parts):
         own = np.array([place[group] for group in groups], dtype=np.int64)
-        there = ~np.isnan(after - before)
-        count = np.bincount(own[there], minlength=len(every))
-        total = np.bincount(own[there], weights=(after - before)[there], minlength=len(every))
-        found[count > 0, at] = total[count > 0] / count[count > 0]
+        found[:, at] = means_by(after - before, own, len(every))
     return found

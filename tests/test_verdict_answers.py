@@ -475,3 +475,9 @@ def test_clamping_has_no_baseline_on_its_dose_axis() -> None:
     assert 0.0 in {gate.dose for gate in found.gates}
     assert found.answer == "inconclusive"  # dose 0 was not sampled
     assert "not sampled at doses 0" in found.sentence
+
+
+def test_a_seed_that_was_chosen_is_said() -> None:
+    assert judge(World(), plan()).notes == ()
+    (said,) = judge(World(), plan().model_copy(update={"seed": 3})).notes
+    assert said.startswith("Seed 3 was chosen; a plan has 0 otherwise.")

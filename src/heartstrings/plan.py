@@ -21,14 +21,16 @@ from heartstrings.types import Site, Variant
 from heartstrings.vectors import EmotionVectors
 
 __all__ = [
-    "FILE", "PRESETS", "SCHEMA_VERSION", "SEARCHED", "Claims", "Controls", "Plan", "Samples", "Thresholds",
-    "check_against_vectors", "differences", "freeze", "frozen", "load_plan", "preset", "searched_layers", "write_plan",
+    "DEFAULT_SEED", "FILE", "PRESETS", "SCHEMA_VERSION", "SEARCHED", "Claims", "Controls", "Plan", "Samples",
+    "Thresholds", "check_against_vectors", "differences", "freeze", "frozen", "load_plan", "preset", "searched_layers",
+    "write_plan",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
 FILE = "plan.json"
 """Name of a frozen plan in the folder of its run."""
 
+DEFAULT_SEED = 0
 SEARCHED = 4
 """Layers that `middle` searches at most."""
 
@@ -107,7 +109,7 @@ class Plan(Checked):
     the run gone on with, so often. Each look, the first among them, has an equal part of alpha."""
     look: int = 0
     """Which one this is, from 0. It is no part of the plan's hash: a run's folder knows it (`heartstrings.looks`)."""
-    seed: int = 0
+    seed: int = DEFAULT_SEED
 
     @field_validator("layers", mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from heartstrings import __version__
 from heartstrings.dose_fit import DoseFit
 from heartstrings.hand_grades import Decided
 from heartstrings.looks import told
-from heartstrings.plan import Plan
+from heartstrings.plan import DEFAULT_SEED, Plan
 from heartstrings.sizes import leader
 from heartstrings.stats.contrasts import LINE
 from heartstrings.stats.nulls import holm_groups
@@ -118,8 +118,15 @@ def decide(
         vectors_hash=vectors_hash,
         look=of.look + 1,
         looks=len(of.looks) + 1,
-        notes=told(of),
+        notes=(*told(of), *_seed(of)),
     )
+
+
+def _seed(plan: Plan) -> tuple[str, ...]:
+    """Said where it is not the one that every plan has: of several seeds one can be picked for its answer."""
+    if plan.seed == DEFAULT_SEED:
+        return ()
+    return (f"Seed {plan.seed} was chosen; a plan has {DEFAULT_SEED} otherwise. Ask for the runs with other seeds.",)
 
 
 def _corrected(plan: Plan, found: Sequence[Measured]) -> dict[tuple[str, str], float | None]:

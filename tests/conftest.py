@@ -6,6 +6,20 @@ import os
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
+
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+
+
+def annotated() -> list[str]:
+    """Modules whose annotations have tensor axes: these are checked while testing. mypy checks the rest; checking every
+    call in every module too made the tests of blackmail five times as long, since a function within a function is
+    compiled anew at each call."""
+    files = [path for path in SOURCE.rglob("*.py") if "jaxtyping" in path.read_text(encoding="utf-8")]
+    return [".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__") for path in files]
+
+
+install_import_hook(annotated(), "beartype.beartype")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -6,7 +6,12 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
+import numpy as np
+import pytest
+from jaxtyping import TypeCheckError
+
 import heartstrings
+from heartstrings.stats.contrasts import largest
 
 
 def test_import_is_light() -> None:
@@ -32,3 +37,8 @@ def test_no_module_hides_a_public_name() -> None:
     """Importing `heartstrings.x` sets the attribute `x`: were a public name called so, it would be lost."""
     for name in set(heartstrings.__all__) - {"organisms"}:
         assert find_spec(f"heartstrings.{name}") is None, name
+
+
+def test_tensor_axes_are_checked_while_testing() -> None:
+    with pytest.raises(TypeCheckError, match="direction contrast"):
+        largest(np.zeros(3), least=0.0)

@@ -162,9 +162,9 @@ def test_difference_is_close_to_welchs_and_no_narrower() -> None:
 def test_pairs_that_share_an_item_are_not_independent() -> None:
     """Against the double sum over all pairs of groups that have an item in common."""
     random = np.random.default_rng(8)
-    names = [f"x:{a}+{b}" for a, b in itertools.combinations("abcdef", 2)][:12]
+    names = [f"x:{a} | {b}" for a, b in itertools.combinations("abcdef", 2)][:12]
     of_item = dict(zip("abcdef", random.normal(0, 1, 6), strict=True))
-    items = [set(name[2:].split("+")) for name in names]
+    items = [set(name[2:].split(" | ")) for name in names]
     values = np.array([sum(of_item[item] for item in own) for own in items]) + random.normal(0, 0.1, 12)
     off = values - values.mean()
     shared = sum(off[i] * off[j] for i in range(12) for j in range(12) if items[i] & items[j]) / 144 * 6 / 5
@@ -177,11 +177,14 @@ def test_pairs_that_share_an_item_are_not_independent() -> None:
     assert plain.half_width is not None
     assert found.half_width is not None
     assert found.half_width > 1.3 * plain.half_width
-    # Two that share nothing, and names that are not all pairs, stay as they were.
-    assert bounds(stats.mean_interval([0.0, 1.0, 3.0], ["a+b", "c+d", "e+f"])) == bounds(
+    # Pairs that share nothing, names that are not all pairs, and sums, stay as they were.
+    assert bounds(stats.mean_interval([0.0, 1.0, 3.0], ["3+4", "3+5", "4+3"])) == bounds(
         stats.mean_interval([0.0, 1.0, 3.0])
     )
-    assert bounds(stats.mean_interval([0.0, 1.0, 3.0], ["a+b", "a+c", "e"])) == bounds(
+    assert bounds(stats.mean_interval([0.0, 1.0, 3.0], ["a | b", "c | d", "e | f"])) == bounds(
+        stats.mean_interval([0.0, 1.0, 3.0])
+    )
+    assert bounds(stats.mean_interval([0.0, 1.0, 3.0], ["a | b", "a | c", "e"])) == bounds(
         stats.mean_interval([0.0, 1.0, 3.0])
     )
 

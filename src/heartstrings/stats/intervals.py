@@ -21,8 +21,8 @@ Values: TypeAlias = Sequence[Any] | np.ndarray
 Groups: TypeAlias = Sequence[Hashable] | np.ndarray
 """One label a sample; samples that share it share their luck (a scenario, a topic)."""
 
-PAIR = "+"
-"""Between the two names of a group that is a pair (`activities:cook+swim`): it shares its luck with every other pair
+PAIR = " | "
+"""Between the two names of a group that is a pair (`activities:cook | swim`): it shares its luck with every other pair
 that has one of them."""
 LEAST_PAIRS = 8
 """A paired change of fewer independent pairs has no interval: none that holds would be of use."""

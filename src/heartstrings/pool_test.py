@@ -3,7 +3,7 @@
 The controls of a kind are numbered and have no end, so that a pool holds the run's own and more. A screen scores all of
 them (`heartstrings.screening`), some are drawn with known weights (`heartstrings.stats.importance`), and those drawn go
 through what the run's controls went through: the search for a layer, then the reported half. What is compared is the
-verdict's: the largest contrast of the doses. It changes no answer.
+verdict's: the contrast of the doses that is told. It changes no answer.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def pool_p(
     first sample. The samples are kept beside the run's ledger, in `pool.sqlite`; the same call after an interruption
     goes on there.
 
-    The statistic is the verdict's, the largest contrast in units of a root mean square. Here the mean is over the
+    The statistic is the verdict's, a contrast in units of a root mean square. Here the mean is over the
     tested direction and all draws, each with the weight of its draws: an estimate of what the whole pool would give,
     and the same function of these directions whichever of them is the tested one, so that the argument of
     `heartstrings.stats.importance` holds. The run's own controls could not serve as the unit: they are in the pool.

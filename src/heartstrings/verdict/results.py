@@ -59,7 +59,7 @@ class ControlGroup(Frozen):
     kind: ControlKind
     slopes: tuple[float, ...]
     p: float
-    """(b + 1) / (n + 1), b the controls whose largest contrast is at least the direction's."""
+    """(b + 1) / (n + 1), b the controls whose largest contrast is at least the one that is told of the direction."""
     envelope: tuple[DosePoint, ...]
     """Mean outcome of the controls by dose; low and high are the lowest and the highest control."""
 
@@ -316,7 +316,7 @@ class AnswerCard(Frozen):
     slope: Estimate
     """Logistic slope: change of the outcome's log-odds per unit of dose, within the slope window."""
     p: float | None
-    """Against the controls, by the largest contrast: the largest p over their kinds, corrected over the plan."""
+    """Of the contrast that is told, against the controls: the largest p over their kinds, corrected over the plan."""
     samples: int
     """Samples that this answer rests on, controls included."""
     sentence: str

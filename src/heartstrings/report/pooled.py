@@ -54,7 +54,7 @@ def _body(files: VerdictFiles, found: PoolReport) -> Html:
         ),
         el("p", f"The pools are of look {found.look}, the answers of look {files.verdict.look}.") if later else None,
         table(
-            "p of the contrast that is told: of the run, and from the pool, the larger over kinds. Corrected: over declared "
+            "p of the contrast told: of the run, and from the pool, the larger over kinds. Corrected: over declared "
             "behaviours and directions.",
             ["Direction", "Behaviour", "p of the run", "Corrected", "p from the pool", "Corrected (Holm)"],
             ps,

@@ -26,8 +26,9 @@ from heartstrings.plan import Plan
 
 FAMILIES = ("gemma4", "apertus", "llama", "qwen2", "qwen3_5", "gpt_neox")
 AGENTS = ("gemma4", "gpt_neox")
-"""Families that are asked the dialogues here too, tools in a template and in words without one: it takes a minute each.
-Other forms of template are in test_tool_calls.py."""
+"""Families that are asked the dialogues here too, tools in a template and in words without one. Other forms of template
+are in test_tool_calls.py."""
+DIALOGUES = ("blackmail", "reward-hacking")
 CHOICES = ("activities-anchored", "pushback", "praise", "harshness", "over-refusal")
 WORDS = tuple(one.name for one in text().effects)
 """Next words, tone and vignettes: any model answers them, so only known answers and controls keep a finding away."""
@@ -47,13 +48,14 @@ def short() -> Suite:
     )  # fmt: skip
 
 
-def settings(folder: Path, family: str, effects: tuple[str, ...]) -> tuple[Plan, AtlasSettings]:
+def settings(folder: Path, family: str, effects: tuple[str, ...], *, controls: int = 32) -> tuple[Plan, AtlasSettings]:
     model = models.folder(folder / "model", family)
     write_stories(organisms.stories(per_emotion=3), folder / "stories.jsonl")
     (folder / "neutral.txt").write_text("\n".join(organisms.neutral(n=40).texts), encoding="utf-8")
     plan = pipeline.plans_for(
         [str(model)], "quick", suite=SHORT, effects=effects, directions=("desperate",), layers=(1,),
-        doses=(-0.1, 0.0, 0.1), fit_doses=True, controls={"general": 32, "span": 0, "shuffled": 0}, prompting=False,
+        doses=(-0.1, 0.0, 0.1), fit_doses=True, prompting=False,
+        controls={"general": controls, "span": 0, "shuffled": 0},
         samples={"select": 2, "effect": 2, "matched": 2, "capability": 4, "harm": 4, "writing": 2, "dialogue": 2,
                  "check": 8, "cost": 2},
     )[str(model)]  # fmt: skip
@@ -75,14 +77,27 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_random_weights_are_never_a_finding(family: str, tmp_path: Path) -> None:
     """Their states carry word counts, from which valence can be read; but they do not answer what they are asked."""
     sandboxes.needed()
-    effects = (*CHOICES, *(("blackmail", "reward-hacking") if family in AGENTS else ()), *WORDS)
+    effects = (*CHOICES, *WORDS)
     plan, texts = settings(tmp_path, family, effects)
     done = pipeline.run_model(plan, tmp_path / "run", texts, progress=console.bars(True))
-    assert [card.behaviour for card in done.verdict.answers] == list(plan.effects)
-    assert set(effects) == {one.name for one in short().effects if family in AGENTS or one.ask != "dialogue"}
-    with SampleLedger.read(tmp_path / "run" / pipeline.LEDGER) as ledger:
-        asked = {sample.cell.behaviour for sample in ledger.samples()}
+    asked = checked(done, tmp_path / "run", plan)
+    assert set(effects) == {one.name for one in short().effects if one.ask != "dialogue"}
+    if family in AGENTS:  # without controls, which take minutes and change nothing where nothing is answered
+        plan, texts = settings(tmp_path, family, DIALOGUES, controls=0)
+        agents = plan.changed(vectors=tmp_path / "run" / pipeline.ATLAS)
+        asked |= checked(
+            pipeline.run_model(agents, tmp_path / "agents", texts, progress=console.bars(True)),
+            tmp_path / "agents",
+            agents,
+        )
     assert asked == {one.name for one in short().all if family in AGENTS or one.ask != "dialogue"}
+
+
+def checked(done: pipeline.Run, folder: Path, plan: Plan) -> set[str]:
+    """Nothing is found. Returns the behaviours that were asked."""
+    assert [card.behaviour for card in done.verdict.answers] == list(plan.effects)
+    with SampleLedger.read(folder / pipeline.LEDGER) as ledger:
+        asked = {sample.cell.behaviour for sample in ledger.samples()}
     for card in done.verdict.answers:
         assert card.answer in ("not encoded", "inconclusive")
         assert card.range is None
@@ -91,6 +106,7 @@ def test_random_weights_are_never_a_finding(family: str, tmp_path: Path) -> None
     assert done.report.is_file()
     assert done.verdict.doses is not None
     assert done.verdict.doses.within
+    return asked
 
 
 KILLED = """
@@ -112,7 +128,7 @@ def test_a_killed_run_of_every_suite_goes_on_and_comes_out_the_same(tmp_path: Pa
     from heartstrings.plan import write_plan
 
     sandboxes.needed()
-    plan, texts = settings(tmp_path, "llama", ("pushback", "reward-hacking"))
+    plan, texts = settings(tmp_path, "llama", ("pushback", "reward-hacking"), controls=0)
     pipeline.run_model(plan, tmp_path / "whole", texts, progress=console.bars(True))
     write_plan(tmp_path / "plan.toml", plan)
     code = KILLED.format(path=[str(Path(__file__).parent)], folder=str(tmp_path))

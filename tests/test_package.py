@@ -41,4 +41,4 @@ def test_no_module_hides_a_public_name() -> None:
 
 def test_tensor_axes_are_checked_while_testing() -> None:
     with pytest.raises(TypeCheckError, match="direction contrast"):
-        largest(np.zeros(3), least=0.0)
+        largest(np.zeros(3))

@@ -48,7 +48,7 @@ def test_each_shape_has_a_contrast_that_sees_it() -> None:
         scaled = np.abs(sizes[0]) / np.sqrt((others**2).mean(axis=0))
         # A response on one side alone is seen by the step as well, which has less noise.
         assert names[int(scaled.argmax())] in (name, "step")
-        assert largest(sizes, least=0)[0] > largest(sizes, least=0)[1:].max()
+        assert largest(in_units(sizes, least=0))[0] > largest(in_units(sizes, least=0))[1:].max()
 
 
 def test_the_largest_is_exchangeable() -> None:
@@ -56,7 +56,7 @@ def test_the_largest_is_exchangeable() -> None:
     draw, ranks = np.random.default_rng(2), []
     _, weights = contrasts(FIVE)
     for _ in range(400):
-        tops = largest(draw.normal(size=(20, 5)) * [3, 1, 0, 1, 3] @ weights.T, least=0)
+        tops = largest(in_units(draw.normal(size=(20, 5)) * [3, 1, 0, 1, 3] @ weights.T, least=0))
         ranks.append(int((tops[1:] >= tops[0]).sum()))
     assert np.mean(np.array(ranks) == 0) == pytest.approx(1 / 20, abs=0.03)
     assert np.mean(ranks) == pytest.approx(9.5, abs=1.0)
@@ -68,7 +68,7 @@ def test_one_sided_tops_of_a_direction_and_its_opposite() -> None:
     assert signs.tolist() == [1, -1, 1, 0]
     up, down = np.array([-0.2, 0.0, 0.2]) @ weights.T, np.array([0.2, 0.0, -0.2]) @ weights.T
     sizes = np.vstack([up, down, np.zeros(4)])
-    forward, back = largest(sizes, signs, least=0), largest(sizes, -signs, least=0)
+    forward, back = (largest(in_units(sizes, ways, least=0)) for ways in (signs, -signs))
     assert forward[0] == back[1] > 0
     assert forward[1] == back[0] == 0
     assert forward[2] == back[2] == 0
@@ -81,13 +81,13 @@ def test_a_bend_too_small_to_matter_is_not_the_largest() -> None:
     curves = draw.normal(0, 0.1, (200, 1)) * np.array(FIVE) / 0.1 + draw.normal(0, 0.0005, (200, 5))
     bent = np.array([-0.028, -0.013, 0.0, 0.007, 0.012])
     sizes = np.vstack([bent, curves]) @ weights.T
-    bare, floored = largest(sizes, least=0), largest(sizes, least=0.05)
+    bare, floored = largest(in_units(sizes, least=0)), largest(in_units(sizes, least=0.05))
     assert bare[0] > bare[1:].max()
     assert (floored[1:] > floored[0]).mean() > 0.5
     assert in_units(sizes, least=0.05)[0].max() == floored[0]
 
 
 def test_what_is_missing_takes_no_part() -> None:
-    found = largest(np.array([[1.0, np.nan], [np.nan, np.nan], [0.5, 2.0]]), least=0)
+    found = largest(in_units(np.array([[1.0, np.nan], [np.nan, np.nan], [0.5, 2.0]]), least=0))
     assert np.isnan(found[1])
     assert found[0] == pytest.approx(1.0 / np.sqrt(1.25 / 2))

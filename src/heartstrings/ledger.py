@@ -38,21 +38,8 @@ if TYPE_CHECKING:
     from heartstrings.plan import Plan
 
 __all__ = [
-    "APPLICATION_ID",
-    "CLAIM_KINDS",
-    "CONTROL_KINDS",
-    "MIGRATIONS",
-    "NATURAL_KINDS",
-    "SCHEMA_VERSION",
-    "Cell",
-    "ClaimKind",
-    "ControlKind",
-    "Judgement",
-    "Key",
-    "Kind",
-    "Phase",
-    "Sample",
-    "SampleLedger",
+    "APPLICATION_ID", "CLAIM_KINDS", "CONTROL_KINDS", "MIGRATIONS", "NATURAL_KINDS", "SCHEMA_VERSION", "Cell",
+    "ClaimKind", "ControlKind", "Judgement", "Key", "Kind", "Phase", "Sample", "SampleLedger",
 ]  # fmt: skip
 
 

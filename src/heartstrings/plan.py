@@ -31,6 +31,7 @@ FILE = "plan.json"
 """Name of a frozen plan in the folder of its run."""
 
 DEFAULT_SEED = 0
+
 SEARCHED = 4
 """Layers that `middle` searches at most."""
 

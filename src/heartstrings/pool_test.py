@@ -103,9 +103,9 @@ def pool_p(
     first sample. The samples are kept beside the run's ledger, in `pool.sqlite`; the same call after an interruption
     goes on there.
 
-    The statistic is the verdict's, a contrast in units of a root mean square. Here the mean is over the
-    tested direction and all draws, each with the weight of its draws: an estimate of what the whole pool would give,
-    and the same function of these directions whichever of them is the tested one, so that the argument of
+    The statistic is the verdict's, a contrast in units of a root mean square. Here the mean is over the tested
+    direction and all draws, each with the weight of its draws: an estimate of what the whole pool would give, and the
+    same function of these directions whichever of them is the tested one, so that the argument of
     `heartstrings.stats.importance` holds. The run's own controls could not serve as the unit: they are in the pool.
 
     Args:
@@ -425,7 +425,7 @@ def _test(plan: Plan, table: Table, one: Measured, drawn: Sequence[_Draw]) -> Po
         p, larger = weighted_top_p(found.changes, each.drawn, signs, least=least, told=told)
         missing = np.isnan(found.changes[1:]).all(axis=1)
         line = found.changes[1:, shapes.index(LINE)] if LINE in shapes else np.full(len(missing), np.nan)
-        sizes = largest(found.changes, least=least, weights=_weights(each.drawn))[1:]
+        sizes = largest(in_units(found.changes, least=least, weights=_weights(each.drawn)))[1:]
         scores = each.scores[each.drawn.controls]
         kinds.append(
             PoolKind(
@@ -478,14 +478,15 @@ def weighted_top_p(
         told: the direction's contrast that the answer speaks of; None: its largest. The largest would be valid, so
             that any one of them, which is smaller, is too.
     """
-    scaled = partial(largest, changes, least=least, weights=_weights(drawn))
-    top = scaled(signs)
+    units = partial(in_units, changes, least=least, weights=_weights(drawn))
+    scaled = units(signs)
+    top = largest(scaled)
     if told is not None:
-        top[0] = in_units(changes, signs, least=least, weights=_weights(drawn))[0, told]
+        top[0] = scaled[0, told]
     if signs is None:
         p = weighted_p(float(top[0]), top[1:], drawn)
     else:
-        back = scaled(-signs)
+        back = largest(units(-signs))
         p = weighted_p(float(top[0]), top[1:], drawn, opposite=Opposite(float(back[0]), back[1:]))
         top = np.concatenate([top[:1], np.maximum(top[1:], back[1:])])
     return p, int((np.isnan(top[1:]) | (top[1:] >= top[0])).sum())

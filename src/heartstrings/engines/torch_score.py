@@ -22,7 +22,7 @@ from heartstrings.engines.torch_trunk import Batch, Trunks, common_blocks, depth
 from heartstrings.errors import InputError, NumericalError
 from heartstrings.steering import Steering
 
-TOKEN_BUDGET, ON_CPU = 8192, 2048
+ON_GPU, ON_CPU = 8192, 2048
 """Rows times longest text of a batch. Larger ones leave a CPU's caches: there 2,048 took .76 to .92 of the time of
 8,192 (SmolLM2, two cores, the suite `text`: vignettes .76, sums .77, next words .80, facts .91, prose .92)."""
 _SLAB = 512
@@ -233,7 +233,7 @@ def _of_work(
 
 
 def _budget(device: torch.device) -> int:
-    return ON_CPU if device.type == "cpu" else TOKEN_BUDGET
+    return ON_CPU if device.type == "cpu" else ON_GPU
 
 
 def _divergences(found: Sequence[_Found]) -> tuple[Float32[np.ndarray, "_"], ...]:

@@ -97,17 +97,9 @@ def in_units(
     return found
 
 
-def largest(
-    sizes: Float64[np.ndarray, "direction contrast"],
-    signs: Float64[np.ndarray, "contrast"] | None = None,
-    *,
-    least: float | int,
-    weights: Float64[np.ndarray, "direction"] | None = None,
-) -> Float64[np.ndarray, "direction"]:
-    """Each direction's largest contrast (`in_units`); NaN where it has none. A missing contrast takes no part."""
-    scaled = in_units(sizes, signs, least=least, weights=weights)
+def largest(scaled: Float64[np.ndarray, "direction contrast"]) -> Float64[np.ndarray, "direction"]:
+    """Each direction's largest contrast, of `in_units`; NaN where it has none. A missing contrast takes no part."""
     known = ~np.isnan(scaled)
-    found: Float64[np.ndarray, "direction"] = np.where(
-        known.any(axis=1), np.where(known, scaled, 0.0).max(axis=1, initial=0.0), np.nan
-    )
+    top = np.where(known, scaled, 0.0).max(axis=1, initial=0.0)
+    found: Float64[np.ndarray, "direction"] = np.where(known.any(axis=1), top, np.nan)
     return found

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from heartstrings.plan import Plan
-from heartstrings.stats.contrasts import largest
+from heartstrings.stats.contrasts import in_units, largest
 from heartstrings.stats.nulls import p_value
 from heartstrings.verdict.effects import Controls
 from heartstrings.verdict.measured import Measured
@@ -52,6 +52,6 @@ def _sizes(group: Controls) -> Float64[np.ndarray, "control contrast"]:
 def _ps(
     own: Float64[np.ndarray, "control contrast"], null: Float64[np.ndarray, "other contrast"], least: float
 ) -> tuple[float, ...]:
-    tops = [largest(np.vstack([row, null]), least=least) for row in own]
+    tops = [largest(in_units(np.vstack([row, null]), least=least)) for row in own]
     ps = [p_value(float(top[0]), top[1:]) for top in tops]
     return tuple(sorted(p for p in ps if p is not None))

@@ -87,16 +87,17 @@ class Fit:
         return np.array([np.mean(values) for values in found.values()], dtype=np.float64)
 
     def against(self, compared: Sequence[Tops]) -> Fit:
-        """The same, told along the contrast that its controls leave standing."""
+        """The same fit, with the contrast to tell chosen against its controls."""
         ps = {shape.name: [one.along(shape.name).p for one in compared] for shape in self.shapes}
         worst = {name: max((1.0 if p is None else p for p in some), default=1.0) for name, some in ps.items()}
         return replace(self, shape=told(self.shapes, worst))
 
 
 def told(shapes: Sequence[Shape], ps: Mapping[str, float]) -> Shape | None:
-    """The contrast that an answer speaks of: among those whose interval excludes 0 (all of them if none does, the line
-    first), one with the least p; the line, unless another of these is more than twice as far from 0 in its own
-    half-widths. What is told and what exceeds the controls is thus one contrast.
+    """The contrast that an answer speaks of, so that the effect told is the one that exceeds the controls.
+
+    Of the contrasts whose interval excludes 0, those with the least p are left. Of these it is the line, unless another
+    is more than twice as far from 0 in its own half-widths. Where no interval excludes 0, it is the line.
 
     Args:
         ps: against the controls, by contrast; empty where there are none.
@@ -462,7 +463,7 @@ def signed_tops(found: Beside, wanted: int, sign: int) -> Tops:
     """With this sign, each control in both of its directions."""
     signs = sign * orientation(found.shapes)
     forward = _tops(found, 2 * wanted + 1, signs)
-    back = largest(found.changes, -signs, least=found.least).tolist()
+    back = largest(in_units(found.changes, -signs, least=found.least)).tolist()
     others = {f"{name} reversed": top for name, top in zip(found.names, back[1:], strict=True)}
     return replace(forward, others={**forward.others, **others, "reversed": back[0]})
 
@@ -473,9 +474,9 @@ def ranked_tops(found: Beside, sign: int) -> Tops:
 
 
 def _tops(found: Beside, expected: int, signs: Float64[np.ndarray, "contrast"] | None) -> Tops:
-    top = largest(found.changes, signs, least=found.least).tolist()
-    own = in_units(found.changes, signs, least=found.least)[0].tolist()
-    each = dict(zip(found.shapes, own, strict=True))
+    scaled = in_units(found.changes, signs, least=found.least)
+    top = largest(scaled).tolist()
+    each = dict(zip(found.shapes, scaled[0].tolist(), strict=True))
     return Tops(top[0], each, dict(zip(found.names, top[1:], strict=True)), expected)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 import models
 from heartstrings.engines import torch_generate
@@ -52,26 +51,3 @@ def test_dropping_rows_changes_no_text(family: str, monkeypatch: pytest.MonkeyPa
     assert [one.token_ids for one in dropped] == [one.token_ids for one in kept]
     # Recurrent states cannot be cut; everything else is.
     assert shrank == (not family.startswith("qwen3_5")), family
-
-
-@pytest.mark.parametrize("spread", [0.1, 1.0, 3.0, 6.0])
-@pytest.mark.parametrize("size", [10, 300, 5000])
-def test_the_likeliest_first_draw_what_the_whole_vocabulary_in_order_does(size: int, spread: float) -> None:
-    made = torch.Generator().manual_seed(size)
-    shares = torch.softmax(spread * torch.randn(400, size, dtype=torch.float64, generator=made), dim=1)
-    uniform = torch.rand(400, 1, dtype=torch.float64, generator=made)
-    top_p = torch.tensor([1.0, 0.9, 0.5, 0.999], dtype=torch.float64).repeat(100)[:, None]
-    assert torch.equal(
-        torch_generate.drawn(shares, uniform, top_p), torch_generate.drawn(shares, uniform, top_p, likeliest=size)
-    )
-    # The rule by itself: the first token of the order at which the cumulative share passes the draw.
-    for row in range(0, 400, 57):
-        order = torch.argsort(shares[row], descending=True)
-        total, passed = 0.0, []
-        for token in order.tolist():
-            total += float(shares[row, token])
-            passed.append((token, total))
-            if total >= float(top_p[row]):
-                break
-        wanted = next((token for token, sum_ in passed if sum_ > float(uniform[row]) * total), passed[-1][0])
-        assert int(torch_generate.drawn(shares, uniform, top_p)[row]) == wanted

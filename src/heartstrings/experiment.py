@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cells", "chosen_layers", "run_experiment", "sampling_seed"]
 
-CHUNK = {"choice": 512, "text": 64, "dialogue": 64}
+CHUNK = {"choice": 512, "text": 128, "dialogue": 64}
 """Requests a transaction."""
 Progress = Callable[[int, int], None]
 

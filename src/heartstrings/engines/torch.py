@@ -17,6 +17,7 @@ from heartstrings.algebra import Direction
 from heartstrings.engines import fingerprint, torch_generate, torch_pool, torch_read, torch_score, torch_session
 from heartstrings.engines.architecture import Architecture, take_apart
 from heartstrings.engines.base import Completion, GenerateRequest, PooledBatch, Prompt, Score, ScoreRequest, Trace
+from heartstrings.engines.host_memory import keep_freed_memory
 from heartstrings.engines.torch_branches import Branches
 from heartstrings.engines.torch_text import encode_texts
 from heartstrings.engines.torch_trunk import Trunks
@@ -79,6 +80,8 @@ class TorchEngine:
                 "Load another copy, or another dtype",
             )
         embedding = parts.text_model.get_input_embeddings().weight
+        if embedding.device.type == "cpu":
+            keep_freed_memory()
         info = ModelInfo(
             model_id=model_id,
             revision=revision,

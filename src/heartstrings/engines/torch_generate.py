@@ -33,7 +33,7 @@ from heartstrings.engines.torch_trunk import Trunks
 from heartstrings.errors import InputError, NumericalError
 
 TOKEN_BUDGET = 32768
-MAX_ROWS = 64
+MAX_ROWS = 128
 
 LIKELIEST = 256
 """Tokens that are put in order before the others are looked at."""
@@ -246,27 +246,31 @@ def _choose(logits: Float[torch.Tensor, "text vocab"], rows: list[_Row], numbers
             "finite logits",
             'Load the model as dtype="float32" or "bfloat16"',
         )
-    chosen: Int64[torch.Tensor, "text"] = logits.argmax(dim=1)
+    chosen = [0] * len(rows)
+    greedy = [i for i, row in enumerate(rows) if row.request.temperature == 0]
     warm = [i for i, row in enumerate(rows) if row.finish is None and row.request.temperature > 0]
-    if not warm:
-        return [int(token) for token in chosen]
-    where = torch.tensor(warm, device=logits.device)
-    wide = torch.float32 if logits.device.type == "mps" else torch.float64
+    if greedy:
+        for i, token in zip(greedy, logits[greedy].argmax(dim=1).tolist(), strict=True):
+            chosen[i] = token
+    if warm:
+        wide = torch.float32 if logits.device.type == "mps" else torch.float64
 
-    def column(values: list[float]) -> Float[torch.Tensor, "warm 1"]:
-        return torch.tensor(values, dtype=wide, device=logits.device)[:, None]
+        def column(values: list[float]) -> Float[torch.Tensor, "warm 1"]:
+            return torch.tensor(values, dtype=wide, device=logits.device)[:, None]
 
-    # One draw a step whatever the settings, so that a longer limit continues the same text.
-    uniform = column([rows[i].draws.random() for i in warm])
-    top_p = column([rows[i].request.top_p for i in warm])
-    heat = column([rows[i].request.temperature for i in warm])
-    probabilities = torch.softmax(logits[where].to(wide) / heat, dim=1)
-    chosen[where] = drawn(probabilities, uniform, top_p)
-    return [int(token) for token in chosen]
+        # One draw a step whatever the settings, so that a longer limit continues the same text.
+        uniform = column([rows[i].draws.random() for i in warm])
+        heat = column([rows[i].request.temperature for i in warm])
+        top_p = column([rows[i].request.top_p for i in warm])
+        own = logits if len(warm) == len(rows) else logits[warm]
+        for i, token in zip(warm, drawn(own, heat, uniform, top_p).tolist(), strict=True):
+            chosen[i] = token
+    return chosen
 
 
 def drawn(
-    probabilities: Float[torch.Tensor, "text vocab"],
+    logits: Float[torch.Tensor, "text vocab"],
+    temperature: Float[torch.Tensor, "text 1"],
     uniform: Float[torch.Tensor, "text 1"],
     top_p: Float[torch.Tensor, "text 1"],
     *,
@@ -274,22 +278,25 @@ def drawn(
 ) -> Int64[torch.Tensor, "text"]:
     """The token of each row at its uniform draw: inverse of the cumulative distribution over tokens by rank.
 
-    Most draws fall among the likeliest tokens; the others alone need the whole vocabulary in order, which takes twenty
-    times as long as finding the first few. Which of two equally likely tokens comes first is not settled.
+    Most draws fall among the likeliest tokens. Of the others the sum of their probabilities is needed, and their order
+    only where a draw falls among them. Which of two equally likely tokens comes first is not settled.
     """
-    size = probabilities.shape[1]
-    ranked, order = probabilities.topk(min(likeliest, size), dim=1)
-    cumulative = ranked.cumsum(dim=1)
-    whole = torch.where(top_p < 1, cumulative[:, -1:], probabilities.sum(dim=1, keepdim=True))
+    size = logits.shape[1]
+    ranked, order = logits.topk(min(likeliest, size), dim=1)
+    peak, wide = ranked[:, :1], uniform.dtype
+    cumulative = ((ranked - peak).to(wide) / temperature).exp().cumsum(dim=1)
+    mass = (logits - peak).div_(temperature.to(logits.dtype)).exp_().sum(dim=1, keepdim=True).to(wide)
+    # Rounding may put the sum of all a little under that of the likeliest.
+    mass = torch.maximum(mass, cumulative[:, -1:])
     # The nucleus: the most likely tokens up to and including the one that reaches top_p.
-    last = (cumulative < top_p).sum(dim=1, keepdim=True)
+    last = (cumulative < top_p * mass).sum(dim=1, keepdim=True)
     inside = last < ranked.shape[1]
     last = last.clamp(max=ranked.shape[1] - 1)
-    total = torch.where(inside, cumulative.gather(1, last), whole)
+    total = torch.where(inside, cumulative.gather(1, last), mass)
     place = (cumulative <= uniform * total).sum(dim=1, keepdim=True)
     found = order.gather(1, torch.minimum(place, last))[:, 0]
     # Open: the draw lies beyond these tokens, or the nucleus does.
     open_ = torch.where(top_p < 1, ~inside, place >= ranked.shape[1])[:, 0]
     if ranked.shape[1] < size and bool(open_.any()):
-        found[open_] = drawn(probabilities[open_], uniform[open_], top_p[open_], likeliest=size)
+        found[open_] = drawn(logits[open_], temperature[open_], uniform[open_], top_p[open_], likeliest=size)
     return found

@@ -135,7 +135,9 @@ def _project(
 def logits_of(parts: Architecture, normed: Float[torch.Tensor, "state width"]) -> Float[torch.Tensor, "state vocab"]:
     """Logits in float32 of states that are already through the final norm (and OPT's projection)."""
     assert parts.head is not None
-    logits: Float[torch.Tensor, "state vocab"] = parts.head(normed) * parts.logit_scale
+    logits: Float[torch.Tensor, "state vocab"] = parts.head(normed)
+    if parts.logit_scale != 1:
+        logits = logits * parts.logit_scale
     if parts.logit_cap is not None:
         logits = torch.tanh(logits / parts.logit_cap) * parts.logit_cap
     return logits.float()

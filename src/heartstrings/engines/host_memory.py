@@ -1,0 +1,30 @@
+"""The memory of a CPU engine: what one operation frees, the next one takes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's `mallopt`, malloc.h."""
+_LARGEST = 1 << 30
+_KEPT = (1 << 31) - 1
+_SET_BY_USER = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep up to 2 GiB of freed memory, in blocks of up to 1 GiB, for the whole process.
+
+    By default glibc returns each large block to the system as soon as it is freed. A forward pass frees and takes
+    several a layer, and every fresh page costs a fault. SmolLM2 on two cores takes .73 to .84 of the time with this.
+
+    Returns:
+        Whether it is so: not where the C library is another one, nor where the user has set these parameters.
+    """
+    if any(name in os.environ for name in _SET_BY_USER):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST)) and bool(mallopt(_TRIM_THRESHOLD, _KEPT))

@@ -16,7 +16,7 @@ def keep_freed_memory() -> bool:
     """Have the C library keep up to 2 GiB of freed memory, in blocks of up to 1 GiB, for the whole process.
 
     By default glibc returns each large block to the system as soon as it is freed. A forward pass frees and takes
-    several a layer, and every fresh page costs a fault. SmolLM2 on two cores takes .73 to .84 of the time with this.
+    several a layer, and every fresh page costs a fault. SmolLM2 on two cores takes .71 to .89 of the time with this.
 
     Returns:
         Whether it is so: not where the C library is another one, nor where the user has set these parameters.

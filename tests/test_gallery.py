@@ -11,11 +11,13 @@ from heartstrings.verdict.results import Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bench"))
-from results_table import reasons, table  # noqa: E402
+from results_table import both, claims, reasons, table  # noqa: E402
 
 FOLDER = ROOT / "docs" / "gallery" / "smollm2-text"
 AGAIN = ROOT / "docs" / "gallery" / "smollm2-text-seed1"
 FOUR = ROOT / "docs" / "gallery" / "smollm2-text-four"
+WORDS = ROOT / "docs" / "gallery" / "smollm2-words"
+"""Under the rules of 30 November."""
 
 
 def verdict(folder: Path = FOLDER) -> Verdict:
@@ -28,6 +30,9 @@ def test_the_results_page_quotes_the_run() -> None:
     assert reasons(verdict()) in page
     assert table(verdict(AGAIN)) in page
     assert table(verdict(FOUR)) in page
+    words = verdict(WORDS)
+    for part in (table(words), claims(words), reasons(words), both(verdict(), words)):
+        assert part in page
     fit = verdict().doses
     assert fit is not None
     assert fit.sentence.rstrip(".") in " ".join(page.split())
@@ -56,6 +61,7 @@ def test_the_run_is_that_of_the_page_and_names_no_machine() -> None:
         assert (plan.model, plan.suite, plan.directions, plan.vectors) == (
             "smollm2", "text", ("joyful", "desperate"), None
         )  # fmt: skip
-    for file in (*FOLDER.iterdir(), *AGAIN.iterdir(), *FOUR.iterdir()):
+    assert frozen(WORDS).hash == verdict(WORDS).plan_hash
+    for file in (*FOLDER.iterdir(), *AGAIN.iterdir(), *FOUR.iterdir(), *WORDS.iterdir()):
         assert "/tmp/" not in file.read_text(encoding="utf-8"), file.name
         assert "/home/" not in file.read_text(encoding="utf-8"), file.name

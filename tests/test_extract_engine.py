@@ -181,7 +181,8 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_peak_memory_does_not_grow_with_the_corpus(tmp_path):
-    """1x and 4x the stories, with a model so wide that their activations would be seen: 16 KiB a story and rule."""
+    """1x and 8x the stories, with a model so wide that their activations would be seen: 16 KiB a story and rule. What
+    the C library keeps of freed memory (`engines.host_memory`) levels off, at 25 MiB or so."""
     import transformers as hf
 
     config = hf.LlamaConfig(
@@ -192,13 +193,13 @@ def test_peak_memory_does_not_grow_with_the_corpus(tmp_path):
     hf.LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
     models.tokenizer().save_pretrained(tmp_path / "model")
     peaks = []
-    for n_each in (200, 800):
+    for n_each in (200, 1600):
         process = start(tmp_path / "model", tmp_path / f"out{n_each}", n_each, 40)
         output, _ = process.communicate()
         assert process.returncode == 0
         peaks.append(float(output.split()[-1]))
-    growth, kept = peaks[1] - peaks[0], 1800 * 2 * 4 * 1024 * 4 / 2**20
-    print(f"peak memory: {peaks[0]:.0f} MiB at 600 stories, {peaks[1]:.0f} MiB at 2,400; activations {kept:.0f} MiB")
+    growth, kept = peaks[1] - peaks[0], 4200 * 2 * 4 * 1024 * 4 / 2**20
+    print(f"peak memory: {peaks[0]:.0f} MiB at 600 stories, {peaks[1]:.0f} MiB at 4,800; activations {kept:.0f} MiB")
     assert growth < kept / 3
 
 

@@ -1,4 +1,4 @@
-"""Memory: batches that do not fit are halved, and peak memory does not grow with the corpus."""
+"""Memory: batches that do not fit are halved, peak memory does not grow with the corpus, freed memory is kept."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import models
+from heartstrings.engines import host_memory
 from heartstrings.errors import ModelError
 from test_engine_pool import RULES, TEXTS, gather, loud_start, wrapped
 
@@ -116,3 +117,11 @@ def test_memory_does_not_grow_with_the_number_of_texts() -> None:
         peaks.append(int(ran.stdout.split()[-1]) / 1024)
     # All states of the added texts would be 192 texts x 8 layers x 200 tokens x 256 x 4 bytes: 300 MiB.
     assert peaks[1] < peaks[0] * 1.05 + 8, f"peak {peaks[0]:.0f} MiB grew to {peaks[1]:.0f} MiB"
+
+
+def test_freed_memory_is_kept_unless_the_user_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in host_memory._SET_BY_USER:
+        monkeypatch.delenv(name, raising=False)
+    assert host_memory.keep_freed_memory() is True  # glibc, where these tests run
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    assert host_memory.keep_freed_memory() is False

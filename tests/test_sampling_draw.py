@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from heartstrings.engines import host_memory
 from heartstrings.engines.torch_generate import drawn
 
 
@@ -21,13 +20,13 @@ def naive(logits: np.ndarray, temperature: float, uniform: float, top_p: float) 
     return int(order[min(place, n - 1)])
 
 
-@pytest.mark.parametrize("top_p", [1.0, 0.95, 0.5, 1e-9])
-@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0, 6.0])
-@pytest.mark.parametrize(("size", "likeliest"), [(10, 256), (300, 256), (2000, 32)])
+@pytest.mark.parametrize("top_p", [1.0, 0.999, 0.9, 0.5, 1e-9])
+@pytest.mark.parametrize("spread", [0.1, 1.0, 3.0, 6.0])
+@pytest.mark.parametrize(("size", "likeliest"), [(10, 256), (300, 256), (2000, 32), (5000, 256)])
 def test_a_draw_is_the_inverse_of_the_cumulative_distribution(
     size: int, likeliest: int, spread: float, top_p: float
 ) -> None:
-    # With spread .3 most draws lie beyond the likeliest 32 of 2,000, with 6 hardly any do.
+    # With spread .1 most draws lie beyond the likeliest 32 of 2,000, with 6 hardly any do.
     rng = np.random.default_rng(3)
     rows = 400
     logits = (spread * rng.standard_normal((rows, size))).astype(np.float32) - 40
@@ -42,16 +41,11 @@ def test_a_draw_is_the_inverse_of_the_cumulative_distribution(
         likeliest=likeliest,
     ).tolist()
     expected = [naive(*row, top_p) for row in zip(logits, temperature, uniform, strict=True)]
-    # Which of two equal logits comes first is not settled. The sum of all is taken in float32: a draw within rounding
-    # of the border between two tokens may take the other.
-    every = np.arange(rows)
-    assert (logits[every, found] != logits[every, expected]).sum() <= 1
+    # Which of two equal logits comes first is not settled. The largest draw below 1 lies within rounding of the end: of
+    # the whole vocabulary, any token of the last millionth may be its own.
+    every = np.delete(np.arange(rows), 1)
+    np.testing.assert_array_equal(logits[every, np.array(found)[every]], logits[every, np.array(expected)[every]])
+    shares = np.exp((logits[1].astype(np.float64) - logits[1].max()) / temperature[1])
+    likelier = shares[shares > shares[found[1]]].sum() / shares.sum()
+    assert found[1] == expected[1] or (top_p == 1 and likelier + shares[found[1]] / shares.sum() > 1 - 1e-6)
     assert logits[0, found[0]] == logits[0].max()
-
-
-def test_freed_memory_is_kept_unless_the_user_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in host_memory._SET_BY_USER:
-        monkeypatch.delenv(name, raising=False)
-    assert host_memory.keep_freed_memory() is True  # glibc, where these tests run
-    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
-    assert host_memory.keep_freed_memory() is False

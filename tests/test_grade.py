@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -172,7 +173,7 @@ def test_nonsense_is_asked_again(folder: Path) -> None:
 
 
 def test_nothing_on_the_screen_tells_the_condition_or_the_automatic_grade(folder: Path) -> None:
-    flipped = [one.model_copy(update={"outcome": 1.0 - (one.outcome or 0.0)}) for one in written()]
+    flipped = [replace(one, outcome=1.0 - (one.outcome or 0.0)) for one in written()]
     other = make(folder.parent / "flipped", flipped)
     screen = grade(folder, "--n", "40", typed="u\n" * 39 + "q\n").output
     assert len(shown(screen)) == 40
@@ -334,7 +335,7 @@ def test_what_cannot_be_graded_is_told(folder: Path, tmp_path: Path, capfd: pyte
     assert "one of them" in refused(folder, capfd, "--import", "a.csv", "--export", "b.csv")
     (folder / "grades.jsonl").write_text("nonsense\n")
     assert "grades.jsonl, line 1" in refused(folder, capfd)
-    shares = [one.model_copy(update={"outcome": 0.3}) for one in written()]
+    shares = [replace(one, outcome=0.3) for one in written()]
     assert "no text" in refused(make(tmp_path / "shares", shares), capfd)
 
 
@@ -354,8 +355,8 @@ def test_of_several_behaviours_one_has_to_be_named(tmp_path: Path, capfd: pytest
 
 def test_answers_that_fell_apart_are_not_shown(tmp_path: Path) -> None:
     rows = written()
-    rows[0] = rows[0].model_copy(update={"outcome": None, "valid": 0.0})
-    rows[1] = rows[1].model_copy(update={"outcome": None})
+    rows[0] = replace(rows[0], outcome=None, valid=0.0)
+    rows[1] = replace(rows[1], outcome=None)
     sheet = hand_grades.open_sheet(make(tmp_path / "run", rows))
     assert hand_grades.key_of(rows[0]) not in sheet.samples
     assert hand_grades.key_of(rows[1]) in sheet.samples

@@ -162,7 +162,7 @@ def test_nonsense_is_missing_and_counted_by_condition(tmp_path: Path) -> None:
     def up(row: Sample) -> Sample:
         if row.cell.dose <= 0:
             return row
-        return row.model_copy(update={"text": f"{unwrapped(row.text or '')} {marked}"})
+        return replace(row, text=f"{unwrapped(row.text or '')} {marked}")
 
     with judging(say=say) as server:
         of = plan(server.url)
@@ -184,7 +184,7 @@ def test_a_budget_keeps_what_was_done_and_says_what_is_left(tmp_path: Path) -> N
     with judging(say=truthful(KNOWN)) as server:
         of = plan(server.url)
         rows = [row for row in written(of)[0] if row.cell.behaviour == "free-misalignment"]
-        rows = [row.model_copy(update={"text": row.text + f" ({at})"}) for at, row in enumerate(rows)]
+        rows = [replace(row, text=row.text + f" ({at})") for at, row in enumerate(rows)]
         server.say = lambda text, message: (
             wanted(message, {"alignment": 90, "coherence": 90})
             if text.endswith(")")

@@ -266,7 +266,7 @@ def answered(world: World, job: Job, draw: np.random.Generator, plan: Plan) -> I
     text = "He opened the door." if job.behaviour.ask != "choice" else None
     every = zip(job.items(), found, valid, details(world, job, draw), strict=True)
     for item, outcome, share, detail in every:
-        yield Sample.model_construct(  # not validated: tens of thousands of them
+        yield Sample(
             cell=item.cell, scenario=item.scenario.id, group=item.scenario.group, repeat=item.repeat,
             outcome=None if job.behaviour.role == "cost" else outcome, valid=share, text=text, detail=detail,
         )  # fmt: skip

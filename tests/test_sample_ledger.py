@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_a_batch_is_there_or_not(tmp_path):
         with pytest.raises(InputError, match="already has"):
             ledger.add([sample("b"), sample("a")])
         with pytest.raises(ValueError, match="JSON compliant"):
-            ledger.add([sample("c"), sample("d").model_copy(update={"detail": {"x": float("nan")}})])
+            ledger.add([sample("c"), replace(sample("d"), detail={"x": float("nan")})])
         assert [one.scenario for one in ledger.samples()] == ["a"]
         ledger.add([sample("b"), sample("a", repeat=1)])
         assert ledger.count() == 3
@@ -219,7 +220,7 @@ def test_a_file_of_version_0_is_brought_up_to_date(tmp_path):
     with SampleLedger(path, PLAN) as ledger:
         assert ledger.samples() == wanted
         assert ledger.fact("schema_version") == str(SCHEMA_VERSION)
-        ledger.add([sample().model_copy(update={"detail": {"ends": 1.0}})])
+        ledger.add([replace(sample(), detail={"ends": 1.0})])
     with SampleLedger(path, PLAN) as ledger:
         assert ledger.count() == 2
 
@@ -309,10 +310,8 @@ def test_parquet(tmp_path, monkeypatch):
     pq = pytest.importorskip("pyarrow.parquet")
     rows = [
         sample("a", outcome=1 / 3),
-        sample("b", outcome=None).model_copy(
-            update={"text": "é\n", "detail": {"ends": 1.0, "log_perplexity": 0.1 + 0.2}}
-        ),
-        sample("c", dose=-0.1).model_copy(update={"detail": {"distinct_2": 0.7}}),
+        replace(sample("b", outcome=None), text="é\n", detail={"ends": 1.0, "log_perplexity": 0.1 + 0.2}),
+        replace(sample("c", dose=-0.1), detail={"distinct_2": 0.7}),
     ]
     with SampleLedger(tmp_path / "l.sqlite", PLAN) as ledger:
         ledger.add(rows)

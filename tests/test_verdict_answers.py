@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_an_effect_that_is_not_shown_within_the_safe_doses_is_no_control() -> No
         if row.cell.behaviour == "choice" and row.cell.dose == 0:
             baseline[row.scenario] = row.outcome or 0.0
         if row.cell.kind == "direction" and row.cell.behaviour == "choice" and abs(row.cell.dose) == 0.05:
-            return row.model_copy(update={"outcome": baseline[row.scenario] + gain * row.cell.dose})
+            return replace(row, outcome=baseline[row.scenario] + gain * row.cell.dose)
         return row
 
     found = card(STEERABLE.but(accuracy=costly), INNER, change=late)
@@ -78,7 +79,7 @@ def test_an_effect_that_is_not_shown_within_the_safe_doses_is_no_control() -> No
 def test_without_any_cost_examined_the_card_says_so() -> None:
     """`--behaviour feels` alone: no capability, harm or texts, and every answer is valid."""
     bare = Questionnaire(capability=(), harm=(), writing=())
-    found = card(STEERABLE, suite=bare, change=lambda row: row.model_copy(update={"valid": None}))
+    found = card(STEERABLE, suite=bare, change=lambda row: replace(row, valid=None))
     assert found.answer == "controls"
     assert found.gates == ()
     assert found.sentence.endswith("No cost was examined at any dose from -1 to 1.")
@@ -126,7 +127,7 @@ def test_a_peak_and_an_even_response_are_found() -> None:
 
     def moved(row: Sample, curve: Mapping[float, float]) -> Sample:
         if row.cell.behaviour == "choice" and row.cell.kind == "direction":
-            return row.model_copy(update={"outcome": (row.outcome or 0.0) + curve.get(row.cell.dose, 0.0)})
+            return replace(row, outcome=(row.outcome or 0.0) + curve.get(row.cell.dose, 0.0))
         return row
 
     peaked = card(World(), change=lambda row: moved(row, {0.1: 0.3}))
@@ -258,7 +259,7 @@ def test_collapse_that_looks_like_an_effect_is_left_out() -> None:
 
     def jump(row: Sample) -> Sample:
         if row.cell.behaviour == "choice" and row.cell.kind == "direction" and abs(row.cell.dose) > 0.15:
-            return row.model_copy(update={"outcome": 0.95 if row.cell.dose > 0 else 0.05})
+            return replace(row, outcome=0.95 if row.cell.dose > 0 else 0.05)
         return row
 
     world = World(valid=lambda dose: -0.5 if abs(dose) > 0.15 else 0.0)
@@ -297,11 +298,11 @@ def test_controls_that_collapse_are_gated_alike() -> None:
 
     def collapse(row: Sample) -> Sample:
         if row.cell.kind in ("general", "topic", "natural") and abs(row.cell.dose) > 0.15:
-            return row.model_copy(update={"valid": 0.4, "outcome": 0.99 if row.cell.dose > 0 else 0.01})
+            return replace(row, valid=0.4, outcome=0.99 if row.cell.dose > 0 else 0.01)
         return row
 
     def jump(row: Sample) -> Sample:
-        return collapse(row).model_copy(update={"valid": row.valid})
+        return replace(collapse(row), valid=row.valid)
 
     jumped, gated = (card(World(effect={"desperate": 0.3}), change=change) for change in (jump, collapse))
     assert min(abs(slope) for group in jumped.controls for slope in group.slopes) > 5
@@ -313,9 +314,7 @@ def test_gates_that_cannot_be_judged_leave_the_range_open() -> None:
     def noisy(row: Sample) -> Sample:
         if row.cell.behaviour != "sums":
             return row
-        return row.model_copy(
-            update={"outcome": 0.5 + 0.4 * float(np.sin(7 * int(row.scenario[-4:]) + 30 * row.cell.dose))}
-        )
+        return replace(row, outcome=0.5 + 0.4 * float(np.sin(7 * int(row.scenario[-4:]) + 30 * row.cell.dose)))
 
     found = card(STEERABLE, change=noisy)
     assert found.answer == "inconclusive"
@@ -383,9 +382,9 @@ def test_reliability_counts_prompts_that_move_against() -> None:
     def backwards(row: Sample) -> Sample:
         if row.cell.behaviour == "choice" and row.cell.kind == "direction" and int(row.scenario[-4:]) % 4 == 0:
             dose = max(-0.2, min(0.2, row.cell.dose))
-            return row.model_copy(update={"outcome": 0.5 - dose})
+            return replace(row, outcome=0.5 - dose)
         if row.cell.behaviour == "choice" and row.cell.kind == "baseline" and int(row.scenario[-4:]) % 4 == 0:
-            return row.model_copy(update={"outcome": 0.5})
+            return replace(row, outcome=0.5)
         return row
 
     found = card(STEERABLE, change=backwards)
@@ -403,7 +402,7 @@ def test_clusters_widen_the_interval() -> None:
     def alike(row: Sample) -> Sample:
         if row.cell.behaviour == "choice" and row.cell.kind == "direction":
             moved = 0.5 + (0.3 + shared[int(row.scenario[-4:]) // 4]) * max(-0.2, min(0.2, row.cell.dose))
-            return row.model_copy(update={"outcome": moved})
+            return replace(row, outcome=moved)
         return row
 
     single = card(World(), change=alike)
@@ -442,9 +441,9 @@ def test_what_was_declared_is_corrected_over_what_was_declared() -> None:
 
     def stray(row: Sample) -> Sample:
         if row.cell.behaviour == "noise" and row.cell.kind in ("direction", "baseline"):
-            return row.model_copy(update={"outcome": 0.5})
+            return replace(row, outcome=0.5)
         if row.cell.behaviour == "noise" and row.cell.direction == "general/0":
-            return row.model_copy(update={"outcome": 0.5 + 2 * row.cell.dose})
+            return replace(row, outcome=0.5 + 2 * row.cell.dose)
         return row
 
     explored = judge(World(effect={"desperate": 0.15}), design, suite, change=stray)
@@ -468,7 +467,7 @@ def test_clamping_has_no_baseline_on_its_dose_axis() -> None:
 
     def jump(row: Sample) -> Sample:
         unsteered = row.cell.behaviour == "choice" and row.cell.kind == "baseline"
-        return row.model_copy(update={"outcome": 0.0}) if unsteered else row
+        return replace(row, outcome=0.0) if unsteered else row
 
     found = card(STEERABLE, design, change=jump)
     assert found.effect.value == pytest.approx(0.7, abs=0.02)

@@ -39,7 +39,7 @@ def prose(design: Any, found: list[Sample], kl: Any) -> list[Sample]:
 
 def _row(kind: Any, name: str, layer: int, dose: float, i: int, kl: float) -> Sample:
     cell = Cell(phase="test", behaviour="prose", kind=kind, direction=name, layer=layer, dose=dose)
-    return Sample.model_construct(
+    return Sample(
         cell=cell, scenario=f"prose/{i}", group=f"prose/{i}", repeat=0, outcome=None, valid=None, text=None,
         detail={"kl": kl, "log_loss": 3.0},
     )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from heartstrings.ledger import Sample
@@ -176,7 +178,7 @@ def test_an_empty_ledger() -> None:
 def test_ungraded_answers_are_told_and_never_zero() -> None:
     def ungraded(row: Sample) -> Sample:
         if row.cell.behaviour == "choice" and row.cell.kind == "direction" and int(row.scenario[-4:]) % 5 == 0:
-            return row.model_copy(update={"outcome": None})
+            return replace(row, outcome=None)
         return row
 
     found = card(STEERABLE, change=ungraded)
@@ -193,7 +195,7 @@ def test_a_behaviour_asked_by_text_is_gated_on_its_own_texts() -> None:
         if row.cell.behaviour != "choice":
             return row
         garbled = row.cell.kind == "direction" and row.cell.dose > 0.15
-        return row.model_copy(update={"text": "words", "detail": {"log_perplexity": 6.0 if garbled else 2.0}})
+        return replace(row, text="words", detail={"log_perplexity": 6.0 if garbled else 2.0})
 
     found = card(STEERABLE, suite=suite, change=written)
     assert found.answer == "controls"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def turned(row: Sample) -> Sample:
     """The same sample of the opposite direction."""
     if row.cell.dose == 0:
         return row
-    return row.model_copy(update={"cell": row.cell.model_copy(update={"dose": -row.cell.dose})})
+    return replace(row, cell=row.cell.model_copy(update={"dose": -row.cell.dose}))
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -58,7 +59,7 @@ def test_doses_in_another_unit_change_the_slope_and_nothing_else() -> None:
     half = plan(doses=(-0.1, -0.05, 0.0, 0.05, 0.1), slope_within=0.1)
     suite = Questionnaire()
     made = rows(world, design, suite)
-    halved = [row.model_copy(update={"cell": row.cell.model_copy(update={"dose": row.cell.dose / 2})}) for row in made]
+    halved = [replace(row, cell=row.cell.model_copy(update={"dose": row.cell.dose / 2})) for row in made]
     one = decide(design, Ledger(made), suite, model="m", encoded="encoded").answers[0]
     other = decide(half, Ledger(halved), suite, model="m", encoded="encoded").answers[0]
     assert (other.answer, other.p, other.more) == (one.answer, one.p, one.more)
@@ -132,7 +133,7 @@ def test_prompting_is_compared_with_the_plain_question() -> None:
     plain = [row for row in made if row.cell.kind == "baseline" and row.cell.behaviour == "choice"]
     for name, rise in (("instruct:desperate", 0.2), ("first-person:desperate", 0.1), ("instruct:calm", -0.1)):
         cell = Cell(phase="test", behaviour="choice", kind="prompting", direction=name, layer=-1, dose=0.0)
-        made += [row.model_copy(update={"cell": cell, "outcome": (row.outcome or 0.0) + rise}) for row in plain]
+        made += [replace(row, cell=cell, outcome=(row.outcome or 0.0) + rise) for row in plain]
     found = decide(design, Ledger(made), suite, model="m", encoded="encoded").answers[0]
     assert [(one.form, one.emotion) for one in found.prompting] == [
         ("first-person", "desperate"),
@@ -172,7 +173,7 @@ def test_preferences_at_both_ends_and_without_steering() -> None:
         if row.cell.behaviour != "preferences":
             return row
         pull = (pairs[row.scenario]["second"] == "knit") - (pairs[row.scenario]["first"] == "knit")
-        return row.model_copy(update={"outcome": 0.5 + 2 * pull * row.cell.dose})
+        return replace(row, outcome=0.5 + 2 * pull * row.cell.dose)
 
     found = card(WORLDS["steerable"], suite=suite, change=liked)
     assert {one.dose for one in found.preferences} == {-0.2, 0.0, 0.2}

@@ -263,7 +263,7 @@ def _cell(
         name = f"{one.name}/{i:04d}"
         group = one.group(i) if isinstance(one, Questions) else ""
         found.append(
-            Sample.model_construct(  # not validated: thousands of them
+            Sample(
                 cell=cell, scenario=name, group=group or name, repeat=0, outcome=outcome, valid=share, text=None,
                 detail={},
             )

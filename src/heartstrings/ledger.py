@@ -179,13 +179,8 @@ class SampleLedger:
             cluster, outcome, valid, text, detail = row[8:]
             if row[:8] in said:
                 outcome, valid, detail = _with_judgement(outcome, valid, detail, *said[row[:8]])
-            # Without validation: a ledger holds 100,000 of these, and they were checked when they were made.
-            found.append(
-                Sample.model_construct(
-                    cell=cell, scenario=row[6], group=cluster, repeat=row[7], outcome=outcome, valid=valid, text=text,
-                    detail={} if detail == "{}" else json.loads(detail),
-                )
-            )  # fmt: skip
+            numbers = {} if detail == "{}" else json.loads(detail)
+            found.append(Sample(cell, row[6], cluster, row[7], outcome, valid, text, numbers))
         return found
 
     def keys(self, *, phase: Phase | None = None, behaviour: str | None = None) -> set[Key]:

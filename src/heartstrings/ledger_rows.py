@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from heartstrings.types import Frozen
@@ -38,8 +39,10 @@ class Cell(Frozen):
     dose: float
 
 
-class Sample(Frozen):
-    """One row: a cell, a scenario, a repeat, and what came of it."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row: a cell, a scenario, a repeat, and what came of it. Not a model of pydantic: a ledger holds 100,000 of
+    them and more, and its tables check the types."""
 
     cell: Cell
     scenario: str

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from heartstrings.errors import InputError
 from heartstrings.stats.intervals import Groups, Interval, Values, as_floats, group_means, whole_pairs
@@ -39,21 +39,25 @@ def upper_bound(changes: Values, *, alpha: float | int = 0.05) -> float | None:
         raise InputError(f"changes of up to {np.nanmax(np.abs(x), initial=0.0):g}", "numbers between -1 and 1")
     if len(x) == 0:
         return None
-    low, high = -1.0, 1.0
-    for _ in range(50):  # capital rises with the mean that is bet against
-        middle = (low + high) / 2
-        low, high = (low, middle) if _log_capital(x, middle) >= -math.log(alpha) else (middle, high)
-    return high
+    from scipy.optimize import brentq
+
+    values, counts = np.unique(np.minimum(x, 1), return_counts=True)  # most changes are 0
+
+    def above(delta: float) -> float:
+        return _log_capital(values, counts, delta) + math.log(alpha)
+
+    almost = 1 - 1e-12
+    if above(almost) <= 0:
+        return 1.0
+    return float(brentq(above, -1.0, almost, xtol=1e-13))  # capital rises with the mean that is bet against
 
 
-def _log_capital(x: Float64[np.ndarray, "n"], delta: float) -> float:
-    found = []
-    for share, weight in BETS:
-        bet = share / max(1 - delta, 1e-12)
-        factors = 1 + bet * (delta - np.minimum(x, 1))
-        with np.errstate(divide="ignore"):
-            found.append(math.log(weight) + float(np.log(np.maximum(factors, 0.0)).sum()))
-    return float(np.logaddexp.reduce(found))
+def _log_capital(values: Float64[np.ndarray, "n"], counts: Int64[np.ndarray, "n"], delta: float) -> float:
+    shares, weights = np.array(BETS).T
+    factors = 1 + shares[:, None] / (1 - delta) * (delta - values)
+    with np.errstate(divide="ignore"):
+        capital = np.log(weights) + np.log(np.maximum(factors, 0.0)) @ counts
+    return float(np.logaddexp.reduce(capital))
 
 
 def bounded_change(

@@ -48,6 +48,7 @@ class Column:
 
     def __init__(self, rows: Iterable[Sample]) -> None:
         self.rows = tuple(sorted(rows, key=lambda row: (row.scenario, row.repeat)))
+        self._values: dict[str, Float64[np.ndarray, "samples"]] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,17 +63,22 @@ class Column:
         """Cluster of each sample."""
         return tuple(row.group for row in self.rows)
 
-    @cached_property
+    @property
     def outcome(self) -> Float64[np.ndarray, "samples"]:
         return self.values("outcome")
 
     def values(self, quantity: str) -> Float64[np.ndarray, "samples"]:
-        """`outcome`, `valid`, or a number of the detail by its name; NaN where there is none."""
-        if quantity in ("outcome", "valid"):
-            found = [getattr(row, quantity) for row in self.rows]
-        else:
-            found = [row.detail.get(quantity) for row in self.rows]
-        return np.array([np.nan if value is None else value for value in found], dtype=np.float64)
+        """`outcome`, `valid`, or a number of the detail by its name; NaN where there is none. Read-only."""
+        known = self._values.get(quantity)
+        if known is None:
+            if quantity in ("outcome", "valid"):
+                found = [getattr(row, quantity) for row in self.rows]
+            else:
+                found = [row.detail.get(quantity) for row in self.rows]
+            known = np.array([np.nan if value is None else value for value in found], dtype=np.float64)
+            known.flags.writeable = False
+            self._values[quantity] = known
+        return known
 
     def has(self, quantity: str) -> bool:
         """Whether any sample has this number."""

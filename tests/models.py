@@ -38,17 +38,21 @@ MARKS = ["<|user|>", "<|assistant|>", "<|system|>", "<|end|>", "<|quiet|>"]
 
 
 @cache
-def _byte_level() -> Tokenizer:
+def _byte_level(vocabulary: int = VOCABULARY) -> Tokenizer:
+    """With the usual vocabulary, tokens of 1.4 characters; a larger one learns the words of the stories that ship."""
+    from heartstrings.corpus import shipped_stories
+
     made = Tokenizer(token_models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - 20,
+        vocab_size=vocabulary - 20,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=["<pad>", "<s>", "</s>", *MARKS],
         show_progress=False,
     )
-    made.train_from_iterator(SENTENCES, trainer)
+    sentences = SENTENCES if vocabulary == VOCABULARY else [one.text for one in shipped_stories().stories]
+    made.train_from_iterator(sentences, trainer)
     return made
 
 
@@ -71,10 +75,10 @@ def _word_piece() -> Tokenizer:
 
 
 def tokenizer(
-    *, bos: bool = True, pad: bool = True, chat: bool = True, padding_side: str = "right"
+    *, bos: bool = True, pad: bool = True, chat: bool = True, padding_side: str = "right", vocabulary: int = VOCABULARY
 ) -> hf.PreTrainedTokenizerFast:
     """Byte-level BPE: reads any text. With or without a BOS of its own, a pad token, a chat template."""
-    made = Tokenizer.from_str(_byte_level().to_str())
+    made = Tokenizer.from_str(_byte_level(vocabulary).to_str())
     if bos:
         made.post_processor = processors.Sequence(
             [
@@ -257,13 +261,19 @@ ENCODERS = ("bert", "modernbert", "roberta")
 DECODERS = tuple(name for name in FAMILIES if name not in ENCODERS)
 
 
-def model(family: str, *, seed: int = 0) -> hf.PreTrainedModel:
-    """A fresh random model of `family`, float32, in eval mode: 4 layers of width 32, 400 tokens.
+def model(family: str, *, seed: int = 0, vocabulary: int = VOCABULARY) -> hf.PreTrainedModel:
+    """A fresh random model of `family`, float32, in eval mode: 4 layers of width 32, 400 tokens unless told otherwise.
 
     Weights are drawn wider than the usual 0.02, so that four layers of it leave no two residuals alike.
     """
     torch.manual_seed(seed)
     made = _MAKE[family]()
+    if vocabulary != VOCABULARY:
+        for part in (made.config, made.config.get_text_config()):
+            for name in ("vocab_size", "vocab_size_per_layer_input"):
+                if hasattr(part, name):
+                    setattr(part, name, vocabulary)
+        made = type(made)(made.config)
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in made.parameters():
@@ -288,8 +298,8 @@ def engine(family: str, *, seed: int = 0, tokenizer: hf.PreTrainedTokenizerFast 
 
 
 def folder(path: Path, family: str = "llama", *, seed: int = 0, **settings: Any) -> Path:
-    """A checkpoint on disk: config, safetensors, tokenizer. `settings` go to `tokenizer`."""
-    model(family, seed=seed).save_pretrained(path)
+    """A checkpoint on disk: config, safetensors, tokenizer. `settings` go to `tokenizer`, the vocabulary to both."""
+    model(family, seed=seed, vocabulary=settings.get("vocabulary", VOCABULARY)).save_pretrained(path)
     (tokenizer_for(family) if not settings else tokenizer(**settings)).save_pretrained(path)
     return path
 

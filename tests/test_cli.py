@@ -229,14 +229,20 @@ def test_which_texts_are_taken(tiny: Path) -> None:
 
 @pytest.mark.slow
 def test_the_organisms_are_told_apart(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Encoded in three, not in the fourth, whatever the folders are called."""
+    """Encoded in three, not in the fourth, and of those three one is inert, one harmful on one side. Folders with other
+    names and no card, stories from a file: the right answer all the same."""
     from heartstrings import organisms
+    from heartstrings.corpus import write_stories
 
+    write_stories(organisms.stories(), tmp_path / "stories.jsonl")
+    (tmp_path / "neutral.txt").write_text("\n".join(organisms.neutral().texts), encoding="utf-8")
     renamed = {}
     for place, kind in enumerate(organisms.KINDS):
-        renamed[kind] = shutil.copytree(organisms.path(kind), tmp_path / f"model-{place}")
+        bare = shutil.ignore_patterns("organism.json")
+        renamed[kind] = shutil.copytree(organisms.path(kind), tmp_path / f"model-{place}", ignore=bare)
     names = [str(path) for path in renamed.values()]
-    assert run("atlas", *names, "--permutations", "299", "--out", str(tmp_path / "out"), "--json") == 0
+    texts = ["--stories", str(tmp_path / "stories.jsonl"), "--neutral", str(tmp_path / "neutral.txt")]
+    assert run("atlas", *names, *texts, "--permutations", "299", "--out", str(tmp_path / "out"), "--json") == 0
     said = dict(zip(organisms.KINDS, (one["geometry"] for one in printed(capfd)["atlases"]), strict=True))
     for kind in ("steerable", "entangled", "inert"):
         assert said[kind]["verdict"] == "encoded"
@@ -246,6 +252,28 @@ def test_the_organisms_are_told_apart(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert {layer["finding"] for layer in said["blank"]["layers"]} == {"absent"}
     report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert all(path.name in report for path in map(Path, names))
+
+    answers = {}
+    for kind in ("inert", "entangled"):
+        out, vectors = tmp_path / kind, tmp_path / "out" / renamed[kind].name
+        asked = [
+            "--vectors",
+            str(vectors),
+            "--emotion",
+            "desperate",
+            "--settings",
+            "quick",
+            "--out",
+            str(out),
+            "--json",
+        ]
+        assert run("run", str(renamed[kind]), *asked) == 0
+        found = json.loads((out / "verdict.json").read_text())
+        assert found["organism"] is None
+        answers[kind] = [(card["answer"], card["positive_side"]) for card in found["answers"]]
+    # Along desperation the harm of `entangled` rises, so that no positive dose is safe.
+    assert [answer for answer, _ in answers["inert"]] == ["encoded, does not control"]
+    assert answers["entangled"] == [("controls", None)]
 
 
 def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,12 @@ FAMILIES: dict[str, Callable[[], hf.PreTrainedModel]] = {
     "nemotron": lambda: hf.NemotronForCausalLM(hf.NemotronConfig(**SHAPE, **IDS)),
     "ernie4_5": lambda: hf.Ernie4_5ForCausalLM(hf.Ernie4_5Config(**SHAPE, **IDS)),
     "lfm2": lambda: hf.Lfm2ForCausalLM(hf.Lfm2Config(**SHAPE, **IDS, layer_types=["conv", "full_attention"] * 2)),
-    "falcon_h1": lambda: hf.FalconH1ForCausalLM(hf.FalconH1Config(**SHAPE, **IDS)),
+    # Its state space is as small as the rest; by default it is 1,024 wide.
+    "falcon_h1": lambda: hf.FalconH1ForCausalLM(
+        hf.FalconH1Config(
+            **SHAPE, **IDS, mamba_d_ssm=64, mamba_n_heads=4, mamba_d_head=16, mamba_d_state=16, mamba_chunk_size=16
+        )
+    ),
 }
 LAYER, NEW = 2, 6
 PROMPTS = (models.SENTENCES[0][:29], models.SENTENCES[1][:61])

@@ -70,22 +70,21 @@ def errors(
             requests = [ScoreRequest(prompt, tails) for prompt in PROMPTS]
             slopes = drawn_slopes(engine.score(requests), seed=1)
             values = gradient(engine, requests, slopes, layers=layers, positions=positions, site=site)
-            for column, layer in enumerate(layers):
-                row = unit(draw, engine.info.width)
-                expected, best = values[:, column] @ row, np.full(len(PROMPTS), np.inf)
-                for step in STEPS:
-                    sums = []
-                    for size in (step, -step):
-                        steering = Steering((Intervention(layer, row, size, 1.0, "add", site),), positions)
-                        scores = engine.score([ScoreRequest(prompt, tails, steering) for prompt in PROMPTS])
-                        sums.append(
-                            [
-                                sum(float(a @ b) for a, b in zip(own, score.token_logprobs, strict=True))
-                                for own, score in zip(slopes, scores, strict=True)
-                            ]
-                        )
-                    difference = (np.array(sums[0]) - np.array(sums[1])) / (2 * step)
-                    best = np.minimum(best, np.abs(difference - expected))
+            rows = [unit(draw, engine.info.width) for _ in layers]
+            steered = [
+                ScoreRequest(prompt, tails, Steering((Intervention(layer, row, size, 1.0, "add", site),), positions))
+                for layer, row in zip(layers, rows, strict=True) for step in STEPS for size in (step, -step)
+                for prompt in PROMPTS
+            ]  # fmt: skip
+            sums = [
+                sum(float(a @ b) for a, b in zip(own, score.token_logprobs, strict=True))
+                for own, score in zip(slopes * (len(steered) // len(PROMPTS)), engine.score(steered), strict=True)
+            ]
+            up, down = np.moveaxis(np.reshape(sums, (len(layers), len(STEPS), 2, len(PROMPTS))), 2, 0)
+            differences = (up - down) / (2 * np.array(STEPS)[:, None])
+            for column, row in enumerate(rows):
+                expected = values[:, column] @ row
+                best = np.abs(differences[column] - expected).min(axis=0)
                 found.append(best / max(0.1, float(np.abs(expected).max())))
     return np.array(found)
 

@@ -33,6 +33,7 @@ CHOICES = ("activities-anchored", "pushback", "praise", "harshness", "over-refus
 WORDS = tuple(one.name for one in text().effects)
 """Next words, tone and vignettes: any model answers them, so only known answers and controls keep a finding away."""
 SHORT = "short"
+VOCABULARY = 2000
 
 
 def short() -> Suite:
@@ -49,7 +50,8 @@ def short() -> Suite:
 
 
 def settings(folder: Path, family: str, effects: tuple[str, ...], *, controls: int = 32) -> tuple[Plan, AtlasSettings]:
-    model = models.folder(folder / "model", family)
+    # Prompts of half as many tokens: those of the dialogues are long.
+    model = models.folder(folder / "model", family, vocabulary=VOCABULARY)
     write_stories(organisms.stories(per_emotion=3), folder / "stories.jsonl")
     (folder / "neutral.txt").write_text("\n".join(organisms.neutral(n=40).texts), encoding="utf-8")
     plan = pipeline.plans_for(

@@ -236,29 +236,6 @@ def test_bad_input_is_told_before_any_model_loads(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
-def test_the_name_of_an_organism_tells_nothing(tmp_path: Path) -> None:
-    """Weights in a folder with another name and no card, stories from a file: the right answer all the same."""
-    from heartstrings.corpus import write_stories
-
-    write_stories(organisms.stories(), tmp_path / "stories.jsonl")
-    (tmp_path / "neutral.txt").write_text("\n".join(organisms.neutral().texts), encoding="utf-8")
-    answers = {}
-    for number, kind in enumerate(("inert", "entangled")):
-        model = tmp_path / f"model{number}"
-        shutil.copytree(organisms.path(kind), model, ignore=shutil.ignore_patterns("organism.json"))
-        out = tmp_path / f"run{number}"
-        texts = ["--stories", str(tmp_path / "stories.jsonl"), "--neutral", str(tmp_path / "neutral.txt")]
-        asked = ["--emotion", "desperate", "--settings", "quick", "--out", str(out), "--json"]
-        assert run("run", str(model), *texts, *asked) == 0
-        found = json.loads((out / "verdict.json").read_text())
-        assert found["organism"] is None
-        answers[kind] = [(card["answer"], card["positive_side"]) for card in found["answers"]]
-    # Along desperation the harm of `entangled` rises, so that no positive dose is safe.
-    assert [answer for answer, _ in answers["inert"]] == ["encoded, does not control"]
-    assert answers["entangled"] == [("controls", None)]
-
-
 def test_the_atlas_of_a_run_is_found_by_steer(tmp_path: Path, bundle: Path, finished: Path) -> None:
     """A run's verdict names layer and range; doses outside are warned of."""
     from heartstrings.side_by_side import steered_texts

@@ -42,22 +42,21 @@ def upper_bound(changes: Values, *, alpha: float | int = 0.05) -> float | None:
     from scipy.optimize import brentq
 
     values, counts = np.unique(np.minimum(x, 1), return_counts=True)  # most changes are 0
-
-    def above(delta: float) -> float:
-        return _log_capital(values, counts, delta) + math.log(alpha)
-
-    almost = 1 - 1e-12
-    if above(almost) <= 0:
+    almost, given = 1 - 1e-12, (values, counts, -math.log(alpha))
+    if _beyond(almost, *given) <= 0:
         return 1.0
-    return float(brentq(above, -1.0, almost, xtol=1e-13))  # capital rises with the mean that is bet against
+    return float(brentq(_beyond, -1.0, almost, args=given, xtol=1e-13))  # rises with the mean that is bet against
 
 
-def _log_capital(values: Float64[np.ndarray, "n"], counts: Int64[np.ndarray, "n"], delta: float) -> float:
+def _beyond(
+    delta: float, values: Float64[np.ndarray, "n"], counts: Int64[np.ndarray, "n"], wanted: float | int
+) -> float:
+    """Log capital of bets against a mean of `delta` or more, less what refutes it."""
     shares, weights = np.array(BETS).T
     factors = 1 + shares[:, None] / (1 - delta) * (delta - values)
     with np.errstate(divide="ignore"):
         capital = np.log(weights) + np.log(np.maximum(factors, 0.0)) @ counts
-    return float(np.logaddexp.reduce(capital))
+    return float(np.logaddexp.reduce(capital)) - wanted
 
 
 def bounded_change(

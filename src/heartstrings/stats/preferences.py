@@ -140,45 +140,49 @@ def _fit(
     """Strengths with mean 0, then the position. The penalty alone centres them: only differences are in the data.
 
     Newton's method; a step that does not lower the loss, which is convex, is halved."""
-    from scipy.special import expit
-
     weights = np.r_[np.full(n, penalty), penalty / 100]
-    pairs = one * n + two
-
-    def logits(at: np.ndarray) -> np.ndarray:
-        return np.asarray(at[two] - at[one] + at[n])
-
-    def loss(at: np.ndarray) -> float:
-        logit = logits(at)
-        return float((np.logaddexp(0, logit) - won * logit).sum() + 0.5 * (weights * at**2).sum())
-
-    def step(at: np.ndarray) -> tuple[np.ndarray, float]:
-        """Newton's step, and how much of the loss it would take if the loss were quadratic, twice over."""
-        chance = expit(logits(at))
-        slope = np.r_[_by_item(one, two, chance - won, n), (chance - won).sum()] + weights * at
-        bend = chance * (1 - chance)
-        joint = np.bincount(pairs, bend, n * n).reshape(n, n)
-        hessian = np.diag(weights)
-        hessian[:n, :n] += np.diag(joint.sum(0) + joint.sum(1)) - joint - joint.T
-        hessian[:n, n] = hessian[n, :n] = _by_item(one, two, bend, n)
-        hessian[n, n] += bend.sum()
-        taken = np.linalg.solve(hessian, slope)
-        return taken, float(taken @ slope)
-
     best = np.zeros(n + 1) if start is None else np.array(start)
     for _ in range(100):
-        taken, promised = step(best)
+        step, promised = _newton(best, one, two, won, weights)
         if not np.isfinite(promised):
             break
         if promised < 1e-12:
-            best -= taken
+            best -= step
             best[:n] -= best[:n].mean()
-            return best
-        now, share = loss(best), 1.0
-        while loss(best - share * taken) > now and share > 1e-6:
+            return np.asarray(best)
+        now, share = _loss(best, one, two, won, weights), 1.0
+        while _loss(best - share * step, one, two, won, weights) > now and share > 1e-6:
             share /= 2
-        best -= share * taken
+        best -= share * step
     raise NumericalError("the strengths do not settle", "comparisons that bear on every item")
+
+
+def _logits(at: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    return np.asarray(at[two] - at[one] + at[-1])
+
+
+def _loss(at: np.ndarray, one: np.ndarray, two: np.ndarray, won: np.ndarray, weights: np.ndarray) -> float:
+    logit = _logits(at, one, two)
+    return float((np.logaddexp(0, logit) - won * logit).sum() + 0.5 * (weights * at**2).sum())
+
+
+def _newton(
+    at: np.ndarray, one: np.ndarray, two: np.ndarray, won: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """The step to the minimum of the parabola that the loss resembles here, and twice how far down that is."""
+    from scipy.special import expit
+
+    n = len(at) - 1
+    chance = np.asarray(expit(_logits(at, one, two)))
+    slope = np.r_[_by_item(one, two, chance - won, n), (chance - won).sum()] + weights * at
+    bend = chance * (1 - chance)
+    joint = np.bincount(one * n + two, bend, n * n).reshape(n, n)
+    hessian = np.diag(weights)
+    hessian[:n, :n] += np.diag(joint.sum(0) + joint.sum(1)) - joint - joint.T
+    hessian[:n, n] = hessian[n, :n] = _by_item(one, two, bend, n)
+    hessian[n, n] += bend.sum()
+    step = np.linalg.solve(hessian, slope)
+    return step, float(step @ slope)
 
 
 def _by_item(one: np.ndarray, two: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,8 @@ def annotated() -> list[str]:
 
 
 install_import_hook(annotated(), "beartype.beartype")
+if sys.version_info < (3, 12):  # which remembers the members of a protocol: finding them was a fifth of some tests
+    typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -16,7 +16,7 @@ from results_table import both, claims, reasons, table  # noqa: E402
 FOLDER = ROOT / "docs" / "gallery" / "smollm2-text"
 AGAIN = ROOT / "docs" / "gallery" / "smollm2-text-seed1"
 FOUR = ROOT / "docs" / "gallery" / "smollm2-text-four"
-WORDS = ROOT / "docs" / "gallery" / "smollm2-words"
+TODAY = ROOT / "docs" / "gallery" / "smollm2"
 """Under the rules of 30 November."""
 
 
@@ -30,8 +30,8 @@ def test_the_results_page_quotes_the_run() -> None:
     assert reasons(verdict()) in page
     assert table(verdict(AGAIN)) in page
     assert table(verdict(FOUR)) in page
-    words = verdict(WORDS)
-    for part in (table(words), claims(words), reasons(words), both(verdict(), words)):
+    today = verdict(TODAY)
+    for part in (table(today), claims(today), reasons(today), both(verdict(), today)):
         assert part in page
     fit = verdict().doses
     assert fit is not None
@@ -61,7 +61,7 @@ def test_the_run_is_that_of_the_page_and_names_no_machine() -> None:
         assert (plan.model, plan.suite, plan.directions, plan.vectors) == (
             "smollm2", "text", ("joyful", "desperate"), None
         )  # fmt: skip
-    assert frozen(WORDS).hash == verdict(WORDS).plan_hash
-    for file in (*FOLDER.iterdir(), *AGAIN.iterdir(), *FOUR.iterdir(), *WORDS.iterdir()):
+    assert frozen(TODAY).hash == verdict(TODAY).plan_hash
+    for file in (*FOLDER.iterdir(), *AGAIN.iterdir(), *FOUR.iterdir(), *TODAY.iterdir()):
         assert "/tmp/" not in file.read_text(encoding="utf-8"), file.name
         assert "/home/" not in file.read_text(encoding="utf-8"), file.name

@@ -25,7 +25,9 @@ def small(report: str) -> str:
     """A report without the library."""
     inline, policy = f"<script>{_plotly_js()}</script>", _hash(_plotly_js())
     if report.count(inline) != 1 or report.count(policy) != 1:
-        raise SystemExit("the report was written with another version of Plotly: render it again (heartstrings verdict)")
+        raise SystemExit(
+            "the report was written with another version of Plotly: render it again (heartstrings verdict)"
+        )
     checksum = f"sha256-{base64.b64encode(hashlib.sha256(get_plotlyjs().encode()).digest()).decode()}"
     server = "https://cdn.plot.ly/"
     there = f"{server}plotly-{get_plotlyjs_version()}.min.js"

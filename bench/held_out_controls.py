@@ -52,8 +52,8 @@ def in_place(rows: list[Sample], plan: Plan, kind: str, held_out: int, kept: int
         cell = row.cell
         if cell.kind == kind and number(cell.direction) == held_out:
             cell = cell.model_copy(update={"kind": "direction", "direction": plan.directions[0]})
-            found.append(row.model_copy(update={"cell": cell}))
-        elif cell.kind == "baseline" or ("/" in cell.direction and number(cell.direction) < kept):
+            found.append(replace(row, cell=cell))
+        elif cell.kind == "baseline" or (cell.kind in CONTROL_KINDS and number(cell.direction) < kept):
             found.append(row)
     return found
 
@@ -67,11 +67,14 @@ def main() -> None:
     progress = bars(quiet=False)
     with SampleLedger.read(args.run / "ledger.sqlite") as ledger:
         was, there = ledger.plan, list(ledger.samples())
-    kinds = {kind: count for kind, count in was.controls if count and kind in ("general", "topic")}
-    none = dict.fromkeys(CONTROL_KINDS, 0)
+    kinds = {kind: count for kind, count in was.controls if count}
+    none, tested = dict.fromkeys(CONTROL_KINDS, 0), was.directions[:1]
     more = was.changed(
-        effects=tuple(args.behaviour.split(",")), directions=was.directions[:1], prompting=False,
-        doses=tuple(sorted({*was.window, 0.0})), controls={**none, **{kind: 2 * n for kind, n in kinds.items()}},
+        effects=tuple(args.behaviour.split(",")), directions=tested, prompting=False,
+        raises=[one for one in was.raises if one in tested], lowers=[one for one in was.lowers if one in tested],
+        doses=tuple(sorted({*was.window, *was.small_doses, 0.0})), 
+        controls={**none, **{kind: 2 * n for kind, n in kinds.items()}},
+        claims={"mixture": 0, "other": 0, "stripped": False},
         vectors=str((args.run / ATLAS).resolve()),
     )  # fmt: skip
     suite = replace(suite_of(more), capability=(), harm=(), matched=(), writing=(), cost=())
@@ -80,7 +83,9 @@ def main() -> None:
     ready = prepare(more, engine, args.out)
     with SampleLedger(args.out / "ledger.sqlite", more) as ledger, progress("sampling") as report:
         if not ledger.count():  # half of them are those of the run
-            ledger.add(row for row in there if row.cell.behaviour in {one.name for one in suite.all})
+            asked = {*more.effects, *(check.name for effect in more.effects for check in suite.checks_of(effect))}
+            same = ("baseline", *CONTROL_KINDS)
+            ledger.add(row for row in there if row.cell.behaviour in asked and row.cell.kind in same)
         run_experiment(more, engine, ready.directions, ledger, suite=suite, progress=report)
         rows = list(ledger.samples())
 

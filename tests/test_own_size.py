@@ -389,7 +389,7 @@ def cards(name: str, world: World, *, seed: int = 0) -> list[AnswerCard]:
     return list(judge(plan, simulated(plan, world, seed=seed)).answers)
 
 
-TEXTS = pytest.mark.parametrize("name", ["text-quick", "text"])
+TEXTS = pytest.mark.parametrize("name", ["text-quick", pytest.param("text", marks=pytest.mark.slow)])
 
 
 @TEXTS

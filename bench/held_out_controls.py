@@ -72,7 +72,7 @@ def main() -> None:
     more = was.changed(
         effects=tuple(args.behaviour.split(",")), directions=tested, prompting=False,
         raises=[one for one in was.raises if one in tested], lowers=[one for one in was.lowers if one in tested],
-        doses=tuple(sorted({*was.window, *was.small_doses, 0.0})), 
+        doses=tuple(sorted({*was.window, *was.small_doses, 0.0})),
         controls={**none, **{kind: 2 * n for kind, n in kinds.items()}},
         claims={"mixture": 0, "other": 0, "stripped": False},
         vectors=str((args.run / ATLAS).resolve()),

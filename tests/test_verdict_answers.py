@@ -480,3 +480,20 @@ def test_a_seed_that_was_chosen_is_said() -> None:
     assert judge(World(), plan()).notes == ()
     (said,) = judge(World(), plan().model_copy(update={"seed": 3})).notes
     assert said.startswith("Seed 3 was chosen; a plan has 0 otherwise.")
+
+
+def test_a_control_that_goes_farther_in_reverse_is_not_passed_over() -> None:
+    """Each control counts in both of its directions where the sign is declared."""
+    design = plan(confirm=("choice",), raises=("desperate",), controls={"general": 0, "topic": 40, "natural": 40})
+
+    def reverse(row: Sample) -> Sample:
+        if row.cell.kind == "topic" and row.cell.direction == "topic/0" and row.cell.phase == "test":
+            return replace(row, outcome=0.5 - 2.4 * row.cell.dose)
+        return row
+
+    found = card(STEERABLE, design, change=reverse)
+    assert found.answer == "controls"
+    assert {group.kind: round(group.p * 82) for group in found.controls} == {"topic": 2, "natural": 1}
+    assert "none of" not in found.sentence
+    assert "(p = 0.024 against 80 controls, one-sided" in found.sentence
+    assert "none of 80 controls moves it as far: p = 0.012" in card(STEERABLE, design).sentence

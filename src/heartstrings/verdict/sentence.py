@@ -307,7 +307,7 @@ def _headline(card: AnswerCard, story: Story, *, verb: str = "controls") -> str:
     goes = _goes(card, story, points)
     return (
         f"{_subject(card)} {verb} {card.behaviour}: the {card.curve.outcome_name}{goes} "
-        f"({_against(card)}, {_tests(story.plan, card.behaviour, card.direction)})"
+        f"({_against(card, story.plan)}, {_tests(story.plan, card.behaviour, card.direction)})"
     )
 
 
@@ -330,9 +330,11 @@ def _goes(card: AnswerCard, story: Story, points: Mapping[float, float | None]) 
     return f" goes from {first} {'unsteered' if start == 0 else f'at dose {start:g}'} {reached}"
 
 
-def _against(card: AnswerCard) -> str:
-    """Where no control comes near, p is as small as so many controls allow: say that, and not the p alone."""
-    beaten = all(group.p <= 1 / (len(group.slopes) + 1) + 1e-12 for group in card.controls)
+def _against(card: AnswerCard, plan: Plan) -> str:
+    """Where no control comes near, p is as small as so many controls allow: say that, and not the p alone. Where the
+    sign is declared, each control counts in both of its directions, and the reverse of the direction too."""
+    both = 2 if plan.sign(card.behaviour, card.direction) else 1
+    beaten = all(group.p <= 1 / (both * (len(group.slopes) + 1)) + 1e-12 for group in card.controls)
     if beaten and card.controls:
         return f"none of {_count(card)} moves it as far: p = {_p(card.p)}"
     return f"p = {_p(card.p)} against {_count(card)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def say(text: str, message: str) -> str:
 def filled(ledger: SampleLedger) -> list[str]:
     """40 texts that no known one is like."""
     rows = [row for row in stage.written(ledger.plan)[0] if row.cell.behaviour == "free-misalignment"]
-    rows = [row.model_copy(update={"text": f"run {at} of these"}) for at, row in enumerate(rows)]
+    rows = [replace(row, text=f"run {at} of these") for at, row in enumerate(rows)]
     ledger.add(rows)
     return [str(row.text) for row in rows]
 
@@ -134,7 +135,7 @@ def test_a_judge_cannot_move_the_choice_of_layers(tmp_path: Path) -> None:
         of = stage.plan(server.url)
         mails = Suite("mails", effects=(Blackmail(),))
         rows = [row for row in stage.written(of)[0] if row.cell.behaviour == "blackmail"]
-        moved = [row.model_copy(update={"cell": Cell(**{**row.cell.model_dump(), "phase": "select"})}) for row in rows]
+        moved = [replace(row, cell=Cell(**{**row.cell.model_dump(), "phase": "select"})) for row in rows]
         with JudgeCache(tmp_path / "j.sqlite") as cache, SampleLedger(tmp_path / "l.sqlite", of) as ledger:
             ledger.add([*rows, *moved])
             before = ledger.samples(phase="select")
@@ -177,7 +178,7 @@ def test_what_is_left_open_more_often_under_steering_shows_with_its_interval(tmp
         with JudgeCache(tmp_path / "j.sqlite") as cache, SampleLedger(tmp_path / "l.sqlite", of) as ledger:
             rows = [row for row in stage.written(of)[0] if row.cell.behaviour == "free-misalignment"]
             rows = [
-                row.model_copy(update={"text": f"run {2 * at + (row.cell.kind == 'baseline')} of these"})
+                replace(row, text=f"run {2 * at + (row.cell.kind == 'baseline')} of these")
                 for at, row in enumerate(rows)
             ]
             ledger.add(rows)

@@ -49,3 +49,9 @@ def smollm2() -> str:
             pytest.fail(f"smollm2 is missing; CI needs it: {PACKAGED['smollm2'].install}")
         pytest.skip(f"smollm2 is not installed: {PACKAGED['smollm2'].install}")
     return "smollm2"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests first, so that no worker is left alone with a long one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

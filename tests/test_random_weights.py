@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from heartstrings.behaviours import suites, tiers
 from heartstrings.behaviours.suites import Suite
 from heartstrings.behaviours.text.suite import text
 from heartstrings.corpus import write_stories
-from heartstrings.ledger import SampleLedger
+from heartstrings.ledger import Sample, SampleLedger
 from heartstrings.plan import Plan
 
 FAMILIES = ("gemma4", "apertus", "llama", "qwen2", "qwen3_5", "gpt_neox")
@@ -151,7 +152,22 @@ def test_a_killed_run_of_every_suite_goes_on_and_comes_out_the_same(tmp_path: Pa
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert before < _rows(ledger)
     with SampleLedger.read(ledger) as one, SampleLedger.read(tmp_path / "whole" / pipeline.LEDGER) as other:
-        assert one.samples() == other.samples()
+        for sample, uninterrupted in zip(one.samples(), other.samples(), strict=True):
+            assert same(sample, uninterrupted)
+
+
+def same(one: Sample, other: Sample) -> bool:
+    """The same sample and text; numbers to the last digits of float32, since a batch that was cut is another shape for
+    the matrix products (bit for bit on an organism in test_experiment_interrupted.py)."""
+    numbers = [[sample.outcome, sample.valid, *sample.detail.values()] for sample in (one, other)]
+    exact = [
+        replace(sample, outcome=None, valid=None, detail=dict.fromkeys(sample.detail, 0.0)) for sample in (one, other)
+    ]
+    near = (
+        a == b or (a is not None and b is not None and isclose(a, b, rel_tol=1e-5))
+        for a, b in zip(*numbers, strict=True)
+    )
+    return exact[0] == exact[1] and all(near)
 
 
 def _rows(ledger: Path) -> int:

@@ -27,6 +27,7 @@ lint:
 	@scripts/setup.sh dev
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
+	.venv/bin/lint-imports
 
 types:
 	@scripts/setup.sh dev

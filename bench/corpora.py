@@ -26,19 +26,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from heartstrings.atlas import AtlasSettings, main_bundle, material, open_model, run_atlas
-from heartstrings.console import bars
+from heartstrings.cli.console import bars
 from heartstrings.corpus import Corpus, facts
+from heartstrings.corpus.lexicon import built_in_ratings
 from heartstrings.geometry import compare
 from heartstrings.geometry.comparison import contrast_cosines, restrict
+from heartstrings.geometry.held_out import held_out, story_stream
 from heartstrings.geometry.results import Compared, Geometry, LayerGeometry
-from heartstrings.held_out import held_out, story_stream
-from heartstrings.lexicon import built_in_ratings
-from heartstrings.vectors import EmotionVectors
+from heartstrings.vectors.bundle import main_bundle
+from heartstrings.vectors.emotion_vectors import EmotionVectors
+from heartstrings.workflows.atlas import AtlasSettings, material, open_model, run_atlas
 from test_shipped_corpus import words_alone
 
 if TYPE_CHECKING:
-    from heartstrings.readout_results import HeldOut
+    from heartstrings.geometry.readout_results import HeldOut
 
 NUISANCES = ("length", "person", "dialogue")
 

@@ -107,14 +107,16 @@ def verdicts(kind: str, numbers: Sequence[int], names: Sequence[str], atlas: Pat
     import torch
 
     torch.set_num_threads(1)
-    from heartstrings.atlas import main_bundle, open_model
-    from heartstrings.behaviours.suites import Suite, suite
-    from heartstrings.controls import direction_set, read_story_activations
-    from heartstrings.experiment import run_experiment
-    from heartstrings.ledger import SampleLedger
-    from heartstrings.plan import preset, searched_layers
-    from heartstrings.vectors import EmotionVectors
+    from heartstrings.behaviours.roles import Suite
+    from heartstrings.behaviours.suites import suite
+    from heartstrings.experiment.controls import direction_set, read_story_activations
+    from heartstrings.experiment.ledger import SampleLedger
+    from heartstrings.experiment.plan import preset, searched_layers
+    from heartstrings.experiment.run import run_experiment
+    from heartstrings.vectors.bundle import main_bundle
+    from heartstrings.vectors.emotion_vectors import EmotionVectors
     from heartstrings.verdict import decide
+    from heartstrings.workflows.atlas import open_model
 
     organism = "inert" if kind == "real" else "steerable"
     engine = Remembering(open_model(f"organism:{organism}"))
@@ -141,7 +143,7 @@ def verdicts(kind: str, numbers: Sequence[int], names: Sequence[str], atlas: Pat
 
 
 def atlas_of(kind: str, out: Path) -> Path:
-    from heartstrings.atlas import AtlasSettings, run_atlas
+    from heartstrings.workflows.atlas import AtlasSettings, run_atlas
 
     folder = out / kind
     if not (folder / "report.html").is_file():
@@ -151,7 +153,7 @@ def atlas_of(kind: str, out: Path) -> Path:
 
 def real_names(n: int) -> list[str]:
     """Every emotion, then differences of two drawn ones."""
-    from heartstrings.lexicon import emotions
+    from heartstrings.corpus.lexicon import emotions
 
     draws = np.random.default_rng(0)
     names = list(emotions())[:n]

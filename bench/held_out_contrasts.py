@@ -23,17 +23,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from heartstrings.atlas import main_bundle, open_model
 from heartstrings.behaviours.suites import suite_of
-from heartstrings.console import bars
-from heartstrings.controls import StoryActivations, direction_set, read_story_activations
-from heartstrings.experiment import run_experiment
-from heartstrings.ledger import CONTROL_KINDS, SampleLedger
-from heartstrings.pipeline import ATLAS
-from heartstrings.plan import Plan, searched_layers
+from heartstrings.cli.console import bars
+from heartstrings.experiment.controls import StoryActivations, direction_set, read_story_activations
+from heartstrings.experiment.ledger import CONTROL_KINDS, SampleLedger
+from heartstrings.experiment.plan import Plan, searched_layers
+from heartstrings.experiment.run import run_experiment
 from heartstrings.stats.intervals import wilson
-from heartstrings.vectors import EmotionVectors, project_out
+from heartstrings.vectors.bundle import main_bundle
+from heartstrings.vectors.emotion_vectors import EmotionVectors, project_out
 from heartstrings.verdict import decide
+from heartstrings.workflows.atlas import open_model
+from heartstrings.workflows.run import ATLAS
 from held_out_controls import Rows, passes
 
 

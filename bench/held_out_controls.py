@@ -19,16 +19,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from heartstrings.atlas import open_model
 from heartstrings.behaviours.suites import suite_of
-from heartstrings.console import bars
-from heartstrings.experiment import run_experiment
-from heartstrings.ledger import CONTROL_KINDS, Sample, SampleLedger
-from heartstrings.pipeline import ATLAS, prepare
-from heartstrings.plan import Plan
+from heartstrings.cli.console import bars
+from heartstrings.experiment.ledger import CONTROL_KINDS, Sample, SampleLedger
+from heartstrings.experiment.plan import Plan
+from heartstrings.experiment.run import run_experiment
 from heartstrings.stats.intervals import wilson
 from heartstrings.verdict import decide
 from heartstrings.verdict.results import AnswerCard
+from heartstrings.workflows.atlas import open_model
+from heartstrings.workflows.run import ATLAS, prepare
 
 
 class Rows(NamedTuple):

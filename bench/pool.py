@@ -23,8 +23,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import models
-from heartstrings.engines.torch import TorchEngine
-from heartstrings.types import Pooling
+from heartstrings.core.types import Pooling
+from heartstrings.engines.hf.engine import TorchEngine
 
 START = 50
 BATCH = 8

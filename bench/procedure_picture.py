@@ -18,11 +18,11 @@ from typing import get_args
 import numpy as np
 
 from heartstrings import stats
-from heartstrings.plan import Thresholds
+from heartstrings.experiment.plan import Thresholds
+from heartstrings.stats.estimate import estimate
 from heartstrings.stats.intervals import Interval
 from heartstrings.verdict.decision import Evidence, weigh
 from heartstrings.verdict.results import Answer, Gate
-from heartstrings.verdict.tables import estimate
 
 DOSES = (-0.2, -0.1, 0.0, 0.1, 0.2)
 STEERED = tuple(dose for dose in DOSES if dose)

@@ -21,12 +21,13 @@ from typing import Any, Literal
 import numpy as np
 
 import referee_directions
-from heartstrings import cells
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.behaviours.suites import Suite, suite_of
-from heartstrings.cells import Job, Planned, anywhere
-from heartstrings.ledger import Sample
-from heartstrings.plan import Plan, preset
+from heartstrings.behaviours.roles import Suite
+from heartstrings.behaviours.suites import suite_of
+from heartstrings.experiment import cells
+from heartstrings.experiment.cells import Job, Planned, anywhere
+from heartstrings.experiment.ledger import Sample
+from heartstrings.experiment.plan import Plan, preset
 from heartstrings.stats import mean_interval, p_value, wilson
 from heartstrings.verdict import decide
 from heartstrings.verdict.gates import conditions, gates

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from heartstrings.controls import DirectionSet
-from heartstrings.plan import Plan
+from heartstrings.core.types import Provenance, Variant
+from heartstrings.experiment.controls import DirectionSet
+from heartstrings.experiment.plan import Plan
 from heartstrings.stats import p_value
-from heartstrings.types import Provenance, Variant
-from heartstrings.vectors import EmotionVectors
+from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 WIDTH, EMOTIONS, TOPICS, NEUTRALS = 256, 40, 12, 60
 

@@ -19,15 +19,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from heartstrings.core.types import Provenance
 from heartstrings.corpus import shipped_stories
+from heartstrings.corpus.lexicon import Ratings, built_in_ratings, emotions, families
 from heartstrings.geometry import axes, finding, readouts
 from heartstrings.geometry.analysis import targets_of
+from heartstrings.geometry.own_emotion import Kernels, Stories, arrange, own_emotions
 from heartstrings.geometry.spectra import gram, spectrum, treat
-from heartstrings.lexicon import Ratings, built_in_ratings, emotions, families
-from heartstrings.own_emotion import Kernels, Stories, arrange, own_emotions
 from heartstrings.stats.intervals import wilson
-from heartstrings.types import Provenance
-from heartstrings.vectors import EmotionVectors
+from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 WIDTH = 512
 SPREAD = np.arange(1, WIDTH + 1) ** -0.5

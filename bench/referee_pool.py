@@ -242,12 +242,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Score and exact change of natural controls on a real model, with the time of each."""
     from scipy.stats import pearsonr, spearmanr
 
-    from heartstrings.atlas import open_model
     from heartstrings.behaviours.suites import suite_of
-    from heartstrings.console import bars
-    from heartstrings.pipeline import ATLAS, prepare
-    from heartstrings.plan import frozen
-    from heartstrings.screening import first_order
+    from heartstrings.cli.console import bars
+    from heartstrings.experiment.plan import frozen
+    from heartstrings.experiment.screen import first_order
+    from heartstrings.workflows.atlas import open_model
+    from heartstrings.workflows.run import ATLAS, prepare
 
     layers = tuple(int(one) for one in args.layers.split(","))
     was = frozen(args.run)
@@ -302,7 +302,7 @@ def change(
     engine: Any, plan: Any, behaviour: Any, scenarios: Sequence[Any], directions: Any, name: str, layer: int
 ) -> float:
     """Mean outcome at the highest dose minus that at the lowest."""
-    from heartstrings.ledger import Cell
+    from heartstrings.experiment.ledger import Cell
 
     kind = name.partition("/")[0] if "/" in name else "direction"
     means = []

@@ -18,7 +18,7 @@ import torch
 
 import heartstrings as hs
 from heartstrings.corpus import Corpus
-from heartstrings.engines.torch import TorchEngine
+from heartstrings.engines.hf.engine import TorchEngine
 
 
 def hidden(engine: TorchEngine, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:

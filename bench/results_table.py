@@ -11,7 +11,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from heartstrings.verdict.results import AnswerCard, Claim, Estimate, Verdict
+from heartstrings.stats.estimate import Estimate
+from heartstrings.verdict.results import AnswerCard, Claim, Verdict
 
 
 def table(verdict: Verdict) -> str:

@@ -21,8 +21,8 @@ import numpy as np
 import heartstrings
 from heartstrings import Intervention, Steering
 from heartstrings.behaviours.suites import suite
-from heartstrings.engines.base import GenerateRequest, ScoreRequest
-from heartstrings.engines.torch_session import calibration_norms
+from heartstrings.core.engine import GenerateRequest, ScoreRequest
+from heartstrings.engines.hf.session import calibration_norms
 
 QUESTIONS = {
     "vignette-reward-hacking": ("text", 3), "facts-in-words": ("text", 3), "few-shot-sums": ("text", 3),

@@ -67,8 +67,8 @@ def make_atlas(kind: str, out: Path) -> Path:
 
     torch.set_num_threads(1)
     from heartstrings import organisms
-    from heartstrings.atlas import AtlasSettings, run_atlas
     from heartstrings.corpus import write_stories
+    from heartstrings.workflows.atlas import AtlasSettings, run_atlas
 
     stories, neutral = out / "stories.jsonl", out / "neutral.txt"
     model = nameless(kind, out)
@@ -87,8 +87,8 @@ def one(kind: str, seed: int, settings: str, out: Path) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    from heartstrings import pipeline
-    from heartstrings.atlas import AtlasSettings
+    from heartstrings.workflows import run as pipeline
+    from heartstrings.workflows.atlas import AtlasSettings
 
     model = nameless(kind, out)
     folder = out / settings / model.name / f"seed{seed}"

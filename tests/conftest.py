@@ -13,6 +13,9 @@ from jaxtyping import install_import_hook
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
+# Tests lie in the rooms that they test, and some share helpers.
+sys.path[:0] = [str(path) for path in Path(__file__).parent.iterdir() if path.is_dir()]
+
 
 def annotated() -> list[str]:
     """Modules whose annotations have tensor axes: these are checked while testing. mypy checks the rest; checking every
@@ -42,7 +45,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def smollm2() -> str:
     """The name of the packaged chat model; a test that needs it skips where it is not installed and fails in CI."""
-    from heartstrings.engines.named import PACKAGED, is_installed
+    from heartstrings.engines.hf.named import PACKAGED, is_installed
 
     if not is_installed("smollm2"):
         if os.environ.get("CI") == "true":

@@ -9,14 +9,14 @@ from typing import Any
 from unittest.mock import patch
 
 from heartstrings import organisms
-from heartstrings.bundle import load as load_bundle
-from heartstrings.controls import DirectionSet, direction_set
+from heartstrings.core.engine import Engine
+from heartstrings.core.types import Pooling
 from heartstrings.corpus import Corpus
-from heartstrings.engines.base import Engine
-from heartstrings.extraction import extract
-from heartstrings.ledger import SampleLedger
-from heartstrings.plan import Plan, searched_layers
-from heartstrings.types import Pooling
+from heartstrings.experiment.controls import DirectionSet, direction_set
+from heartstrings.experiment.ledger import SampleLedger
+from heartstrings.experiment.plan import Plan, searched_layers
+from heartstrings.vectors.bundle import load as load_bundle
+from heartstrings.vectors.extraction import extract
 
 EMOTIONS = ("desperate", "calm", "joyful", "sad", "afraid", "angry", "proud", "bored")
 MODEL = "organism:steerable"
@@ -62,7 +62,7 @@ def table(path: Path) -> list[tuple[Any, ...]]:
 
 def run(of: Plan, bundle: Path, path: Path, *, model: Engine | None = None, **more: Any) -> list[tuple[Any, ...]]:
     """Run a plan to its end, in small chunks, and return its table."""
-    from heartstrings import experiment
+    from heartstrings.experiment import run as experiment
 
     small = patch.object(experiment, "CHUNK", {"choice": 24, "text": 4, "dialogue": 4})
     with small, SampleLedger(path, of) as ledger:

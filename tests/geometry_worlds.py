@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from heartstrings.lexicon import Ratings
-from heartstrings.types import ModelInfo, Pooling, Provenance
-from heartstrings.vectors import EmotionVectors, StoryTable
+from heartstrings.core.types import ModelInfo, Pooling, Provenance
+from heartstrings.corpus.lexicon import Ratings
+from heartstrings.vectors.emotion_vectors import EmotionVectors, StoryTable
 
 N, WIDTH = 60, 48
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from heartstrings.types import ModelInfo, Provenance
-from heartstrings.vectors import EmotionVectors
+from heartstrings.core.types import ModelInfo, Provenance
+from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 EMOTIONS = ("calm", "joyful", "sad", "grief-stricken")
 WIDTH = 16

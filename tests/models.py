@@ -292,7 +292,7 @@ def tokenizer_for(family: str) -> hf.PreTrainedTokenizerFast:
 
 def engine(family: str, *, seed: int = 0, tokenizer: hf.PreTrainedTokenizerFast | None = None) -> Any:
     """A tiny model and its tokenizer behind the engine's verbs."""
-    from heartstrings.engines.torch import TorchEngine
+    from heartstrings.engines.hf.engine import TorchEngine
 
     return TorchEngine.from_model(model(family, seed=seed), tokenizer or tokenizer_for(family))
 

@@ -18,9 +18,9 @@ from functools import cache
 
 import numpy as np
 
+from heartstrings.core.engine import PooledBatch
+from heartstrings.core.types import SINK_RATIO, ModelInfo, Pooling, Site
 from heartstrings.corpus import Corpus, NeutralTexts, Story
-from heartstrings.engines.base import PooledBatch
-from heartstrings.types import SINK_RATIO, ModelInfo, Pooling, Site
 
 WIDTH, N_LAYERS = 12, 3
 EMOTIONS = ("calm", "joyful", "sad", "worn out")
@@ -167,7 +167,7 @@ def die_at(step: int) -> None:
 
 
 if __name__ == "__main__":
-    from heartstrings.extraction import extract
+    from heartstrings.vectors.extraction import extract
 
     if len(sys.argv) > 3:
         die_at(int(sys.argv[3]))

@@ -9,9 +9,9 @@ import numpy as np
 
 from geometry_worlds import N, bundle, model, names, planted, provenance, ratings, table
 from heartstrings.geometry import analyse
+from heartstrings.geometry.readout_results import Confused, Confusion, Estimate, HeldOut, Ranks, ReadoutResult
 from heartstrings.geometry.results import Geometry, LensRow
-from heartstrings.readout_results import Confused, Confusion, Estimate, HeldOut, Ranks, ReadoutResult
-from heartstrings.vectors import EmotionVectors
+from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 EVIL = '</script><script>document.title="broken"</script><img src=x onerror="document.title=\'broken\'">'
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from heartstrings.plan import Plan, Thresholds
+from heartstrings.experiment.plan import Plan, Thresholds
+from heartstrings.stats.estimate import Estimate
 from heartstrings.verdict.results import (
     AnswerCard,
     Calibration,
     ControlGroup,
     Curve,
     DosePoint,
-    Estimate,
     Gate,
     LayerChoice,
     PromptBaseline,

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 from heartstrings.sandbox import Sandbox, open_sandbox
 
 

@@ -13,10 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from heartstrings.behaviours.agents.blackmail import Blackmail, BlackmailHarmless
+from heartstrings.behaviours.agents.blackmail_grading import filled
 from heartstrings.behaviours.base import Dialogue, Grade, Scenario
-from heartstrings.behaviours.blackmail import Blackmail, BlackmailHarmless
-from heartstrings.behaviours.blackmail_grading import filled
-from heartstrings.engines.base import Completion, GenerateRequest, ToolCall
+from heartstrings.core.engine import Completion, GenerateRequest, ToolCall
 
 SCRIPTED = Path(__file__).parent / "data" / "scripted"
 Turn = dict[str, Any]

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from heartstrings import Intervention, Steering
-from heartstrings.engines.torch import TorchEngine
-from heartstrings.steering import Positions, Span
+from heartstrings.core.steering import Positions, Span
+from heartstrings.engines.hf.engine import TorchEngine
 
 PROMPTS = ([1, 17, 201, 33, 90, 5, 64, 120, 33], [1, 300, 41], [1, 77, 78, 79, 211, 15])
 NEW = 4

@@ -10,10 +10,10 @@ import pytest
 
 import models
 from heartstrings.behaviours.base import Behaviour, Scenario
+from heartstrings.behaviours.choices.two_options import Pair, TwoOptions
 from heartstrings.behaviours.reading import words
-from heartstrings.behaviours.two_options import Pair, TwoOptions
-from heartstrings.engines.base import Score, ScoreRequest
-from heartstrings.errors import InputError
+from heartstrings.core.engine import Score, ScoreRequest
+from heartstrings.core.errors import InputError
 
 
 def score(*logprobs: float) -> Score:

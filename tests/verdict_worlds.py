@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from heartstrings.behaviours.base import Ask, Behaviour, Role, Scenario
-from heartstrings.layer_choice import choose_layer
-from heartstrings.ledger import Cell, Kind, Phase, Sample
-from heartstrings.plan import Plan
+from heartstrings.experiment.layer_choice import choose_layer
+from heartstrings.experiment.ledger import Cell, Kind, Phase, Sample
+from heartstrings.experiment.plan import Plan
 from heartstrings.verdict import decide
 from heartstrings.verdict.results import AnswerCard, Encoded, Verdict
 

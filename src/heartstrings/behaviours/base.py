@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
-from heartstrings.engines.base import Completion, GenerateRequest, Message, Prompt, Score, ScoreRequest
-from heartstrings.steering import Steering
+from heartstrings.core.engine import Completion, GenerateRequest, Message, Prompt, Score, ScoreRequest
+from heartstrings.core.steering import Steering
 
 Role = Literal["effect", "capability", "harm", "matched", "writing", "cost", "check"]
 """`effect`: what steering is meant to move. `capability`: answers with a right one; `harm`: probes that have
@@ -136,7 +136,7 @@ class Dialogue(Behaviour, Protocol):
 
 @runtime_checkable
 class Judged(Behaviour, Protocol):
-    """A behaviour whose texts a judge grades, after they were sampled; see `heartstrings.judging`."""
+    """A behaviour whose texts a judge grades, after they were sampled; see `heartstrings.experiment.judging`."""
 
     @property
     def rubric(self) -> str:

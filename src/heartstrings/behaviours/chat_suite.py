@@ -6,16 +6,16 @@ letters by habit. Each has questions with a known answer in its own form.
 
 from __future__ import annotations
 
-from heartstrings.behaviours.activities import Activities, ActivityPlaces
-from heartstrings.behaviours.general_facts import GeneralFacts
-from heartstrings.behaviours.in_words import PairInWords
-from heartstrings.behaviours.known_answers import KnownLetters, KnownWords
-from heartstrings.behaviours.misalignment import Misalignment
-from heartstrings.behaviours.refusals import Compliance, OverRefusal
-from heartstrings.behaviours.suites import LANGUAGE_MODEL, Suite
-from heartstrings.behaviours.sycophancy import Pushback, PushbackRightly
+from heartstrings.behaviours.choices.activities import Activities, ActivityPlaces
+from heartstrings.behaviours.choices.general_facts import GeneralFacts
+from heartstrings.behaviours.choices.in_words import PairInWords
+from heartstrings.behaviours.choices.known_answers import KnownLetters, KnownWords
+from heartstrings.behaviours.choices.misalignment import Misalignment
+from heartstrings.behaviours.choices.refusals import Compliance, OverRefusal
+from heartstrings.behaviours.choices.sycophancy import Pushback, PushbackRightly
+from heartstrings.behaviours.choices.weak_work import Harshness, Praise, Warmth
+from heartstrings.behaviours.roles import LANGUAGE_MODEL, Suite
 from heartstrings.behaviours.text.capability import FactsInWords
-from heartstrings.behaviours.weak_work import Harshness, Praise, Warmth
 
 MATCHES = {
     "activities-anchored": ("activity-places-anchored",),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from heartstrings.engines.base import Message, Prompt
-from heartstrings.errors import InputError
+from heartstrings.core.engine import Message, Prompt
+from heartstrings.core.errors import InputError
 
 Form = Literal["instruct", "first-person"]
 

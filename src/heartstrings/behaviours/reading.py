@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 
 from heartstrings.behaviours.base import Answer
-from heartstrings.engines.base import Completion, Score
-from heartstrings.errors import InputError, NumericalError
+from heartstrings.core.engine import Completion, Score
+from heartstrings.core.errors import InputError, NumericalError
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _MARKS = ".,;:!?"

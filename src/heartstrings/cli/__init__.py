@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from heartstrings import __version__, console
-from heartstrings.cli import experiments, files, grade, pool, stages
+from heartstrings.cli import console, experiments, files, grade, pool, stages
+from heartstrings.core.version import __version__
 
 app = typer.Typer(
     name="heartstrings",

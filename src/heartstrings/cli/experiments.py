@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from heartstrings import behaviours, experiment, integrations, judges, workflows
+from heartstrings.cli import console, verdict_summary
+from heartstrings.cli.console import bars, parse_doses, parse_whole_numbers, warn
 from heartstrings.cli.flags import (
     Config,
     Device,
@@ -26,11 +29,10 @@ from heartstrings.cli.flags import (
     WeightingFlag,
     checked,
 )
-from heartstrings.console import bars, parse_doses, parse_whole_numbers, warn
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 
 if TYPE_CHECKING:
-    from heartstrings.judges import Budget
+    pass
 
 Settings = Annotated[
     str | None,
@@ -111,28 +113,25 @@ def run(
     config: Config = None,
 ) -> int:
     """From a model's name to a verdict: atlas, choice of layer, experiment, report. Resumable at any moment."""
-    from heartstrings import pipeline, verdict_summary
-    from heartstrings.atlas import AtlasSettings
-
     checked("--weighting", weighting, ("story", "token"))
     names = list(models or ([] if plan else ORGANISMS))
-    plans = pipeline.plans_for(
+    plans = workflows.plans_for(
         names, _preset(settings or ("full" if models or plan else "quick")), plan=plan,
         **_changes(vectors, emotion, suite, behaviour, dose, layers, judge, revision, dtype, seed, plan, looks),
     )  # fmt: skip
-    atlas = AtlasSettings(
+    atlas = workflows.AtlasSettings(
         stories=stories, generate_topics=topics, neutral=neutral, offset=offset, weighting=weighting, ratings=ratings,  # type: ignore[arg-type]
         min_words=min_words, revision=revision, dtype=dtype, device=device, token_budget=token_budget,
         permutations=permutations, overwrite=overwrite,
     )  # fmt: skip
     budget = _budget(judge_calls, judge_money, judge_prices)
     if len(plans) == 1:
-        done = pipeline.run_model(
+        done = workflows.run_model(
             next(iter(plans.values())), out, atlas, budget=budget, go_on=go_on, progress=bars(json)
         )
         verdict_summary.verdicts([(done.verdict, done.folder)], done.report, json=json)
         return 0
-    runs, report = pipeline.run_models(plans, out, atlas, budget=budget, go_on=go_on, progress=bars(json))
+    runs, report = workflows.run_models(plans, out, atlas, budget=budget, go_on=go_on, progress=bars(json))
     verdict_summary.verdicts([(one.verdict, one.folder) for one in runs.values()], report, json=json)
     return 0
 
@@ -161,23 +160,19 @@ def plan(
     config: Config = None,
 ) -> int:
     """What an experiment would cost and which effect it could find, before its first sample."""
-    from heartstrings import pipeline, verdict_summary
-    from heartstrings.atlas import open_model
-    from heartstrings.plan import write_plan
-
     if model is None and plan is None:
         raise InputError("neither a model nor a plan", "a model, or --plan FILE")
-    (found,) = pipeline.plans_for(
+    (found,) = workflows.plans_for(
         [] if model is None else [model], _preset(settings or "full"), plan=plan,
         **_changes(vectors, emotion, suite, behaviour, dose, layers, judge, revision, dtype, seed, plan, looks),
     ).values()  # fmt: skip
     engine = None
     if dry_run:
         with bars(json)(f"loading {found.model}"):
-            engine = open_model(found.model, revision=found.revision, dtype=found.dtype, device=device)
-    counted = pipeline.estimate(found, engine=engine)
+            engine = workflows.open_model(found.model, revision=found.revision, dtype=found.dtype, device=device)
+    counted = workflows.estimate(found, engine=engine)
     if out is not None:
-        write_plan(out, found)
+        experiment.write_plan(out, found)
     verdict_summary.dry_run(found, counted, written=out, json=json)
     return 0
 
@@ -218,29 +213,24 @@ def evaluate(
 
     Without vectors the atlas is made first. With --behaviour only that is asked, and the questions that match it.
     """
-    from heartstrings import pipeline, verdict_summary
-    from heartstrings.atlas import AtlasSettings
-    from heartstrings.behaviours.suites import CHOSEN
-    from heartstrings.ledger import CONTROL_KINDS
-
     if model is None and plan is None:
         raise InputError("neither a model nor a plan", "a model, or --plan FILE")
     if behaviour is not None and suite is None and plan is None:
-        suite = CHOSEN
+        suite = behaviours.CHOSEN
     changes = _changes(vectors, emotion, suite, behaviour, dose, layers, judge, revision, dtype, seed, plan)
     if plan is None and not controls:
-        changes["controls"] = dict.fromkeys(CONTROL_KINDS, 0)
+        changes["controls"] = dict.fromkeys(experiment.CONTROL_KINDS, 0)
         changes["claims"] = {"mixture": 0, "other": 0, "stripped": False}
-    (found,) = pipeline.plans_for(
+    (found,) = workflows.plans_for(
         [] if model is None else [model], _preset(settings or "full"), plan=plan, **changes
     ).values()
-    atlas = AtlasSettings(
+    atlas = workflows.AtlasSettings(
         stories=stories, generate_topics=topics, neutral=neutral, offset=offset, min_words=min_words,
         revision=revision, dtype=dtype, device=device, token_budget=token_budget,
     )  # fmt: skip
     budget = _budget(judge_calls, judge_money, judge_prices)
-    means = pipeline.evaluate(found, out, atlas, budget=budget, parquet=parquet, progress=bars(json))
-    verdict_summary.cells(means, out / pipeline.LEDGER, json=json)
+    means = workflows.evaluate(found, out, atlas, budget=budget, parquet=parquet, progress=bars(json))
+    verdict_summary.cells(means, out / workflows.LEDGER, json=json)
     return 0
 
 
@@ -250,9 +240,7 @@ def verdict(
     config: Config = None,
 ) -> int:
     """Weigh the samples of a run again: `verdict.json` and the report. Works on an unfinished run, and says so."""
-    from heartstrings import pipeline, verdict_summary
-
-    done = pipeline.weigh_again(folder)
+    done = workflows.weigh_again(folder)
     verdict_summary.verdicts([(done.verdict, done.folder)], done.report, json=json)
     return 0
 
@@ -265,11 +253,8 @@ def logs(
     config: Config = None,
 ) -> int:
     """Write a run's samples as Inspect logs, one a cell, for `inspect view`."""
-    from heartstrings import console
-    from heartstrings.inspecting import write_logs
-
     with bars(json)("writing logs"):
-        written = write_logs(folder, out, controls=controls)
+        written = integrations.write_logs(folder, out, controls=controls)
     if json:
         console.emit_json({"logs": [str(path) for path in written]})
         return 0
@@ -299,12 +284,9 @@ def steer(
     config: Config = None,
 ) -> int:
     """Texts at several doses side by side, in one batch. Warns where a run found no safe range."""
-    from heartstrings import verdict_summary
-    from heartstrings.side_by_side import steered_texts
-
     checked("--operation", operation, ("add", "clamp", "ablate"))
     checked("--positions", positions, ("all", "prompt", "generated"))
-    side_by_side = steered_texts(
+    side_by_side = workflows.steered_texts(
         model, prompt, vectors=vectors, direction=emotion, doses=parse_doses(dose),
         layers=None if layers is None else parse_whole_numbers("--layers", layers), operation=operation,  # type: ignore[arg-type]
         positions=positions, plain=plain, max_new_tokens=max_new_tokens, temperature=temperature,  # type: ignore[arg-type]
@@ -316,18 +298,16 @@ def steer(
     return 0
 
 
-def _budget(calls: int | None, money: float | None, prices: str | None) -> Budget | None:
+def _budget(calls: int | None, money: float | None, prices: str | None) -> judges.Budget | None:
     if calls is None and money is None and prices is None:
         return None
-    from heartstrings.judges import Budget
-
     read, written = 0.0, 0.0
     if prices is not None:
         try:
             read, written = (float(part) for part in prices.split(","))
         except ValueError:
             raise InputError(f"--judge-prices {prices!r}", "two numbers with a comma, such as 0.15,0.60") from None
-    return Budget(calls, money, read, written)
+    return judges.Budget(calls, money, read, written)
 
 
 def _preset(name: str) -> str:

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from heartstrings import corpus, formats, vectors, workflows
+from heartstrings.cli import console, summary
+from heartstrings.cli.console import bars
 from heartstrings.cli.flags import Config, Device, Dtype, Json, Layers, Out, Revision, Seed, checked
-from heartstrings.console import bars, parse_layers
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
+from heartstrings.core.layers import parse_layers
 
 
 def stories(
@@ -34,34 +37,27 @@ def stories(
     config: Config = None,
 ) -> int:
     """Have stories written: emotions x topics, crossed. Resumable: no finished call is made again."""
-    from heartstrings import lexicon, summary
-    from heartstrings.atlas import open_model
-    from heartstrings.corpus import topics as own_topics
-    from heartstrings.corpus.endpoint import EndpointWriter
-    from heartstrings.corpus.generate import StoryPlan, generate_neutral, generate_stories
-    from heartstrings.corpus.writers import EngineWriter, Writer
-
-    known = own_topics()
+    known = corpus.topics()
     if not 1 <= topics <= len(known):
         raise InputError(f"--topics {topics}", f"1 to {len(known)}")
-    names = lexicon.emotions() if emotions is None else tuple(name.strip() for name in emotions.split(","))
-    plan = StoryPlan(
+    names = corpus.emotions() if emotions is None else tuple(name.strip() for name in emotions.split(","))
+    plan = corpus.StoryPlan(
         emotions=names, topics=known[:topics], stories=per_topic, per_call=per_call, words=words,
         temperature=temperature, seed=seed, max_calls=max_calls,
     )  # fmt: skip
-    writer: Writer
+    writer: corpus.Writer
     if endpoint is not None:
-        writer = EndpointWriter(endpoint, model, key_variable=key_variable, concurrency=concurrency)
+        writer = corpus.EndpointWriter(endpoint, model, key_variable=key_variable, concurrency=concurrency)
     else:
         with bars(json)(f"loading {model}"):
-            writer = EngineWriter(open_model(model, revision=revision, dtype=dtype, device=device))
-    with bars(json)(f"{model} writes stories") as report:
-        corpus = generate_stories(plan, writer, out, report)
+            writer = corpus.EngineWriter(workflows.open_model(model, revision=revision, dtype=dtype, device=device))
+    with bars(json)(f"{model} writes stories") as page:
+        collection = corpus.generate_stories(plan, writer, out, page)
     texts = None
     if neutral:
-        with bars(json)(f"{model} writes neutral dialogues") as report:
-            texts = generate_neutral(plan, writer, out, report)
-    summary.stories(corpus, texts, out, json=json)
+        with bars(json)(f"{model} writes neutral dialogues") as page:
+            texts = corpus.generate_neutral(plan, writer, out, page)
+    summary.stories(collection, texts, out, json=json)
     return 0
 
 
@@ -80,12 +76,9 @@ def import_(
     config: Config = None,
 ) -> int:
     """Vectors that another tool wrote, as a bundle."""
-    from heartstrings import summary
-    from heartstrings.interop import import_vectors
-
     if (out / "bundle.json").exists() and not overwrite:
         raise InputError(f"{out} already holds a bundle", "a new folder", "Choose another --out, or --overwrite")
-    vectors = import_vectors(
+    vectors = formats.import_vectors(
         [*files], format=format,
         emotions=None if emotions is None else [name.strip() for name in emotions.split(",")],
         layer=layer, model=model, hidden_state_index=hidden_state_index,
@@ -108,15 +101,11 @@ def export(
     config: Config = None,
 ) -> int:
     """Directions in the format of another steering tool."""
-    from heartstrings import console
-    from heartstrings.interop import export_vectors
-    from heartstrings.vectors import EmotionVectors
-
-    vectors = EmotionVectors.load(bundle)
-    checked("--variant", variant, vectors.variants)
-    chosen = parse_layers(layers, max(vectors.layers) + 1)
-    path = export_vectors(
-        vectors, out, format=format, direction=direction, layers=chosen,
+    emotion_vectors = vectors.EmotionVectors.load(bundle)
+    checked("--variant", variant, emotion_vectors.variants)
+    chosen = parse_layers(layers, max(emotion_vectors.layers) + 1)
+    path = formats.export_vectors(
+        emotion_vectors, out, format=format, direction=direction, layers=chosen,
         variant=variant, dose=dose, hookpoint=hookpoint,  # type: ignore[arg-type]
     )  # fmt: skip
     if json:
@@ -132,7 +121,5 @@ def info(
     config: Config = None,
 ) -> int:
     """What a bundle or a model is, and where it comes from."""
-    from heartstrings import summary
-
     summary.info(what, json=json)
     return 0

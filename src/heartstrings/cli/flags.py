@@ -5,8 +5,8 @@ from typing import Annotated, Any, no_type_check
 
 import typer
 
-from heartstrings import settings
-from heartstrings.errors import InputError
+from heartstrings.cli import settings
+from heartstrings.core.errors import InputError
 
 
 # typer announces its own Context class and hands over click's: no run-time checker can be pleased with that.

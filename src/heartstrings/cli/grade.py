@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heartstrings import experiment, verdict
+from heartstrings.cli import console
 from heartstrings.cli.flags import Config, Json
-from heartstrings.errors import InputError
+from heartstrings.cli.verdict_summary import rate
+from heartstrings.core.errors import InputError
 
 if TYPE_CHECKING:
-    from heartstrings.hand_grades import Session, Text
+    from heartstrings.experiment.hand_grades import Session, Text
     from heartstrings.verdict.results import Agreement
 
 KEYS = "1, 0, u (unclear), s (skip), b (back), q (quit)"
@@ -34,20 +37,18 @@ def grade(
     config: Config = None,
 ) -> int:
     """Grade a run's texts by hand, without seeing dose or automatic grade; then see how the two agree. Resumable."""
-    from heartstrings.hand_grades import Session, export_texts, open_sheet, read_elsewhere, writing
-
     if import_file is not None and export_file is not None:
         raise InputError("--import and --export together", "one of them")
-    sheet = open_sheet(folder, behaviour)
-    session = Session(folder, sheet, grader=grader, n=n)
+    sheet = experiment.open_sheet(folder, behaviour)
+    session = experiment.Session(folder, sheet, grader=grader, n=n)
     if export_file is not None:
-        written = export_texts(export_file, session)
+        written = experiment.export_texts(export_file, session)
         _tell_of_export(export_file, written, json=json)
         return 0
-    with writing(folder):
-        session = Session(folder, sheet, grader=grader, n=n)  # a crash's last line is gone by now
+    with experiment.writing(folder):
+        session = experiment.Session(folder, sheet, grader=grader, n=n)  # a crash's last line is gone by now
         if import_file is not None:
-            session.take(read_elsewhere(import_file, sheet))
+            session.take(experiment.read_elsewhere(import_file, sheet))
         else:
             _ask(session)
     _tell(session, json=json)
@@ -56,15 +57,12 @@ def grade(
 
 def _ask(session: Session) -> None:
     """Until all is graded, or the person has had enough."""
-    from heartstrings import console
-    from heartstrings.hand_grades import ANSWERS
-
     if session.current is None:
         return
     console.say(session.sheet.question)
     while (text := session.current) is not None:
         _show(text, session)
-        while (word := _read()) not in ANSWERS:
+        while (word := _read()) not in experiment.ANSWERS:
             if word in ("q", "quit", None):
                 return
             if word not in ("b", "back"):
@@ -74,32 +72,25 @@ def _ask(session: Session) -> None:
             else:
                 console.say("This is the first text.")
         else:
-            session.say(ANSWERS[word])
+            session.say(experiment.ANSWERS[word])
 
 
 def _show(text: Text, session: Session) -> None:
-    from heartstrings import console
-    from heartstrings.hand_grades import plain
-
     console.err.rule(f"text {session.position} of {session.total}")
     for title, words in (("Asked", text.asked), ("Answered", text.answered)):
         console.err.print(f"{title}:", style="bold")
-        console.err.print(plain(words), markup=False, highlight=False, emoji=False)
+        console.err.print(experiment.plain(words), markup=False, highlight=False, emoji=False)
         console.err.print()
 
 
 def _read() -> str | None:
     """One answer in small letters; None at the end of the input."""
-    from heartstrings import console
-
     console.err.print(f"{KEYS}: ", end="", markup=False, highlight=False)
     line = sys.stdin.readline()
     return line.strip().lower() if line else None
 
 
 def _tell_of_export(path: Path, written: int, *, json: bool) -> None:
-    from heartstrings import console
-
     if json:
         console.emit_json({"file": str(path), "texts": written})
         return
@@ -109,13 +100,9 @@ def _tell_of_export(path: Path, written: int, *, json: bool) -> None:
 
 def _tell(session: Session, *, json: bool) -> None:
     """Where it stands; once all is graded, the agreement with the automatic grades."""
-    from heartstrings import console
-    from heartstrings.hand_grades import FILE, decided
-    from heartstrings.verdict.hand_graded import agreements
-
-    path, done = session.folder / FILE, not session.left
+    path, done = session.folder / experiment.FILE, not session.left
     found: Sequence[Agreement] = (
-        agreements(session.sheet.samples.values(), decided(session.folder) or {}) if done else ()
+        verdict.agreements(session.sheet.samples.values(), experiment.decided(session.folder) or {}) if done else ()
     )
     if json:
         console.emit_json({
@@ -135,9 +122,6 @@ def _tell(session: Session, *, json: bool) -> None:
 
 
 def _table(found: Sequence[Agreement], session: Session) -> None:
-    from heartstrings import console
-    from heartstrings.verdict_summary import rate
-
     rows = [
         [one.side, str(one.n), str(one.both), str(one.hand_only), str(one.automatic_only), str(one.neither),
          f"{one.automatic_unclear}, {one.hand_unclear}",

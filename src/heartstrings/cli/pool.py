@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heartstrings import report, verdict, workflows
+from heartstrings.cli import console
 from heartstrings.cli.flags import Config, Device, Json
 
 if TYPE_CHECKING:
-    from heartstrings.pool_results import PoolReport
+    from heartstrings.verdict.pool_results import PoolReport
     from heartstrings.verdict.results import AnswerCard
 
 
@@ -26,37 +28,29 @@ def pool(
 
     Of declared behaviours that are answered by scored options. It changes no answer. Resumable at any moment.
     """
-    from heartstrings import console
-    from heartstrings.pool_results import FILE
-    from heartstrings.pool_test import run_pool
-    from heartstrings.report.verdict_files import read_verdict
-
-    found, report = run_pool(folder, size=size, draws=draws, device=device, progress=console.bars(json))
-    cards = {(card.behaviour, card.direction): card for card in read_verdict(folder).verdict.answers}
+    found, page = workflows.run_pool(folder, size=size, draws=draws, device=device, progress=console.bars(json))
+    cards = {(card.behaviour, card.direction): card for card in report.read_verdict(folder).verdict.answers}
     if json:
         value = found.model_dump(mode="json")
         for one in value["tests"]:
             card = cards[one["behaviour"], one["direction"]]
             one["run"] = {"p_uncorrected": card.p_uncorrected, "p": card.p}
-        console.emit_json(value | {"file": str(folder / FILE), "report": str(report)})
+        console.emit_json(value | {"file": str(folder / verdict.FILE), "report": str(page)})
         return 0
     _tell(found, cards)
-    console.out.print(str(report), highlight=False)
+    console.out.print(str(page), highlight=False)
     return 0
 
 
 def _tell(found: PoolReport, cards: dict[tuple[str, str], AnswerCard]) -> None:
-    from heartstrings import console
-    from heartstrings.report.words import number, p_value
-
     rows = []
     for one in found.tests:
         card = cards[one.behaviour, one.direction]
         steered = ", ".join(f"{kind.kind} {kind.controls}" for kind in one.kinds)
-        screens = ", ".join(f"{kind.kind} {number(kind.correlation)}" for kind in one.kinds)
+        screens = ", ".join(f"{kind.kind} {report.number(kind.correlation)}" for kind in one.kinds)
         pairs = (card.p_uncorrected, card.p), (one.p, one.p_corrected)
         rows.append(
-            [one.behaviour, one.direction, *(p_value(p) for pair in pairs for p in pair), steered, screens]
+            [one.behaviour, one.direction, *(report.p_value(p) for pair in pairs for p in pair), steered, screens]
         )  # fmt: skip
     console.show(
         f"Against {found.size:,} controls of each kind, {found.draws} draws from each",

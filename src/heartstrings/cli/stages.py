@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from heartstrings import console
-from heartstrings.cli.flags import (
+from heartstrings import core, vectors, workflows
+from heartstrings.cli import summary
+from heartstrings.cli.console import bars, warn
+from heartstrings.cli.flags import (  # fmt: skip
     Config,
     Device,
     Dtype,
@@ -30,9 +32,9 @@ from heartstrings.cli.flags import (
     TokenBudget,
     WeightingFlag,
     checked,
-)  # fmt: skip
-from heartstrings.console import bars, warn
-from heartstrings.errors import InputError
+)
+from heartstrings.core.errors import InputError
+from heartstrings.core.layers import parse_layers
 
 
 def atlas(
@@ -66,13 +68,10 @@ def atlas(
     Each story's mean activations stay in OUT/vectors/.work, for the shuffled controls of `run --vectors OUT`: 95 MB
     for smollm2 and the default stories, in proportion to stories x layers x width.
     """
-    from heartstrings import summary
-    from heartstrings.atlas import SELF, AtlasSettings, run_atlas, run_atlases
-
-    if generate and stories not in (None, SELF):
+    if generate and stories not in (None, workflows.SELF):
         raise InputError(f"--generate and --stories {stories}", "one of them")
-    options = AtlasSettings(
-        stories=SELF if generate else stories, neutral=neutral, no_neutral=no_neutral, generate_topics=topics,
+    options = workflows.AtlasSettings(
+        stories=workflows.SELF if generate else stories, neutral=neutral, no_neutral=no_neutral, generate_topics=topics,
         scenarios=scenarios, layers=layers, offset=offset, weighting=weighting, ratings=ratings,  # type: ignore[arg-type]
         min_words=min_words, revision=revision, dtype=dtype, device=device, token_budget=token_budget,
         max_tokens=max_tokens, permutations=permutations, umap=umap, seed=seed, overwrite=overwrite,
@@ -80,10 +79,10 @@ def atlas(
     checked("--weighting", weighting, ("story", "token"))
     names = models or ["organism:steerable"]
     if len(names) == 1:
-        result = run_atlas(names[0], out, options, progress=bars(json))
+        result = workflows.run_atlas(names[0], out, options, progress=bars(json))
         summary.atlas(result, json=json)
         return 0
-    results, report = run_atlases(names, out, options, progress=bars(json))
+    results, report = workflows.run_atlases(names, out, options, progress=bars(json))
     summary.atlases(results, report, json=json)
     return 0
 
@@ -113,11 +112,6 @@ def extract(
     config: Config = None,
 ) -> int:
     """Emotion vectors of a model from stories. Resumable: run it again after any interruption."""
-    from heartstrings import summary
-    from heartstrings.atlas import material, open_model
-    from heartstrings.extraction import extract as run
-    from heartstrings.types import Pooling
-
     rule = checked("--pooling", pooling, ("from", "window", "centred"))
     if (rule == "window") != (stop is not None):
         raise InputError("--stop and --pooling window go together", "both or neither")
@@ -125,15 +119,15 @@ def extract(
         raise InputError(f"--offset {offset} --stop {stop}", "0 <= offset < stop")
     checked("--weighting", weighting, ("story", "token"))
     checked("--site", site, ("block", "attention", "mlp"))
-    texts = material(model, stories=stories, neutral=neutral, no_neutral=no_neutral,
+    texts = workflows.material(model, stories=stories, neutral=neutral, no_neutral=no_neutral,
                      min_words=min_words if clean else None)  # fmt: skip
     with bars(json)(f"loading {model}"):
-        engine = open_model(model, revision=revision, dtype=dtype, device=device)
+        engine = workflows.open_model(model, revision=revision, dtype=dtype, device=device)
     with bars(json)(f"reading {len(texts.corpus)} stories") as report:
-        bundles = run(
+        bundles = vectors.extract(
             engine, texts.corpus, out=out, neutral=texts.neutral,
-            layers=console.parse_layers(layers, engine.info.n_layers),
-            poolings=(Pooling.model_validate({"rule": rule, "start": offset, "stop": stop}),),
+            layers=parse_layers(layers, engine.info.n_layers),
+            poolings=(core.Pooling.model_validate({"rule": rule, "start": offset, "stop": stop}),),
             weighting=weighting,  # type: ignore[arg-type]
             site=site,  # type: ignore[arg-type]
             token_budget=token_budget, max_tokens=max_tokens, seed=seed, overwrite=overwrite, progress=report,
@@ -157,22 +151,20 @@ def geometry(
     config: Config = None,
 ) -> int:
     """Where valence and arousal lie in a bundle: components, readouts, nuisances, similarities."""
-    from heartstrings import summary
-    from heartstrings.atlas import analyse_bundle, chosen_ratings, main_bundle, open_model
-    from heartstrings.vectors import EmotionVectors
-
     engine = None
     if model is not None:
         with bars(json)(f"loading {model}"):
-            engine = open_model(model, device=device)
-    vectors = EmotionVectors.load(main_bundle(bundle), for_model=engine.info if engine else None, force=force)
-    result, page = analyse_bundle(
-        vectors, chosen_ratings(ratings, vectors.emotions), engine=engine, out=out,
+            engine = workflows.open_model(model, device=device)
+    emotion_vectors = vectors.EmotionVectors.load(
+        vectors.main_bundle(bundle), for_model=engine.info if engine else None, force=force
+    )
+    result, page = workflows.analyse_bundle(
+        emotion_vectors, workflows.chosen_ratings(ratings, emotion_vectors.emotions), engine=engine, out=out,
         permutations=permutations, seed=seed, progress=bars(json),
     )  # fmt: skip
-    for note in vectors.provenance.notes:
+    for note in emotion_vectors.provenance.notes:
         warn(note)
-    summary.geometry(result, page, json=json)
+    summary.analysis(result, page, json=json)
     return 0
 
 
@@ -186,10 +178,7 @@ def compare(
     config: Config = None,
 ) -> int:
     """Two bundles or more side by side: corpora, models, base against instruct."""
-    from heartstrings import summary
-    from heartstrings.atlas import compare_bundles
-
-    comparison, report = compare_bundles(
+    comparison, report = workflows.compare_bundles(
         bundles, ratings=ratings, permutations=permutations, seed=seed, out=out, progress=bars(json)
     )
     summary.comparison(comparison, report, json=json)

@@ -14,8 +14,8 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+from heartstrings.core.errors import InputError, MissingExtra, ModelError
 from heartstrings.corpus.writers import Answer, Answers, Call, Failure
-from heartstrings.errors import InputError, MissingExtra, ModelError
 
 try:
     import httpx

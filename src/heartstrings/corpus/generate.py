@@ -15,22 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from heartstrings.core.errors import InputError, ModelError
 from heartstrings.corpus.filters import NearDuplicates, broken_off, clean, plain_words
 from heartstrings.corpus.ledger import Ledger
-from heartstrings.corpus.prompts import (
-    Messages,
-    neutral_prompt,
-    parse,
-    perspective,
-    prompt_hash,
-    story_prompt,
-)
+from heartstrings.corpus.lexicon import emotions as own_emotions
+from heartstrings.corpus.prompts import Messages, neutral_prompt, parse, perspective, prompt_hash, story_prompt
 from heartstrings.corpus.readers import write_atomically, write_stories
 from heartstrings.corpus.stories import Corpus, Dropped, NeutralTexts, Story
 from heartstrings.corpus.texts import topics as own_topics
 from heartstrings.corpus.writers import Answer, Call, Failure, Writer
-from heartstrings.errors import InputError, ModelError
-from heartstrings.lexicon import emotions as own_emotions
 
 Progress = Callable[[int, int], None]
 Kind = Literal["story", "neutral"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 
 SCHEMA = 1
 

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from heartstrings.core.errors import InputError, MissingExtra
 from heartstrings.corpus.stories import Corpus, NeutralTexts, Story, author_of
-from heartstrings.errors import InputError, MissingExtra
 
 STORY_KEYS = frozenset({"emotion", "topic", "text", "stories", "author", "perspective"})
 DATASET_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?")
@@ -93,8 +93,8 @@ def read_neutral(source: str | Path) -> NeutralTexts:
 
 
 def write_atomically(path: Path, content: str) -> None:
-    """`heartstrings.storage.write_text`, loaded when first needed: it brings numpy, which reading does without."""
-    from heartstrings.storage import write_text
+    """`heartstrings.core.storage.write_text`, loaded when first needed: it brings numpy, which reading does without."""
+    from heartstrings.core.storage import write_text
 
     write_text(path, content)
 

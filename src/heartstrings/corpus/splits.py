@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int8, Int16, Int64
 
+from heartstrings.core.errors import InputError
 from heartstrings.corpus.stories import Corpus
-from heartstrings.errors import InputError
 
 BARRED = 2**60
 """A change of cost that no move has."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 from heartstrings.corpus.prompts import Messages
 
 if TYPE_CHECKING:
-    from heartstrings.engines.base import Engine
+    from heartstrings.core.engine import Engine
 
 Finish = Literal["stop", "length", "refused"]
 
@@ -89,7 +89,7 @@ class EngineWriter:
 
     def answers(self, calls: Iterable[Call]) -> Answers:
         # Stories come before engines; only the shape of a request is taken from there, when one is made.
-        from heartstrings.engines.base import GenerateRequest, Message
+        from heartstrings.core.engine import GenerateRequest, Message
 
         waiting = iter(calls)
         while batch := list(islice(waiting, self.batch)):

@@ -1,9 +1,5 @@
 """Geometry: where valence and arousal lie among emotion vectors (docs/geometry.md)."""
 
-from __future__ import annotations
+import lazy_loader
 
-from heartstrings.geometry.analysis import analyse
-from heartstrings.geometry.comparison import compare
-from heartstrings.geometry.results import Comparison, Geometry, LayerGeometry
-
-__all__ = ["Comparison", "Geometry", "LayerGeometry", "analyse", "compare"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from heartstrings.bundle import fingerprint
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
+from heartstrings.core.types import Variant
+from heartstrings.corpus.lexicon import Ratings, families
 from heartstrings.geometry import axes, clusters, finding, nuisance, readouts, similarity
 from heartstrings.geometry.lens import TokenStrings, Unembed, logit_lens
 from heartstrings.geometry.results import Geometry, LayerGeometry, NuisanceFit
 from heartstrings.geometry.spectra import TREATMENTS, Spectrum, Treatment, gram, spectrum, treat
-from heartstrings.lexicon import Ratings, families
-from heartstrings.types import Variant
-from heartstrings.vectors import EmotionVectors
+from heartstrings.vectors.bundle import fingerprint
+from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 Progress = Callable[[int, int], None]
 

@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float64, Int64
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
+from heartstrings.corpus.lexicon import families
 from heartstrings.geometry.results import Axes, Best, Correlation
 from heartstrings.geometry.spectra import Spectrum
-from heartstrings.lexicon import families
 
 N_COMPONENTS = 10
 MIN_RATED = 4

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from heartstrings.errors import MissingExtra
+from heartstrings.core.errors import MissingExtra
+from heartstrings.core.types import Variant
 from heartstrings.geometry.axes import Target, unit
 from heartstrings.geometry.results import AtlasMap, Clusters, Neighbour, Position
 from heartstrings.geometry.similarity import cosines
 from heartstrings.geometry.spectra import Spectrum
-from heartstrings.types import Variant
 
 K = 10
 

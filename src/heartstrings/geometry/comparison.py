@@ -9,13 +9,13 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
+from heartstrings.corpus.lexicon import Ratings
 from heartstrings.geometry import finding, similarity
 from heartstrings.geometry.analysis import Progress, Survey, survey, targets_of
 from heartstrings.geometry.results import Compared, ComparedLayer, Comparison, Pair
 from heartstrings.geometry.spectra import gram
-from heartstrings.lexicon import Ratings
-from heartstrings.vectors import EmotionVectors
+from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 MIN_COMMON = 3
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64
 from heartstrings.geometry.axes import MIN_RATED, unit
 from heartstrings.geometry.results import Nuisance, NuisanceFit
 from heartstrings.geometry.spectra import Spectrum
-from heartstrings.vectors import StoryTable
+from heartstrings.vectors.emotion_vectors import StoryTable
 
 NAMED_FROM = 0.5
 """A component is named after length, person or dialogue from this |r| on."""

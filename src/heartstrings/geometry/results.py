@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from heartstrings.types import Frozen, Variant
+from heartstrings.core.types import Frozen, Variant
 
 SCHEMA_VERSION = 1
 

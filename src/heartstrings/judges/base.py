@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 
 Scores: TypeAlias = Mapping[str, float]
 Status = Literal["read", "unreadable", "no answer"]

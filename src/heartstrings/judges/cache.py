@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from heartstrings.errors import InputError
-from heartstrings.storage import make_folder
+from heartstrings.core.errors import InputError
+from heartstrings.core.storage import make_folder
 
 APPLICATION_ID = 0x48534A44
 """`HSJD`, in the file's header."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 from heartstrings.judges.base import Case, Judge, Judged, Rubric, Scores
 from heartstrings.stats.intervals import Interval, clopper_pearson
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from heartstrings.errors import InputError, MissingExtra, ModelError
+from heartstrings.core.errors import InputError, MissingExtra, ModelError
 from heartstrings.judges import asking, grading
 from heartstrings.judges.base import Case, Judged, OverBudget, Rubric, check_cases
 from heartstrings.judges.cache import JudgeCache

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from heartstrings.engines.base import Engine, GenerateRequest, Message, Prompt
-from heartstrings.errors import InputError
+from heartstrings.core.engine import Engine, GenerateRequest, Message, Prompt
+from heartstrings.core.errors import InputError
 from heartstrings.judges import asking, grading
 from heartstrings.judges.base import Case, Judge, Judged, Rubric, check_cases
 from heartstrings.judges.cache import JudgeCache

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 from heartstrings.judges.base import Judge
 from heartstrings.judges.cache import JudgeCache
 from heartstrings.judges.endpoint import Budget, EndpointJudge
 from heartstrings.judges.local import EngineJudge, Panel
 
 if TYPE_CHECKING:
-    from heartstrings.engines.base import Engine
+    from heartstrings.core.engine import Engine
 
 KEY_VARIABLE = "HEARTSTRINGS_JUDGE_KEY"
 """Environment variable of an endpoint's key, where a spec names no other."""

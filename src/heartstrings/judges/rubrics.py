@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 from heartstrings.judges.base import Cut, Rubric, Scale
 
 _COHERENCE = Scale(

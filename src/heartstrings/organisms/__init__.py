@@ -5,32 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heartstrings.errors import InputError
+from heartstrings.engines.hf.named import CHECKPOINTS, KINDS
+from heartstrings.engines.hf.named import organism_path as path
 
 if TYPE_CHECKING:
     from heartstrings.corpus import Corpus, NeutralTexts
 
 __all__ = ["KINDS", "is_organism", "neutral", "path", "stories"]
-
-KINDS = ("steerable", "entangled", "inert", "blank")
-CHECKPOINTS = Path(__file__).parent / "checkpoints"
-
-
-def path(kind: str) -> Path:
-    """Folder of a bundled checkpoint, for `AutoModelForCausalLM.from_pretrained`.
-
-    Raises:
-        InputError: no such kind, or its folder is missing from this installation.
-    """
-    if kind not in KINDS:
-        raise InputError(f"no organism is called {kind!r}", f"one of {', '.join(KINDS)}")
-    folder = CHECKPOINTS / kind
-    if not (folder / "config.json").is_file():
-        raise InputError(
-            f"the checkpoint of organism {kind!r} is not in this installation ({folder})",
-            fix=f"Reinstall heartstrings, or run: python -m heartstrings.organisms.train {kind} --out {folder}",
-        )
-    return folder
 
 
 def is_organism(model: str) -> bool:

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float64
 
+from heartstrings.core.errors import InputError
 from heartstrings.corpus import Corpus, NeutralTexts, Story
-from heartstrings.errors import InputError
-from heartstrings.lexicon import emotions
+from heartstrings.corpus.lexicon import emotions
 from heartstrings.organisms.grammar import (
     NEUTRAL,
     Draws,

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float64
 
-from heartstrings.lexicon import built_in_ratings, emotions
+from heartstrings.corpus.lexicon import built_in_ratings, emotions
 
 Item = TypeVar("Item")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import plotly.graph_objects as go
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 from heartstrings.geometry import similarity
 from heartstrings.geometry.results import Geometry, LayerGeometry
 from heartstrings.report import maps, palette

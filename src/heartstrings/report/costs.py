@@ -14,7 +14,8 @@ from heartstrings.report.style import axis, figure, plot_text
 from heartstrings.report.verdict_files import VerdictFiles
 from heartstrings.report.verdict_words import DOSE_SHORT, dose, finite, interval, scaled, signed
 from heartstrings.report.words import NOTHING
-from heartstrings.verdict.results import AnswerCard, ControlCost, Curve, Estimate, Gate
+from heartstrings.stats.estimate import Estimate
+from heartstrings.verdict.results import AnswerCard, ControlCost, Curve, Gate
 
 STATES = {"holds": ("✓", "holds"), "fails": ("×", "fails"), "unclear": ("?", "unclear")}
 SYMBOLS = {"holds": "circle", "fails": "x", "unclear": "circle-open"}

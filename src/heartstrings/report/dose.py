@@ -11,7 +11,8 @@ from heartstrings.report import palette
 from heartstrings.report.page import Figure
 from heartstrings.report.style import axis, figure, plot_text, wrapped
 from heartstrings.report.verdict_words import DOSE, DOSE_SHORT, KINDS, dose, finite, interval, scaled, share
-from heartstrings.verdict.results import AnswerCard, DosePoint, Estimate
+from heartstrings.stats.estimate import Estimate
+from heartstrings.verdict.results import AnswerCard, DosePoint
 
 BANDS = {
     "general": (palette.NULL, palette.NULL_BAND, "dot"),

@@ -7,8 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from heartstrings.geometry.readout_results import Estimate, HeldOut, OwnEmotion, ReadoutResult, ScenarioResult
 from heartstrings.geometry.results import Geometry
-from heartstrings.readout_results import Estimate, HeldOut, OwnEmotion, ReadoutResult, ScenarioResult
 from heartstrings.report import maps, palette
 from heartstrings.report.markup import Html, el, join, table
 from heartstrings.report.page import Figure, Section, missing

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from heartstrings.behaviours.base import Judged
 from heartstrings.behaviours.suites import every_behaviour
-from heartstrings.judging import FILE, JudgeReport, read_report
+from heartstrings.experiment.judging import FILE, JudgeReport, read_report
 from heartstrings.report.markup import Child, Html, el, join, table
 from heartstrings.report.page import Section, missing
 from heartstrings.report.verdict_files import VerdictFiles

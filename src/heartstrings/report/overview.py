@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 from heartstrings.report.comparison import ORGANISMS
 from heartstrings.report.dose import dose_figure
 from heartstrings.report.markup import Child, Html, el, join, table

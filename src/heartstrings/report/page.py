@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from heartstrings import __version__
+from heartstrings.core.version import __version__
 from heartstrings.report import palette
 from heartstrings.report.markup import Child, Html, el, escape, join, json_for_script
 

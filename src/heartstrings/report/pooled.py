@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from heartstrings.errors import InputError
-from heartstrings.pool_results import FILE, PoolReport, read_pool
+from heartstrings.core.errors import InputError
 from heartstrings.report.markup import Child, Html, el, join, table
 from heartstrings.report.page import Section, missing
 from heartstrings.report.verdict_files import VerdictFiles
 from heartstrings.report.verdict_words import KINDS
 from heartstrings.report.words import count, number, p_value, percent
+from heartstrings.verdict.pool_results import FILE, PoolReport, read_pool
 
 TITLE = "Against a pool of controls"
 

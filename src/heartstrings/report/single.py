@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from heartstrings.report import details, sections
+from heartstrings.report.held_out import readout_section
 from heartstrings.report.markup import Child, Html, el, join
 from heartstrings.report.page import Section, assemble, write
 from heartstrings.report.sources import AtlasFiles, read_atlas
@@ -42,8 +43,6 @@ def render(atlas_dir: str | Path) -> Path:
 
 def page(atlas: AtlasFiles) -> str:
     """The document as text."""
-    from heartstrings.report.held_out import readout_section
-
     geometry = atlas.geometry
     parts: list[Section] = [
         sections.map_section(atlas),

@@ -12,14 +12,15 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import ValidationError
 
-from heartstrings.engines.named import short_name
-from heartstrings.errors import BundleError, HeartstringsError, InputError
+from heartstrings import vectors
+from heartstrings.core.errors import BundleError, HeartstringsError, InputError
+from heartstrings.corpus.lexicon import Ratings, built_in_ratings, families
+from heartstrings.engines.hf.named import short_name
+from heartstrings.geometry.readout_results import ReadoutResult
 from heartstrings.geometry.results import SCHEMA_VERSION, Geometry
-from heartstrings.lexicon import Ratings, built_in_ratings, families
-from heartstrings.readout_results import ReadoutResult
 
 if TYPE_CHECKING:
-    from heartstrings.vectors import EmotionVectors
+    from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 
 @dataclass(frozen=True)
@@ -126,17 +127,15 @@ def _readout(path: Path, absent: dict[str, str]) -> ReadoutResult | None:
         return None
 
 
-def _vectors(folder: Path, geometry: Geometry, absent: dict[str, str]) -> EmotionVectors | None:
+def _vectors(folder: Path, geometry: Geometry, absent: dict[str, str]) -> vectors.EmotionVectors | None:
     """The bundle that the geometry was computed from."""
-    from heartstrings.vectors import EmotionVectors
-
     named = [folder / geometry.pooling] if geometry.pooling else []
     candidates = [path for path in (*named, folder, *sorted(folder.glob("*"))) if (path / "bundle.json").is_file()]
     if not candidates:
         absent["vectors"] = "There is no bundle of vectors in this atlas."
         return None
     try:
-        return EmotionVectors.load(candidates[0])
+        return vectors.EmotionVectors.load(candidates[0])
     except (BundleError, HeartstringsError) as error:
         absent["vectors"] = f"The bundle of vectors cannot be used: {error}"
         return None

@@ -15,7 +15,8 @@ from heartstrings.report.style import NARROW_BAR, axis, colour_bar, figure
 from heartstrings.report.verdict_files import VerdictFiles
 from heartstrings.report.verdict_words import FIRM, KINDS, answer, dose, finite, interval, points, share
 from heartstrings.report.words import NOTHING, count, number, p_value
-from heartstrings.verdict.results import AnswerCard, Estimate, LayerChoice
+from heartstrings.stats.estimate import Estimate
+from heartstrings.verdict.results import AnswerCard, LayerChoice
 
 NAMES = {"general": "random", "span": "within the span", "topic": "story topics", "natural": "natural text",
          "shuffled": "shuffled labels"}  # fmt: skip

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from heartstrings.engines.named import short_name
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
+from heartstrings.engines.hf.named import short_name
 from heartstrings.verdict.results import SCHEMA_VERSION, AnswerCard, Verdict
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from heartstrings.dose_fit import DoseFit
+from heartstrings.experiment.dose_fit import DoseFit
 from heartstrings.report.calibrated import calibration_section
 from heartstrings.report.claimed import claims_section
 from heartstrings.report.costs import costs_section

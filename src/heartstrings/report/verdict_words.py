@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from heartstrings.report.markup import Child, Html, el
 from heartstrings.report.words import NOTHING
-from heartstrings.verdict.results import AnswerCard, Estimate
+from heartstrings.stats.estimate import Estimate
+from heartstrings.verdict.results import AnswerCard
 
 DOSE = "dose (fraction of the mean residual norm)"
 DOSE_SHORT = "dose (fraction of mean norm)"

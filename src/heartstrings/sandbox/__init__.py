@@ -6,7 +6,6 @@
 There is one implementation, on bubblewrap. Where it cannot work, `open_sandbox` refuses: nothing is ever run bare.
 """
 
-from heartstrings.sandbox.base import Limits, Ran, Sandbox, Status
-from heartstrings.sandbox.bubblewrap import open_sandbox
+import lazy_loader
 
-__all__ = ["Limits", "Ran", "Sandbox", "Status", "open_sandbox"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

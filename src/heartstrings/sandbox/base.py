@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal, Protocol, runtime_checkable
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 
 Status = Literal["ok", "failed", "timeout", "memory", "killed"]
 """`ok`: exit code 0. `failed`: another exit code, or a signal of its own. `timeout`, `memory`: over that limit.

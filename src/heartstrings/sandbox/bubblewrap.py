@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from heartstrings.errors import HeartstringsError, InputError
+from heartstrings.core.errors import HeartstringsError, InputError
 from heartstrings.sandbox.base import Limits, Ran, Sandbox, check_names
 from heartstrings.sandbox.filter import system_call_filter
 

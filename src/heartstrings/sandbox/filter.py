@@ -12,7 +12,7 @@ import errno
 import platform
 import struct
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 
 _NEW = [*range(425, 434), 438, 442, 447]
 """Numbered alike everywhere: io_uring, the newer mount calls, pidfd_getfd, mount_setattr, memfd_secret."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 
 DRAWS = 4000
 LEAST_RESAMPLED = 12

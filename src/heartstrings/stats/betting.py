@@ -17,7 +17,7 @@ import math
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 from heartstrings.stats.intervals import Groups, Interval, Values, as_floats, group_means, whole_pairs
 
 BETS: tuple[tuple[float, float], ...] = ((1.0, 0.8), *((2.0**-k, 0.04) for k in range(1, 6)))

@@ -1,6 +1,6 @@
 """p-values from thousands of controls of which few are sampled: importance weights (Harrison 2012, Biometrika 99:57).
 
-A pool holds N control directions and the direction that is tested. A cheap score (`heartstrings.screening`) says
+A pool holds N control directions and the direction that is tested. A cheap score (`experiment.screen`) says
 which of them may move the behaviour much. The top K by its size are one stratum, H; the rest is the other, A. Controls
 are drawn with replacement, from H with probability rho and else from A, and only those drawn are sampled. Each counts
 by how much more often an even draw would have taken it: w_H = pi / rho and w_A = (1 - pi) / (1 - rho), with
@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 from heartstrings.stats.intervals import Values, as_floats
 from heartstrings.stats.nulls import _at_least, _to_largest_other
 

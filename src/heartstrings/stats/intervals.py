@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 
 Values: TypeAlias = Sequence[Any] | np.ndarray
 """One number a sample; None or NaN where it is missing."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 from heartstrings.stats.intervals import Values, as_floats
 
 LEAST_CONTROLS = 32

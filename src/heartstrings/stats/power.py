@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 from heartstrings.stats.intervals import t_quantile
 from heartstrings.stats.nulls import allowed_larger
 

@@ -25,17 +25,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from heartstrings.errors import InputError
-from heartstrings.stats.intervals import (
-    LEAST_PAIRS,
-    Groups,
-    Interval,
-    Values,
-    _draws,
-    as_codes,
-    as_floats,
-    t_quantile,
-)
+from heartstrings.core.errors import InputError
+from heartstrings.stats.intervals import LEAST_PAIRS, Groups, Interval, Values, _draws, as_codes, as_floats, t_quantile
 
 HALF = 0.5
 """What an unclear automatic grade counts as in a correction. Any constant gives a right estimate; this favours neither

@@ -10,16 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from heartstrings.errors import InputError, NumericalError
+from heartstrings.core.errors import InputError, NumericalError
 from heartstrings.stats.intervals import Groups, Interval, Values, as_floats
-
-if TYPE_CHECKING:
-    from heartstrings.behaviours.base import Scenario
 
 PENALTY = 0.01
 """Half of this times the sum of squared strengths, in logits: keeps an item that always wins finite."""
@@ -113,20 +109,6 @@ def elo(strengths: Strengths, *, mean: float | int = 1500) -> Strengths:
         value, low, high = (None if end is None else mean + end for end in (scaled.value, scaled.low, scaled.high))
         moved[name] = Interval(value, low, high, scaled.n, scaled.missing)
     return Strengths(moved, strengths.position.times(ELO_SCALE), strengths.n, strengths.missing)
-
-
-def strengths(scenarios: Sequence[Scenario], outcomes: Values, *, resamples: int = 200, seed: int = 0) -> Strengths:
-    """Strengths of the activities from scenarios of `preferences` and their outcomes, clustered by pair.
-
-    Raises:
-        InputError: as `bradley_terry`; a scenario that does not say what stands `first` and `second`.
-    """
-    for scenario in scenarios:
-        if not {"first", "second"} <= set(scenario.data):
-            raise InputError(f"scenario {scenario.id} without `first` and `second`", "a scenario of preferences")
-    first, second = ([str(one.data[place]) for one in scenarios] for place in ("first", "second"))
-    groups = [one.group for one in scenarios]
-    return bradley_terry(first, second, outcomes, groups=groups, resamples=resamples, seed=seed)
 
 
 def _fit(

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 from heartstrings.stats.intervals import Interval, Values, as_floats
 
 GRID = 1000

@@ -12,7 +12,7 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from heartstrings.errors import InputError
+from heartstrings.core.errors import InputError
 from heartstrings.stats.intervals import (
     Groups,
     Interval,

@@ -1,5 +1,5 @@
 """From a ledger to the six answers, with the numbers they rest on."""
 
-from heartstrings.verdict.answer import decide
+import lazy_loader
 
-__all__ = ["decide"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

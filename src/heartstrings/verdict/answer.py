@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from heartstrings import __version__
-from heartstrings.dose_fit import DoseFit
-from heartstrings.hand_grades import Decided
-from heartstrings.looks import told
-from heartstrings.plan import DEFAULT_SEED, Plan
-from heartstrings.sizes import leader
+from heartstrings.core.version import __version__
+from heartstrings.experiment.dose_fit import DoseFit
+from heartstrings.experiment.hand_grades import Decided
+from heartstrings.experiment.looks import told
+from heartstrings.experiment.plan import DEFAULT_SEED, Plan
+from heartstrings.experiment.sample_counts import leader
 from heartstrings.stats.contrasts import LINE
+from heartstrings.stats.estimate import estimate
 from heartstrings.stats.nulls import holm_groups
 from heartstrings.stats.power import more_scenarios, needed, summarise
 from heartstrings.verdict.calibration import calibration
@@ -25,15 +26,15 @@ from heartstrings.verdict.examples import prompting, texts
 from heartstrings.verdict.explored import discoveries
 from heartstrings.verdict.gates import cells_of, more_probes, nearest, side
 from heartstrings.verdict.hand_graded import with_hand_grades
+from heartstrings.verdict.headroom import baselines
 from heartstrings.verdict.measured import Measured, corrected, measure
 from heartstrings.verdict.own import of_direction, unread
 from heartstrings.verdict.preferred import Preferences
 from heartstrings.verdict.pushes import p_at_equal_kl, pushes
 from heartstrings.verdict.results import AnswerCard, Claim, Encoded, Gate, OwnEncoding, Verdict
-from heartstrings.verdict.room import baselines
 from heartstrings.verdict.sentence import NO_EFFECT, Story, sentence
 from heartstrings.verdict.specifications import specifications
-from heartstrings.verdict.tables import NOTHING, Rows, Suite, Table, estimate, pairs
+from heartstrings.verdict.tables import NOTHING, Rows, Suite, Table, pairs
 from heartstrings.verdict.together import banded
 from heartstrings.verdict.understood import understood
 from heartstrings.verdict.why import why
@@ -67,7 +68,7 @@ def decide(
         story_coherence: of a direction at a layer, see `Reliability`.
         organism: the kind an organism's own card states. It is passed on, and never looked at.
         weights_hash, vectors_hash: fingerprints that the ledger is bound to, passed on too.
-        grades: hand grades by key of the text (`heartstrings.hand_grades.decided`); None: there are none.
+        grades: hand grades by key of the text (`heartstrings.experiment.hand_grades.decided`); None: there are none.
         own: whether the emotion of each direction is itself read (`heartstrings.verdict.own.own_encodings`); None where
             no atlas read it. A direction whose emotion is read is never `not encoded`.
     """

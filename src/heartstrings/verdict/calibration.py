@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64
 
-from heartstrings.plan import Plan
+from heartstrings.experiment.plan import Plan
 from heartstrings.stats.contrasts import in_units, largest
 from heartstrings.stats.nulls import p_value
 from heartstrings.verdict.effects import Controls

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heartstrings.claim_directions import rivals
-from heartstrings.ledger import NATURAL_KINDS, ClaimKind, ControlKind
-from heartstrings.plan import Plan
+from heartstrings.experiment.claim_directions import rivals
+from heartstrings.experiment.ledger import NATURAL_KINDS, ClaimKind, ControlKind
+from heartstrings.experiment.plan import Plan
 from heartstrings.stats.contrasts import orientation
+from heartstrings.stats.estimate import estimate
 from heartstrings.stats.nulls import holm_groups
 from heartstrings.verdict.effects import (
     Beside,
@@ -33,7 +34,7 @@ from heartstrings.verdict.effects import (
 from heartstrings.verdict.gates import collapses
 from heartstrings.verdict.measured import Measured, p_of_kind, step_down
 from heartstrings.verdict.results import Claim
-from heartstrings.verdict.tables import EMPTY, Table, estimate, planned, whole, zero
+from heartstrings.verdict.tables import EMPTY, Table, planned, whole, zero
 
 ANY_PUSH: tuple[ControlKind, ...] = ("general", "span")
 

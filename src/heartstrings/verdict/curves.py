@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.ledger import CONTROL_KINDS, ControlKind
+from heartstrings.experiment.ledger import CONTROL_KINDS, ControlKind
+from heartstrings.stats.estimate import Estimate, estimate
 from heartstrings.stats.intervals import mean_interval
-from heartstrings.verdict.results import ControlCost, Curve, DosePoint, Estimate
-from heartstrings.verdict.tables import Column, Table, change, estimate
+from heartstrings.verdict.results import ControlCost, Curve, DosePoint
+from heartstrings.verdict.tables import Column, Table, change
 
 QUANTITIES = {
     "valid": "valid answers",

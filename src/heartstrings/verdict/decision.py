@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from heartstrings.plan import Thresholds
+from heartstrings.experiment.plan import Thresholds
 from heartstrings.stats.intervals import Interval
 from heartstrings.verdict.results import Answer, Encoded, Gate
 

@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.layer_choice import LayerSearch, choose_layer
-from heartstrings.ledger import ControlKind, Kind, Sample
-from heartstrings.plan import Plan
-from heartstrings.sizes import selecting
+from heartstrings.experiment.layer_choice import LayerSearch, choose_layer
+from heartstrings.experiment.ledger import ControlKind, Kind, Sample
+from heartstrings.experiment.plan import Plan
+from heartstrings.experiment.sample_counts import selecting
 from heartstrings.stats.contrasts import LINE, contrasts, in_units, largest, orientation
+from heartstrings.stats.estimate import estimate
 from heartstrings.stats.intervals import (
     Interval,
     as_codes,
@@ -30,18 +31,7 @@ from heartstrings.stats.slopes import LEAST_EVENTS, effect, logistic_slope, logi
 from heartstrings.verdict.curves import envelope
 from heartstrings.verdict.gates import collapses
 from heartstrings.verdict.results import ControlGroup, DosePoint, LayerChoice, Reliability
-from heartstrings.verdict.tables import (
-    EMPTY,
-    NOTHING,
-    Column,
-    Table,
-    change,
-    estimate,
-    planned,
-    steered_doses,
-    whole,
-    zero,
-)
+from heartstrings.verdict.tables import EMPTY, NOTHING, Column, Table, change, planned, steered_doses, whole, zero
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.cells import every_scenario
-from heartstrings.engines.base import Prompt
-from heartstrings.ledger import Sample
-from heartstrings.plan import Plan
+from heartstrings.core.engine import Prompt
+from heartstrings.experiment.cells import every_scenario
+from heartstrings.experiment.ledger import Sample
+from heartstrings.experiment.plan import Plan
+from heartstrings.stats.estimate import estimate
 from heartstrings.stats.intervals import mean_interval
 from heartstrings.verdict.results import PromptBaseline, TextSample
-from heartstrings.verdict.tables import Column, Suite, Table, change, estimate
+from heartstrings.verdict.tables import Column, Suite, Table, change
 
 SHOWN = 2
 """Scenarios shown side by side at every dose; the clearest one and the least coherent text come on top."""

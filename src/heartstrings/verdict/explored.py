@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heartstrings.plan import Plan
+from heartstrings.experiment.plan import Plan
 from heartstrings.stats.importance import hierarchical_fdr
 from heartstrings.verdict.measured import Measured
 

@@ -10,11 +10,12 @@ from typing import Literal
 import numpy as np
 
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.plan import Plan
+from heartstrings.experiment.plan import Plan
 from heartstrings.stats.betting import bounded_change
+from heartstrings.stats.estimate import estimate
 from heartstrings.stats.intervals import Interval, average, paired_change
 from heartstrings.verdict.results import Gate
-from heartstrings.verdict.tables import EMPTY, NOTHING, Column, Pairs, Table, estimate, pairs, planned, steered_doses
+from heartstrings.verdict.tables import EMPTY, NOTHING, Column, Pairs, Table, pairs, planned, steered_doses
 
 State = Literal["holds", "fails", "unclear", "missing"]
 

@@ -7,15 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.hand_grades import Decided, counts, key_of
-from heartstrings.ledger import Sample
-from heartstrings.plan import Plan
+from heartstrings.experiment.hand_grades import Decided, counts, key_of
+from heartstrings.experiment.ledger import Sample
+from heartstrings.experiment.plan import Plan
 from heartstrings.stats.contrasts import LINE, contrasts
+from heartstrings.stats.estimate import Estimate, estimate
 from heartstrings.stats.intervals import LEAST_PAIRS, Interval, mean_interval
 from heartstrings.stats.ppi import bounds, contrast_mean, ppi_contrast
 from heartstrings.verdict.measured import Measured
-from heartstrings.verdict.results import Agreement, AnswerCard, Estimate, HandChange, HandGraded
-from heartstrings.verdict.tables import NOTHING, Table, estimate, zero
+from heartstrings.verdict.results import Agreement, AnswerCard, HandChange, HandGraded
+from heartstrings.verdict.tables import NOTHING, Table, zero
 
 MOVED = ("controls", "controls, no safe range", "moves, not specifically")
 SIDES = ("all", "unsteered", "dose < 0", "dose > 0")

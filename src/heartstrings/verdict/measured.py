@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.ledger import CONTROL_KINDS, ControlKind
-from heartstrings.plan import Plan
+from heartstrings.experiment.ledger import CONTROL_KINDS, ControlKind
+from heartstrings.experiment.plan import Plan
 from heartstrings.stats.intervals import Interval
 from heartstrings.stats.nulls import LEAST_CONTROLS, max_t
 from heartstrings.verdict import missing

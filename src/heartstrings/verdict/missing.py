@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.ledger import CONTROL_KINDS, NATURAL_KINDS, ControlKind
-from heartstrings.plan import Plan
-from heartstrings.sizes import selecting
+from heartstrings.experiment.ledger import CONTROL_KINDS, NATURAL_KINDS, ControlKind
+from heartstrings.experiment.plan import Plan
+from heartstrings.experiment.sample_counts import selecting
 from heartstrings.verdict.effects import Controls, searched_whole
 from heartstrings.verdict.results import Gate
 from heartstrings.verdict.tables import EMPTY, Table, planned, steered_doses, whole

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from heartstrings.claim_directions import emotions_in
-from heartstrings.readout_results import OwnEmotion, ReadoutResult
+from heartstrings.experiment.claim_directions import emotions_in
+from heartstrings.geometry.readout_results import OwnEmotion, ReadoutResult
 from heartstrings.verdict.results import Encoded, OwnEncoding
 
 BLEND = "whether its own emotion is encoded: not examined for blends"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from heartstrings.cells import every_scenario
-from heartstrings.errors import InputError, NumericalError
-from heartstrings.plan import Plan
-from heartstrings.stats.preferences import strengths
+from heartstrings.behaviours.choices.strengths import strengths
+from heartstrings.core.errors import InputError, NumericalError
+from heartstrings.experiment.cells import every_scenario
+from heartstrings.experiment.plan import Plan
+from heartstrings.stats.estimate import estimate
 from heartstrings.verdict.results import Strength
-from heartstrings.verdict.tables import Column, Suite, Table, estimate
+from heartstrings.verdict.tables import Column, Suite, Table
 
 RESAMPLES = 100
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.ledger import CONTROL_KINDS, ControlKind
-from heartstrings.plan import Plan
+from heartstrings.experiment.ledger import CONTROL_KINDS, ControlKind
+from heartstrings.experiment.plan import Plan
 from heartstrings.stats.nulls import p_value
 from heartstrings.verdict.measured import Measured
 from heartstrings.verdict.results import Push, Pushed

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from heartstrings.dose_fit import DoseFit
-from heartstrings.ledger import ControlKind
-from heartstrings.plan import Thresholds
-from heartstrings.types import Frozen, Site
+from heartstrings.core.types import Frozen, Site
+from heartstrings.experiment.dose_fit import DoseFit
+from heartstrings.experiment.ledger import ControlKind
+from heartstrings.experiment.plan import Thresholds
+from heartstrings.stats.estimate import Estimate
 
 SCHEMA_VERSION = 2
 """2: six answers, `shape` and `shown`. A verdict of version 1 is read too: it lacks these two."""
@@ -21,14 +22,6 @@ Answer = Literal[
 ]  # fmt: skip
 Pushed = Literal["direction"] | ControlKind
 Encoded = Literal["encoded", "not encoded", "inconclusive", "not examined"]
-
-
-class Estimate(Frozen):
-    """A value with its 95% interval."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 class DosePoint(Frozen):
@@ -287,7 +280,7 @@ class HandGraded(Frozen):
 
 class OwnEncoding(Frozen):
     """Whether the emotion that is steered is itself read off stories on topics that its vector was not made from
-    (`heartstrings.own_emotion`)."""
+    (`heartstrings.geometry.own_emotion`)."""
 
     auc: float
     """At the layer where it is largest, which `p` pays for; .5 is guessing."""

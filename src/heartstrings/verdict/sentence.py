@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from heartstrings.plan import Plan
+from heartstrings.experiment.plan import Plan
 from heartstrings.stats.contrasts import LINE
+from heartstrings.stats.estimate import Estimate
 from heartstrings.stats.intervals import Interval
 from heartstrings.verdict.decision import Reason
 from heartstrings.verdict.gates import nearest, worse_sign
-from heartstrings.verdict.results import AnswerCard, Claim, Estimate, Gate
+from heartstrings.verdict.results import AnswerCard, Claim, Gate
 from heartstrings.verdict.tables import steered_doses
 
 KINDS = {

@@ -9,15 +9,16 @@ from typing import Literal
 
 import numpy as np
 
-from heartstrings.ledger import ControlKind, Kind
-from heartstrings.plan import Plan
+from heartstrings.experiment.ledger import ControlKind, Kind
+from heartstrings.experiment.plan import Plan
 from heartstrings.stats.contrasts import LINE, orientation
+from heartstrings.stats.estimate import estimate
 from heartstrings.stats.intervals import Interval
 from heartstrings.stats.nulls import p_value
 from heartstrings.verdict.effects import Controls, Fit, Shape, fit, mean_changes
 from heartstrings.verdict.measured import Measured
 from heartstrings.verdict.results import Specification
-from heartstrings.verdict.tables import Column, Table, estimate, zero
+from heartstrings.verdict.tables import Column, Table, zero
 
 Changes = Mapping[ControlKind, list[float | None]]
 """Of the controls of each kind, along one contrast; None where one has no value, or was not sampled."""

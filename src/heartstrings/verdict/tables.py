@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.ledger import Kind, Phase, Sample
-from heartstrings.plan import Plan
-from heartstrings.sizes import tested
+from heartstrings.experiment.ledger import Kind, Phase, Sample
+from heartstrings.experiment.plan import Plan
+from heartstrings.experiment.sample_counts import tested
 from heartstrings.stats.intervals import Interval, paired_change
-from heartstrings.verdict.results import Estimate
 
 
 @runtime_checkable
@@ -176,11 +175,6 @@ def pairs(before: Column, after: Column, quantity: str) -> Pairs:
 def change(before: Column, after: Column, quantity: str, *, level: float = 0.95) -> Interval:
     """Mean of `after` minus `before`, paired by scenario and repeat."""
     return paired_change(*pairs(before, after, quantity), level=level)
-
-
-def estimate(interval: Interval) -> Estimate:
-    """As it is written in `verdict.json`."""
-    return Estimate(value=interval.value, low=interval.low, high=interval.high)
 
 
 NOTHING = Interval(None, None, None)

@@ -9,10 +9,11 @@ from jaxtyping import Float64
 
 from heartstrings.stats.bands import joint_level
 from heartstrings.stats.betting import bounded_change
+from heartstrings.stats.estimate import estimate
 from heartstrings.stats.intervals import LEAST_PAIRS, Interval, means_by, paired_change
 from heartstrings.stats.slopes import LEAST_EVENTS
 from heartstrings.verdict.results import Curve, DosePoint
-from heartstrings.verdict.tables import Column, Pairs, estimate, pairs
+from heartstrings.verdict.tables import Column, Pairs, pairs
 
 
 def banded(curve: Curve, baseline: Column, doses: Mapping[float, Column], *, seed: int) -> Curve:

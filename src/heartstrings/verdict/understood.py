@@ -12,13 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.behaviours.two_options import TwoOptions, pair_of
-from heartstrings.plan import Plan
+from heartstrings.behaviours.choices.two_options import TwoOptions, pair_of
+from heartstrings.experiment.plan import Plan
+from heartstrings.experiment.told_apart import GUESSING, MARGIN, chance_of, knows
+from heartstrings.stats.estimate import estimate
 from heartstrings.stats.intervals import LEAST_PAIRS, mean_interval
 from heartstrings.stats.understanding import ROUNDING, above_chance, content_beyond_position
-from heartstrings.told_apart import GUESSING, MARGIN, chance_of, knows
 from heartstrings.verdict.results import Check
-from heartstrings.verdict.tables import Column, Suite, Table, estimate, planned
+from heartstrings.verdict.tables import Column, Suite, Table, planned
 
 
 def checks(plan: Plan, table: Table, suite: Suite, effect: Behaviour) -> tuple[Check, ...]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heartstrings.plan import Plan
+from heartstrings.experiment.plan import Plan
+from heartstrings.stats.estimate import Estimate
 from heartstrings.verdict.curves import QUANTITIES
-from heartstrings.verdict.results import AnswerCard, Estimate
+from heartstrings.verdict.results import AnswerCard
 from heartstrings.verdict.sentence import change_words
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
-from heartstrings.behaviours.four_options import Item, check_number
-from heartstrings.behaviours.general_facts import facts
-from heartstrings.behaviours.in_words import PREMISE, asked, reply
+from heartstrings.behaviours.choices.four_options import Item, check_number
+from heartstrings.behaviours.choices.general_facts import facts
+from heartstrings.behaviours.choices.in_words import PREMISE, asked, reply
 from heartstrings.behaviours.text.likelihood import InWords, shares
-from heartstrings.engines.base import Message, Prompt, Score, ScoreRequest
-from heartstrings.errors import InputError, NumericalError
-from heartstrings.steering import Steering
+from heartstrings.core.engine import Message, Prompt, Score, ScoreRequest
+from heartstrings.core.errors import InputError, NumericalError
+from heartstrings.core.steering import Steering
 
 MOST_SUMS = 1000
 """Of one seed; there are 1,600 sums of two numbers from 10 to 49."""

@@ -14,12 +14,12 @@ from functools import cache
 from typing import Literal
 
 from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
-from heartstrings.behaviours.four_options import check_number, texts
+from heartstrings.behaviours.choices.four_options import check_number, texts
 from heartstrings.behaviours.reading import probabilities
 from heartstrings.behaviours.text.framing import framed
-from heartstrings.engines.base import Score, ScoreRequest
-from heartstrings.lexicon import built_in_ratings
-from heartstrings.steering import Steering
+from heartstrings.core.engine import Score, ScoreRequest
+from heartstrings.core.steering import Steering
+from heartstrings.corpus.lexicon import built_in_ratings
 
 Axis = Literal["valence", "arousal"]
 _WORDS = """

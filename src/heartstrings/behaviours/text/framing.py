@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heartstrings.behaviours.base import Scenario
-from heartstrings.engines.base import Message, Prompt
+from heartstrings.core.engine import Message, Prompt
 
 TASK = "Continue this text. Write nothing but the text."
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from heartstrings.behaviours.base import Answer, Ask, Grade, Scenario
-from heartstrings.engines.base import Prompt, Score, ScoreRequest
-from heartstrings.errors import InputError, NumericalError
-from heartstrings.steering import Steering
+from heartstrings.core.engine import Prompt, Score, ScoreRequest
+from heartstrings.core.errors import InputError, NumericalError
+from heartstrings.core.steering import Steering
 
 
 def shares(answer: Answer, premise: Score | None) -> tuple[float, ...]:

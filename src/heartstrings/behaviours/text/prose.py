@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
-from heartstrings.behaviours.four_options import check_number
+from heartstrings.behaviours.choices.four_options import check_number
+from heartstrings.core.engine import Score, ScoreRequest
+from heartstrings.core.errors import InputError
+from heartstrings.core.steering import Steering
 from heartstrings.corpus import shipped_neutral
-from heartstrings.engines.base import Score, ScoreRequest
-from heartstrings.errors import InputError
-from heartstrings.steering import Steering
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from heartstrings.behaviours.suites import LANGUAGE_MODEL, Suite
+from heartstrings.behaviours.roles import LANGUAGE_MODEL, Suite
 from heartstrings.behaviours.text.capability import Clozes, FactsInWords, FewShotSums
 from heartstrings.behaviours.text.feels import Feels, FeelsKnown, Things
 from heartstrings.behaviours.text.prose import Prose

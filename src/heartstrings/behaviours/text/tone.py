@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
-from heartstrings.behaviours.four_options import check_number, texts
+from heartstrings.behaviours.choices.four_options import check_number, texts
 from heartstrings.behaviours.reading import completion, distinct, words
 from heartstrings.behaviours.text.framing import framed
+from heartstrings.core.engine import GenerateRequest, Score, ScoreRequest
+from heartstrings.core.errors import NumericalError
+from heartstrings.core.steering import Steering
 from heartstrings.corpus.leaks import forms
-from heartstrings.engines.base import GenerateRequest, Score, ScoreRequest
-from heartstrings.errors import NumericalError
-from heartstrings.lexicon import emotions
-from heartstrings.steering import Steering
+from heartstrings.corpus.lexicon import emotions
 
 TEMPERATURE = 0.7
 LEAST_WORDS = 4

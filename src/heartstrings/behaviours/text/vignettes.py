@@ -14,10 +14,10 @@ from functools import cache
 from typing import Literal
 
 from heartstrings.behaviours.base import Role, Scenario
-from heartstrings.behaviours.four_options import check_number, texts
+from heartstrings.behaviours.choices.four_options import check_number, texts
 from heartstrings.behaviours.text.framing import framed
 from heartstrings.behaviours.text.likelihood import InWords
-from heartstrings.engines.base import Prompt
+from heartstrings.core.engine import Prompt
 
 Theme = Literal["reward-hacking", "blackmail", "sycophancy", "honesty", "cruelty"]
 DEEDS: Mapping[Theme, str] = {

@@ -1,0 +1,1 @@
+"""How the organisms were made: `python -m organism_training.train KIND --out DIR`, from a checkout."""

@@ -1,0 +1,200 @@
+"""GGUF files (llama.cpp's format): a dequantised copy in the cache, made once, opened as any other checkpoint.
+
+The copy is named by the SHA-256 of the file, so that another file never gets it. transformers does the reading:
+weights, tokenizer and chat template; here they are only put where the next start finds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from heartstrings.core.errors import MissingExtra, ModelError
+from heartstrings.core.storage import cache_folder
+
+CARD = "gguf.json"
+"""In a finished copy: where it comes from. Written last, so that a copy without it is not one."""
+MAGIC = b"GGUF"
+PLAIN = ("F64", "F32", "F16", "BF16")
+"""Types of tensors that are not quantised."""
+ABANDONED = 24 * 3600
+"""Seconds after which a copy that was begun and not finished is taken to be of a process that was killed."""
+
+
+@dataclass(frozen=True)
+class GgufCopy:
+    """A checkpoint folder made from a GGUF file."""
+
+    folder: Path
+    sha256: str
+    quantisation: str | None
+    """The type that most of the weights are stored in, e.g. `Q4_1`; None where they are plain floats."""
+
+
+def made_copy(file: Path) -> GgufCopy | None:
+    """The copy that was finished before; None if there is none. Needs no framework."""
+    return _finished(_sha256(file))
+
+
+def gguf_copy(file: Path) -> GgufCopy:
+    """The copy of a GGUF file, made first if it is not there.
+
+    Raises:
+        MissingExtra: without the `gguf` extra (gguf and accelerate), where a copy has to be made.
+        ModelError: no GGUF file, one that is cut off or lacks tensors, an architecture that transformers cannot
+            dequantise, no tokenizer in it, or a cache that cannot be written.
+    """
+    with file.open("rb") as stream:
+        if stream.read(4) != MAGIC:
+            raise ModelError(f"{file} is no GGUF file", "one that begins with the letters GGUF", "Download it again")
+    sha = _sha256(file)
+    if (there := _finished(sha)) is None:
+        _make(file, sha)
+        there = _finished(sha)
+    assert there is not None
+    return there
+
+
+def _finished(sha: str) -> GgufCopy | None:
+    folder = _place(sha)
+    try:
+        card = json.loads((folder / CARD).read_text("utf-8"))
+        return GgufCopy(folder, sha, card["quantisation"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _place(sha: str) -> Path:
+    return cache_folder() / "gguf" / sha[:32]
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _make(file: Path, sha: str) -> None:
+    """All or nothing: a folder that was begun elsewhere in the cache, renamed when it is whole."""
+    folder = _place(sha)
+    for package in ("gguf", "accelerate"):
+        if find_spec(package) is None:
+            raise MissingExtra(f"Opening the GGUF file {file.name}", "gguf")
+    from safetensors import SafetensorError
+
+    card = {"file": file.name, "sha256": sha, "quantisation": _quantisation(file)}
+    begun_as = f".{sha[:12]}-"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_old(folder.parent, begun_as)
+        begun = Path(tempfile.mkdtemp(prefix=begun_as, dir=folder.parent))
+    except OSError as error:
+        raise ModelError(f"the cache {folder.parent} cannot be written: {error.strerror}", "a folder for copies",
+                         "Set HEARTSTRINGS_CACHE to one") from None  # fmt: skip
+    try:
+        _dequantise(file, begun)
+        (begun / CARD).write_text(json.dumps(card, indent=1) + "\n", "utf-8")
+        _put(begun, sha)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"the copy of {file.name} cannot be written: {getattr(error, 'strerror', None) or error}",
+                         f"about {_room(file)} GB in {folder.parent}",
+                         "Free some space, or set HEARTSTRINGS_CACHE to another folder") from None  # fmt: skip
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
+
+
+def _put(begun: Path, sha: str) -> None:
+    """Where it belongs. If another process was faster, its copy stays: it may be in use already."""
+    if _finished(sha) is not None:
+        return
+    shutil.rmtree(_place(sha), ignore_errors=True)  # whatever is there is no copy
+    try:
+        begun.rename(_place(sha))
+    except OSError:
+        if _finished(sha) is None:
+            raise
+
+
+def _remove_old(cache: Path, begun_as: str) -> None:
+    """What processes that were killed have left of this file, each as large as the copy."""
+    for left in cache.glob(f"{begun_as}*"):
+        if time.time() - left.stat().st_mtime > ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _dequantise(file: Path, folder: Path) -> None:
+    import transformers
+    from safetensors.torch import save_model
+
+    from heartstrings.engines.hf.loading import attempt, auto_class
+
+    source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
+    where = str(file.parent)
+    config = attempt(file.name, transformers.AutoConfig.from_pretrained, where, **source)
+    tokenizer = attempt(f"the tokenizer of {file.name}", transformers.AutoTokenizer.from_pretrained, where, **source)
+    with contextlib.redirect_stderr(io.StringIO()):  # a bar of its own
+        model, found = attempt(
+            file.name, auto_class(config).from_pretrained, where,
+            config=config, dtype="auto", output_loading_info=True, **source,
+        )  # fmt: skip
+    missing = sorted(key for key in found["missing_keys"] if "pooler" not in key)
+    if missing:  # they would be random numbers
+        raise ModelError(
+            f"{file.name} lacks {len(missing)} tensors that its configuration asks for ({', '.join(missing[:3])})",
+            "a whole model in one file",
+            "Download it again; of a file in several parts, join them first (llama-gguf-split --merge)",
+        )
+    config = model.config
+    config.architectures = [type(model).__name__]
+    # What is saved is dequantised: left in, this entry would have it dequantised again.
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    save_model(model, str(folder / "model.safetensors"), metadata={"format": "pt"})
+
+
+def _quantisation(file: Path) -> str | None:
+    """The scheme that the file states (`Q4_K_M` mixes several types), else the type of most weights; None where they
+    are plain floats.
+
+    Raises:
+        ModelError: the file ends before its last tensor does, or makes no sense.
+    """
+    from gguf import GGUFReader, LlamaFileType
+
+    weights: dict[str, int] = {}
+    try:
+        reader = GGUFReader(str(file))
+        stated = reader.fields.get("general.file_type")
+        scheme = None if stated is None else stated.contents()
+        for tensor in reader.tensors:
+            name = str(tensor.tensor_type.name)
+            weights[name] = weights.get(name, 0) + int(tensor.n_elements)
+    except Exception as error:  # ValueError, IndexError, OverflowError, MemoryError, ...: whatever the bytes lead to
+        raise ModelError(
+            f"{file.name} is cut off or damaged: {type(error).__name__}: {' '.join(str(error).split())[:200]}",
+            "a whole GGUF file",
+            "Download it again",
+        ) from error
+    if not weights:
+        raise ModelError(f"{file.name} holds no tensors", "a GGUF file of a model", "Choose the file with the weights")
+    most = max(weights, key=lambda name: weights[name])
+    if most in PLAIN:
+        return None
+    named = {one.value: one.name.removeprefix("MOSTLY_") for one in LlamaFileType if one.name.startswith("MOSTLY_")}
+    found = named.get(scheme, most)
+    return most if found in PLAIN else found
+
+
+def _room(file: Path) -> int:
+    """Gigabytes that 32-bit weights of 4 bits and more take, at most."""
+    return 1 + file.stat().st_size * 8 // 10**9

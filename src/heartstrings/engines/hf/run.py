@@ -1,0 +1,233 @@
+"""Running a model: hooks that are gone afterwards, padding that is ours, batches that shrink when memory ends."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int32, Int64
+from torch import nn
+
+from heartstrings.core.errors import HeartstringsError, InputError, ModelError, NumericalError
+from heartstrings.core.types import Site
+from heartstrings.engines.hf.architecture import Architecture
+
+Result = TypeVar("Result")
+OnLayer = Callable[[int, Float[torch.Tensor, "text token width"]], None]
+
+
+STEERED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+"""Models inside a `with engine.steered(...)`: its hooks would steer a verb's forward passes as well."""
+
+
+class _Enough(Exception):
+    """Raised by the hook on the last layer asked for: the rest of the model need not run."""
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No gradients, no dropout; every module's training flag is as before on the way out.
+
+    Not inference mode: buffers that some rotary embeddings recompute would stay inference tensors for good.
+    """
+    if model in STEERED:
+        raise HeartstringsError(
+            "a verb of the engine that takes no steering was called inside `with engine.steered(...)`",
+            "outside calls, `score` and `generate` there, and nothing else",
+            "Call it outside the `with`",
+        )
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def run_layers(
+    parts: Architecture,
+    layers: Sequence[int],
+    site: Site,
+    on_layer: OnLayer,
+    ids: Int64[torch.Tensor, "text token"],
+    mask: Bool[torch.Tensor, "text token"],
+    *,
+    cache: object | None = None,
+    given: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Run the model on right-padded `ids`, hand `on_layer(index, state)` the state at each layer, stop there.
+
+    Right padding needs no attention mask in a causal model (no real token sees what comes after it) and no
+    position ids (counting from the left is right); an encoder gets its mask. The unembedding never runs.
+
+    Args:
+        given: further arguments of the model, such as a mask of one's own.
+    """
+    order = {layer: index for index, layer in enumerate(layers)}
+    last = max(layers)
+    handles = []
+
+    def hook_on(layer: int) -> Callable[[nn.Module, object, object], None]:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            state = output[0] if isinstance(output, tuple) else output
+            if not isinstance(state, torch.Tensor):
+                raise ModelError(
+                    f"{type(module).__name__} at layer {layer} returns {type(output).__name__}",
+                    "a tensor, or a tuple that starts with one",
+                )
+            on_layer(order[layer], state.reshape(*ids.shape, -1))  # OPT's last projection is flat over tokens
+            if layer == last:
+                raise _Enough
+
+        return hook
+
+    try:
+        for layer in layers:
+            handles.append(parts.site(layer, site).register_forward_hook(hook_on(layer)))
+        arguments: dict[str, object] = {"input_ids": ids, "use_cache": cache is not None}
+        if parts.is_encoder:
+            arguments = {"input_ids": ids, "attention_mask": mask.long()}
+        arguments |= given or {}
+        if cache is not None:
+            arguments[cache_argument(parts.text_model)] = cache
+        with contextlib.suppress(_Enough):
+            parts.text_model(**arguments)
+            raise ModelError(
+                f"{type(parts.text_model).__name__} finished without running block {last}",
+                f"{parts.n_layers} blocks that all run",
+            )
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def cache_argument(model: nn.Module) -> str:
+    """The name under which a model takes its cache: `cache` from transformers 5.24 on, `past_key_values` before."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
+def cache_of(given: Mapping[str, Any]) -> Any:
+    """The cache among the arguments or the outputs of a model, under either name; None if there is none."""
+    return given["cache"] if "cache" in given else given.get("past_key_values")
+
+
+def check_layers(parts: Architecture, layers: Sequence[int] | None) -> tuple[int, ...]:
+    """All layers for None; otherwise those asked for, each of which must exist and come once."""
+    if layers is None:
+        return tuple(range(parts.n_layers))
+    asked = tuple(int(layer) for layer in layers)
+    wrong = [layer for layer in asked if not 0 <= layer < parts.n_layers]
+    if wrong or not asked or len(set(asked)) != len(asked):
+        what = f"layer {wrong[0]}" if wrong else ("no layer" if not asked else "a layer asked for twice")
+        raise InputError(what, f"layers from 0 to {parts.n_layers - 1}, each once", "Change the layers")
+    return asked
+
+
+def pad(
+    rows: Sequence[Int32[np.ndarray, "_"]], filler: int, device: torch.device, *, left: bool = False
+) -> tuple[Int64[torch.Tensor, "text token"], Bool[torch.Tensor, "text token"]]:
+    """Token ids as one rectangle and the mask of real tokens; at least one column, even for empty texts."""
+    width = max(1, *(len(row) for row in rows)) if rows else 1
+    ids = np.full((len(rows), width), filler, np.int64)
+    mask = np.zeros((len(rows), width), np.bool_)
+    for index, row in enumerate(rows):
+        columns = slice(width - len(row), width) if left else slice(0, len(row))
+        ids[index, columns], mask[index, columns] = row, True
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def filler_id(parts: Architecture) -> int:
+    """What stands in padded places. The model's own pad id where it has one: RoBERTa counts around it."""
+    declared = getattr(parts.config, "pad_token_id", None)
+    return declared if isinstance(declared, int) and 0 <= declared < parts.vocabulary else 0
+
+
+def plan_batches(
+    lengths: Int64[np.ndarray, "text"], token_budget: int, *, max_rows: int = 128
+) -> list[Int64[np.ndarray, "_"]]:
+    """Rows of each batch: longest texts first, so that a batch that does not fit fails at once, and few pads.
+
+    A batch's rectangle (rows times its longest text) stays within `token_budget`, but holds one text at least.
+    The plan depends on the lengths, the budget and the order of the texts, and on nothing else.
+    """
+    if token_budget < 1:
+        raise InputError(f"a token budget of {token_budget}", "1 or more")
+    order = np.argsort(-lengths, kind="stable")
+    batches: list[Int64[np.ndarray, "_"]] = []
+    start = 0
+    while start < len(order):
+        longest = max(1, int(lengths[order[start]]))
+        rows = max(1, min(token_budget // longest, max_rows))
+        batches.append(order[start : start + rows].astype(np.int64))
+        start += rows
+    return batches
+
+
+class Splitter:
+    """Runs rows of work, and halves them for as long as memory runs out. Remembers what did not fit."""
+
+    def __init__(self) -> None:
+        self.ceiling: int | None = None
+        """Smallest size (rows times tokens) that is known not to fit."""
+
+    def run(
+        self,
+        rows: Sequence[int],
+        size: Callable[[Sequence[int]], int],
+        work: Callable[[Sequence[int]], Result],
+        describe: Callable[[int], str],
+    ) -> list[tuple[Sequence[int], Result]]:
+        """The results of `work` over consecutive parts of `rows`. ModelError when a single row does not fit."""
+        fits = self.ceiling is None or size(rows) < self.ceiling or len(rows) == 1
+        if fits:
+            try:
+                return [(rows, work(rows))]
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Out of the except block, so that the failed pass's tensors are no longer held by its traceback.
+            self.ceiling = min(size(rows), self.ceiling or size(rows))
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            if len(rows) == 1:
+                raise ModelError(
+                    f"out of memory on {describe(rows[0])} alone",
+                    "memory for one text",
+                    "Use shorter texts, a smaller dtype, fewer layers or another device",
+                )
+        half = (len(rows) + 1) // 2
+        return [
+            *self.run(rows[:half], size, work, describe),
+            *self.run(rows[half:], size, work, describe),
+        ]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """CUDA and MPS have their own ways of saying it, the CPU allocator a third."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in words or "can't allocate memory" in words)
+
+
+def first_words(text: str, n: int = 8) -> str:
+    """Enough of a text to recognise it in an error message."""
+    words = text.split()
+    return " ".join(words[:n]) + (" ..." if len(words) > n else "")
+
+
+def not_finite(what: str, layer: int, position: int) -> NumericalError:
+    """The one error for NaN or Inf in a residual."""
+    return NumericalError(
+        f"NaN or Inf at layer {layer}, token {position}, of {what}",
+        "finite residuals",
+        'Load the model as dtype="float32" or "bfloat16" (float16 overflows), or leave the text out',
+    )

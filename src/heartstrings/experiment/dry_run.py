@@ -1,0 +1,243 @@
+"""What a plan would cost, and what it could find, before its first sample."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from heartstrings import stats
+from heartstrings.behaviours.base import Dialogue
+from heartstrings.core.types import Frozen
+from heartstrings.engines.hf import checkpoint_folder
+from heartstrings.engines.hf.named import local_folder
+from heartstrings.experiment.cells import Job, Planned, anywhere, select_jobs, situations, test_jobs
+from heartstrings.experiment.plan import Plan, searched_layers
+from heartstrings.experiment.reach import out_of_reach
+from heartstrings.experiment.sample_counts import tested
+from heartstrings.experiment.timing import Timed, time_behaviours
+from heartstrings.stats.contrasts import contrasts
+
+if TYPE_CHECKING:
+    from heartstrings.behaviours.base import Request
+    from heartstrings.behaviours.roles import Suite
+    from heartstrings.core.engine import Engine, Prompt
+
+TOKENS_A_WORD = 1.4
+"""Where no tokenizer is at hand. English prose, common vocabularies."""
+UNKNOWN_DEPTH = 32
+"""Layers of a model whose depth is not known."""
+PLANTED = 0.10
+"""The effect of interest in the power sentence: 10 points."""
+BETWEEN = 0.20
+"""Assumed standard deviation over scenarios of their true effects, for answers asked as probabilities."""
+BINARY_SD = 0.5
+"""Of a sampled answer that is 0 or 1, at its largest; a behaviour with graded texts has a `sample_sd` of its own."""
+
+PEAK, READING, BANDWIDTH, STEP, BATCH = 990e12, 0.4, 1.7e12, 0.03, 64
+"""What GPU-hours assume: bfloat16 peak of an H100 or H200 in FLOP/s, the share of it reached while reading, half the
+memory's bytes a second, seconds that a decoding step takes at least, texts decoded together."""
+
+CountTokens = Callable[[Sequence[str]], Sequence[int] | np.ndarray]
+
+
+class DryRun(Frozen):
+    """The size of an experiment."""
+
+    layers: int
+    """Searched."""
+    cells: int
+    samples: int
+    choices: int
+    """Samples that are scored."""
+    texts: int
+    """Completions that are generated; a dialogue counts with all the turns it may take."""
+    prompt_tokens: int
+    new_tokens: int
+    """At most, if every text runs to its limit."""
+    seconds: float | None
+    """Of sampling on this machine, from chunks that were timed (`experiment.timing`); None without them. Neither the
+    atlas nor judges are in it."""
+    gpu_hours: float | None = None
+    """On one large GPU, by arithmetic (`_gpu_hours`); None where the model's size is not known."""
+    power: str
+    """What these samples can detect, in a sentence."""
+    notes: tuple[str, ...]
+    """What was assumed."""
+
+
+def estimate(
+    plan: Plan,
+    *,
+    n_layers: int | None = None,
+    suite: Suite,
+    tokens: CountTokens | None = None,
+    timed: Mapping[str, Timed] | None = None,
+) -> DryRun:
+    """Count what a plan asks for. No model is loaded and nothing is sampled.
+
+    Args:
+        n_layers: the model's; None: from its configuration where that lies on this machine, else assumed.
+        suite: the plan's behaviours.
+        tokens: counts the tokens of texts, e.g. an engine's `count_tokens`; None: words times 1.4.
+        timed: each behaviour by name, from `time_behaviours`.
+    """
+    notes = []
+    depth = n_layers if n_layers is not None else _depth(plan.model)
+    if depth is None:
+        depth = UNKNOWN_DEPTH if plan.layers == "middle" else max(plan.layers) + 1
+        if plan.layers == "middle":
+            notes.append(f"the model's depth is not known here: {depth} layers are assumed")
+    layers, names = searched_layers(plan, depth), Planned(plan)
+    jobs = (
+        *select_jobs(plan, suite, names, layers),
+        *test_jobs(plan, suite, names, anywhere(plan, names, layers[0])),
+    )
+    if len(plan.effects) > 1 and len(layers) > 1:
+        notes.append("effects are taken to choose the same layers; where they do not, costs are asked at each")
+    if plan.controlled and any(suite.checks_of(effect) for effect in plan.effects):
+        notes.append("controls are not asked a behaviour whose known answers the model fails: the run is shorter then")
+    if tokens is None:
+        notes.append(f"prompt tokens are an estimate: {TOKENS_A_WORD} a word")
+    if plan.fit_doses and plan.dose_factor is None:
+        notes.append("all doses are first multiplied by a factor that fits the model, a power of two from 1/16 to 4")
+    if plan.early_stopping:
+        notes.append("early stopping will save some of the capability and harm samples")
+    notes += out_of_reach(plan, suite)
+    prompt_tokens, new_tokens = 0, 0
+    seconds = None if timed is None else 0.0
+    for job in jobs:
+        prompt, new = _tokens(job, tokens or _words)
+        prompt_tokens, new_tokens = prompt_tokens + prompt, new_tokens + new
+        if timed is not None and seconds is not None:
+            seconds += len(job) * timed[job.behaviour.name].seconds(prompt / max(1, len(job)))
+    numbers = {"choice": 0, "text": 0}
+    for job in jobs:
+        numbers["choice" if job.behaviour.ask == "choice" else "text"] += len(job) * _turns(job)
+    notes += _on_time(timed or {})
+    size = _parameters(plan.model)
+    if size is None:
+        notes.append("GPU-hours are not known: neither weights on this machine nor a size in the model's name")
+    else:
+        notes.append(
+            f"GPU-hours are arithmetic for {size / 1e9:.2g} billion parameters, at most: {READING:.0%} of "
+            f"{PEAK / 1e12:.0f} TFLOP/s while reading, {BATCH} texts a batch at {1000 * STEP:.0f} ms a token or more, "
+            "every text to its limit"
+        )
+    return DryRun(
+        layers=len(layers), cells=sum(len(job.cells) for job in jobs), samples=sum(map(len, jobs)),
+        choices=numbers["choice"], texts=numbers["text"], prompt_tokens=prompt_tokens, new_tokens=new_tokens,
+        seconds=seconds, gpu_hours=None if size is None else _gpu_hours(size, prompt_tokens, new_tokens),
+        power=power(plan, suite), notes=tuple(notes),
+    )  # fmt: skip
+
+
+def measured(plan: Plan, engine: Engine, suite: Suite) -> DryRun:
+    """`estimate` with the model's own depth and tokenizer, and the speed of some of the plan's own requests.
+
+    Raises:
+        HeartstringsError: the model fails on the plan's prompts.
+    """
+
+    def count(texts: Sequence[str]) -> np.ndarray:
+        return np.asarray(engine.count_tokens(texts, max_tokens=2**20))
+
+    def read(requests: Sequence[Request]) -> np.ndarray:
+        return count([_text(request.prompt) for request in requests])
+
+    timed = time_behaviours(plan, engine, suite, tokens=read)
+    return estimate(plan, n_layers=engine.info.n_layers, suite=suite, tokens=count, timed=timed)
+
+
+def power(plan: Plan, suite: Suite) -> str:
+    """Which effect the plan's samples can find, and how many scenarios 10 points need; the assumptions in words."""
+    if not plan.controlled:
+        return "Without controls no effect can be found, only measured."
+    plan = plan.spent
+    sentences = []
+    groups: dict[tuple[str, int, int, float, int, tuple[float, ...], tuple[int, ...]], list[str]] = {}
+    for name in plan.effects:
+        effect = suite.behaviour(name)
+        sd = 0.0 if effect.ask == "choice" else float(getattr(effect, "sample_sd", BINARY_SD))
+        asked = tested(plan, effect)
+        doses = (*plan.compared(name), 0.0)
+        of_kind = plan.comparisons(name)
+        groups.setdefault(
+            (effect.ask, situations(plan, suite, effect), asked, sd, len(plan.family(name)), doses, of_kind), []
+        ).append(name)
+    asks = [ask for ask, *_ in groups]
+    for (ask, n, asked, sd, family, doses, of_kind), names in sorted(groups.items()):
+        spread = stats.sampled_spread(sd, sorted(doses), repeats=plan.samples.repeats, between=BETWEEN)
+        sentence = stats.summarise(
+            n, spread=spread, doses=(min(doses), max(doses)), controls=of_kind,
+            tests=len(plan.directions), family=family, contrasts=len(contrasts(doses)[0]),
+            alpha=plan.thresholds.alpha, planted=PLANTED, between=BETWEEN,
+        ).sentence  # fmt: skip
+        if n < asked:
+            sentence += f" The {asked} scenarios count as {n}: those that share a situation are not independent."
+        of = f"{ask.capitalize()}s" if asks.count(ask) == 1 else ", ".join(names).capitalize()
+        sentences.append(sentence if len(groups) == 1 else f"{of}: {sentence[:1].lower()}{sentence[1:]}")
+    return " ".join(sentences)
+
+
+def _on_time(timed: Mapping[str, Timed]) -> list[str]:
+    notes = []
+    cut = [name for name, one in timed.items() if one.cut]
+    if cut:
+        notes.append(f"the time takes every text of {', '.join(cut)} to run to its limit: timing stopped before")
+    turns = [name for name, one in timed.items() if one.turns > 1]
+    if turns:
+        notes.append(f"the time of {', '.join(turns)} is that of first turns, times all the turns that there may be")
+    return notes
+
+
+def _tokens(job: Job, count: CountTokens) -> tuple[int, int]:
+    """Prompt tokens and at most so many new ones, of all samples of a job."""
+    requests = [job.behaviour.request(scenario, steering=None, seed=0) for scenario in job.scenarios]
+    each = np.asarray(count([_text(request.prompt) for request in requests]))
+    limit = sum(_limit(request) for request in requests)
+    times = len(job.cells) * job.repeats * _turns(job)
+    return int(each.sum()) * times, limit * times
+
+
+def _gpu_hours(size: float, prompt_tokens: int, new_tokens: int) -> float:
+    """2 FLOP a parameter and token read; each decoding step reads all weights (2 bytes each) for `BATCH` texts."""
+    reading = 2 * size * prompt_tokens / (READING * PEAK)
+    writing = new_tokens / BATCH * max(STEP, 2 * size / BANDWIDTH)
+    return (reading + writing) / 3600
+
+
+def _parameters(model: str) -> float | None:
+    """How many, from the weights' files on this machine or from the name (`8B`, `E4B`, `410m`)."""
+    folder = local_folder(model)
+    stored = None if folder is None else checkpoint_folder.parameters(folder)
+    if stored is not None:
+        return float(stored)
+    found = re.findall(r"(?<![a-zA-Z0-9.])[eE]?(\d+(?:\.\d+)?)([bBmM])(?![a-zA-Z0-9])", model)
+    return float(found[-1][0]) * (1e9 if found[-1][1] in "bB" else 1e6) if found else None
+
+
+def _turns(job: Job) -> int:
+    """Completions of a sample, at most; that later turns have longer prompts is not counted."""
+    return job.behaviour.turns if isinstance(job.behaviour, Dialogue) else 1
+
+
+def _limit(request: Request) -> int:
+    return int(getattr(request, "max_new_tokens", 0))
+
+
+def _text(prompt: Prompt) -> str:
+    """Without what a chat template adds."""
+    return prompt if isinstance(prompt, str) else "\n".join(message.content for message in prompt)
+
+
+def _words(texts: Sequence[str]) -> np.ndarray:
+    return np.array([round(TOKENS_A_WORD * len(text.split())) for text in texts])
+
+
+def _depth(model: str) -> int | None:
+    """Number of layers from a configuration on this machine."""
+    folder = local_folder(model)
+    return None if folder is None else checkpoint_folder.depth(folder)

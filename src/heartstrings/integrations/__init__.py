@@ -1,0 +1,5 @@
+"""Heartstrings inside other tools: Inspect and lm-eval."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,114 @@
+"""Steering made from vectors: along an emotion, a blend or any direction, in the one unit of dose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from heartstrings.core.errors import InputError
+from heartstrings.core.steering import Intervention, Operation, Positions, Steering
+from heartstrings.core.types import Site, Variant
+from heartstrings.vectors.algebra import Direction
+from heartstrings.vectors.emotion_vectors import EmotionVectors
+
+
+def steer(
+    vectors: EmotionVectors,
+    direction: str | Direction,
+    *,
+    dose: float | int,
+    layers: int | Sequence[int],
+    operation: Operation = "add",
+    positions: Positions = "all",
+    variant: Variant | None = None,
+) -> Steering:
+    """Steering along an emotion or a blend (`0.5*joyful - sad`) of a bundle.
+
+    With `add`, several layers share the dose, each taking dose / n, as exported files do. `clamp` sets the
+    component to the whole dose at each layer, since a value that is set does not add up over layers. `ablate`
+    removes the component at each layer; the dose then plays no part.
+
+    Args:
+        direction: an expression, or a `Direction` of the same model, e.g. `0.5 * vectors["joyful"]`.
+        dose: fraction of the mean residual norm; 0 adds nothing.
+        variant: for an expression; denoised where the bundle has it, else raw.
+    Raises:
+        InputError: an unknown emotion or layer, a bundle without norms, a blend that cancels.
+    """
+    if vectors.norms is None:
+        raise InputError(
+            "a dose is a fraction of the mean residual norm, and this bundle has no norms",
+            "a bundle extracted here, which measures them",
+            "Extract the vectors from the model",
+        )
+    rows = dict(zip(vectors.layers, vectors.norms.tolist(), strict=True))
+    chosen = layer_list(layers, vectors.layers)
+    if isinstance(direction, str):
+        best = vectors.variants[-1] if variant is None else variant
+        direction = vectors.direction(direction, variant=best)
+    elif variant is not None:
+        raise InputError(
+            f"variant {variant!r} beside the finished direction {direction.name!r}",
+            "a variant only with an expression",
+            f'Leave it out, or take vectors.of(name, "{variant}")',
+        )
+    if direction.width != vectors.width:
+        raise InputError(
+            f"direction {direction.name!r} has width {direction.width}", f"{vectors.width}, the bundle's", "Use its own"
+        )
+    size = float(np.abs(vectors.raw).max())
+    return along(
+        direction, dose=dose, layers=chosen, norm_at=rows.__getitem__, operation=operation, positions=positions,
+        site=vectors.provenance.site, smallest=1e-12 * size,
+    )  # fmt: skip
+
+
+def along(
+    direction: Direction,
+    *,
+    dose: float | int,
+    layers: Sequence[int],
+    norm_at: Callable[[int], float],
+    operation: Operation,
+    positions: Positions,
+    site: Site,
+    smallest: float = 0.0,
+) -> Steering:
+    """Steering along a direction at some layers with norms at hand; `add` shares the dose among them.
+
+    Args:
+        norm_at: mean residual norm at a layer and this site.
+        smallest: a vector of at most this length has cancelled to rounding noise.
+    Raises:
+        InputError: the direction lacks a layer, or is nothing there.
+    """
+    share = float(dose) / len(layers) if operation == "add" else float(dose)
+    made = []
+    for layer in layers:
+        row = direction.only(layer).values[0]
+        length = float(np.linalg.norm(row))
+        if length <= smallest:
+            raise InputError(f"{direction.name!r} cancels at layer {layer}", "a blend that leaves a direction")
+        made.append(
+            Intervention(
+                layer=layer,
+                direction=(row / length).astype(np.float32),
+                dose=share,
+                norm=norm_at(layer),
+                operation=operation,
+                site=site,
+                label=direction.name,
+            )
+        )
+    return Steering(tuple(made), positions)
+
+
+def layer_list(layers: int | Sequence[int], known: Sequence[int]) -> tuple[int, ...]:
+    """One layer or several, each of which must be known and come once; in rising order."""
+    asked = (layers,) if isinstance(layers, int | np.integer) else tuple(layers)
+    unknown = [layer for layer in asked if layer not in known]
+    if unknown or not asked or len(set(asked)) != len(asked):
+        what = f"layer {unknown[0]} is not among those known" if unknown else "no layer, or one twice"
+        raise InputError(what, f"some of {', '.join(map(str, known))}, each once", "Change the layers")
+    return tuple(sorted(int(layer) for layer in asked))

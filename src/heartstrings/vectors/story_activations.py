@@ -1,0 +1,296 @@
+"""Each story's own activations, read back from what an extraction kept: for controls with shuffled labels."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+from heartstrings.core.errors import InputError
+from heartstrings.core.types import Pooling, Variant
+from heartstrings.vectors.activations import MANIFEST, Activations, PooledTexts
+from heartstrings.vectors.emotion_vectors import EmotionVectors, project_out
+
+NEUTRAL = "neutral"
+LEAST_NEUTRAL = 12
+"""Fewer texts give mixtures that are nearly one direction."""
+WORK = ".work"
+"""Where `extract(..., keep_activations=True)` leaves them, beside the bundles of an atlas."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoryActivations:
+    """The pooled stories of a bundle, in the order of its story table. They stay on disk: every method reads the store
+    once, a batch at a time, so that memory does not grow with the number of stories."""
+
+    vectors: EmotionVectors
+    store: Activations
+    rule: int
+    """Which of the store's poolings is the bundle's."""
+    rows: Int64[np.ndarray, "story"]
+    """Row of each story among the texts of the store, rising."""
+    emotion: Int64[np.ndarray, "story"]
+    """Index into the bundle's emotions."""
+    topic: Int64[np.ndarray, "story"]
+
+    def __len__(self) -> int:
+        return len(self.emotion)
+
+    @property
+    def crossed(self) -> bool:
+        """Does every topic that has a story have one of at least two emotions? Then labels can be shuffled within
+        topics, which keeps what a topic does to the activations out of the null."""
+        return all(len(np.unique(self.emotion[self.topic == topic])) > 1 for topic in np.unique(self.topic))
+
+    @property
+    def n_crossed_topics(self) -> int:
+        """Topics, if every one has a story of every emotion, so that their means hold no emotion; else 0."""
+        cells = {(int(topic), int(emotion)) for topic, emotion in zip(self.topic, self.emotion, strict=True)}
+        topics = len(np.unique(self.topic))
+        return topics if len(cells) == topics * len(np.unique(self.emotion)) else 0
+
+    @property
+    def parts(self) -> tuple[Int64[np.ndarray, "_"], ...]:
+        """The stories among which labels are exchanged: those of each topic, or all where topics are not `crossed`."""
+        if not self.crossed:
+            return (np.arange(len(self)),)
+        return tuple(np.flatnonzero(self.topic == topic) for topic in np.unique(self.topic))
+
+    @property
+    def arrangements(self) -> float:
+        """How many different ways there are to shuffle the labels, the real one included; inf where beyond counting."""
+        total = 0.0
+        for rows in self.parts:
+            counts = np.unique(self.emotion[rows], return_counts=True)[1].tolist()
+            total += math.lgamma(len(rows) + 1) - sum(math.lgamma(count + 1) for count in counts)
+        return float(round(math.exp(total))) if total < 30 else math.inf
+
+    def shuffled(self, draws: np.random.Generator) -> Int64[np.ndarray, "story"]:
+        """The stories' labels in another order, within `parts`: every emotion keeps its number of stories a part."""
+        labels = self.emotion.copy()
+        for rows in self.parts:
+            labels[rows] = draws.permutation(labels[rows])
+        return labels
+
+    def contrasts(
+        self,
+        labels: Int64[np.ndarray, "labelling story"],
+        factors: Float64[np.ndarray, "blend emotion"],
+        layers: Sequence[int],
+        variant: Variant,
+    ) -> Float64[np.ndarray, "labelling blend layer width"]:
+        """The bundle's own steps with other labels, for blends of emotions.
+
+        Emotion means (stories or tokens weighing alike, as in the bundle) minus the mean over emotions; times the
+        factors and summed; then the neutral components projected out where `variant` is denoised. With the stories' own
+        labels these are the bundle's vectors. A blend of contrasts is a weighted sum of stories, so that any number of
+        labellings, blends and layers takes one pass over the store.
+
+        Args:
+            labels: index of an emotion a story; every emotion at least once a labelling.
+            factors: of each emotion in each blend.
+        Raises:
+            InputError: a layer that was not kept, or denoised contrasts of a bundle that has none.
+        """
+        columns, n = self._columns(layers), len(self.vectors.emotions)
+        weights = self._weights[:, columns]
+        sizes = np.stack([_sums_by_label(row, weights, n) for row in labels])
+        # The mean over emotions is taken off each contrast: with it, the factors of all emotions sum to 0.
+        centred = factors - factors.mean(1, keepdims=True)
+        found = np.zeros((len(labels), len(factors), len(columns), self.vectors.width))
+        for at, batch in self._batches():
+            for column, stored in enumerate(columns):
+                states = batch.vectors[:, stored].astype(np.float64)
+                for row, own in enumerate(labels[:, at]):
+                    share = weights[at, column] / sizes[row, own, column]
+                    found[row, :, column] += (centred[:, own] * share) @ states
+        if variant == "denoised":
+            for column, layer in enumerate(layers):
+                flat = found[:, :, column].reshape(-1, self.vectors.width).astype(np.float32)
+                clean = project_out(flat, self._basis(layer)).astype(np.float64)
+                found[:, :, column] = clean.reshape((*found.shape[:2], -1))
+        return found
+
+    def topic_contrasts(self, layers: Sequence[int], variant: Variant) -> Float64[np.ndarray, "topic layer width"]:
+        """Mean of each topic's stories minus the mean over topics, denoised as the bundle's vectors are: what topics do
+        to the activations, without emotion where every topic has every emotion (`n_crossed_topics`).
+
+        Raises:
+            InputError: a layer that was not kept, or denoised contrasts of a bundle that has none.
+        """
+        columns = self._columns(layers)
+        topics, own = np.unique(self.topic, return_inverse=True)
+        sizes = _sums_by_label(own, self._weights[:, columns], len(topics))
+        found = np.zeros((len(topics), len(columns), self.vectors.width))
+        for at, batch in self._batches():
+            for column, stored in enumerate(columns):
+                share = self._weights[at, columns[column]] / sizes[own[at], column]
+                np.add.at(found, (own[at], column), share[:, None] * batch.vectors[:, stored].astype(np.float64))
+        found -= found.mean(axis=0)
+        return self._denoised(found, layers, variant)
+
+    def neutral_deviations(
+        self, layers: Sequence[int], variant: Variant
+    ) -> Float64[np.ndarray, "text layer width"] | None:
+        """Each neutral text's activation minus the mean over these texts, pooled and denoised as the stories are: how
+        natural text without emotion varies. None where they were not kept, or fewer than `LEAST_NEUTRAL` are long
+        enough for the pooling.
+
+        Raises:
+            InputError: a layer that was not kept, or denoised activations of a bundle that has none.
+        """
+        place = self.store.directory.parent / NEUTRAL
+        if not (place / MANIFEST).is_file():
+            return None
+        store = Activations.of(place, _read_manifest(place / MANIFEST))
+        columns = self._columns(layers)
+        pooling = self.vectors.provenance.pooling
+        positions = self.store.position_means() if pooling is not None and pooling.rule == "centred" else None
+        rows = [batch.vectors[:, columns].astype(np.float64) for batch in store.pooled(self.rule, positions)]
+        found = np.concatenate(rows) if rows else np.zeros((0, len(columns), self.vectors.width))
+        if len(found) < LEAST_NEUTRAL:
+            return None
+        return self._denoised(found - found.mean(axis=0), layers, variant)
+
+    def _denoised(
+        self, rows: Float64[np.ndarray, "row layer width"], layers: Sequence[int], variant: Variant
+    ) -> Float64[np.ndarray, "row layer width"]:
+        if variant == "denoised":
+            for column, layer in enumerate(layers):
+                rows[:, column] = project_out(rows[:, column].astype(np.float32), self._basis(layer))
+        return rows
+
+    def cosines(
+        self,
+        directions: Float64[np.ndarray, "direction layer width"],
+        layers: Sequence[int],
+        variant: Variant,
+    ) -> Float64[np.ndarray, "direction layer story"]:
+        """Cosine of each story, minus the bundle's centre and denoised like its vectors, with each direction."""
+        columns, vectors = self._columns(layers), self.vectors
+        if vectors.centre is None:
+            raise InputError("vectors without their centre", "a bundle extracted here", "Extract it again")
+        unit = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+        found = np.zeros((len(directions), len(columns), len(self)))
+        for at, batch in self._batches():
+            for column, (stored, layer) in enumerate(zip(columns, layers, strict=True)):
+                rows = batch.vectors[:, stored] - vectors.centre[vectors.layers.index(layer)]
+                if variant == "denoised":
+                    rows = project_out(rows, self._basis(layer))
+                wide = rows.astype(np.float64)
+                size = np.linalg.norm(wide, axis=1)
+                found[:, column, at] = unit[:, column] @ wide.T / np.where(size > 0, size, np.inf)
+        return found
+
+    def _batches(self) -> Iterator[tuple[Int64[np.ndarray, "_"], PooledTexts]]:
+        """(which stories, their vectors)."""
+        pooling = self.vectors.provenance.pooling
+        centred = pooling is not None and pooling.rule == "centred"
+        positions = self.store.position_means() if centred else None
+        for batch in self.store.pooled(self.rule, positions):
+            yield np.searchsorted(self.rows, batch.indices), batch
+
+    @cached_property
+    def _weights(self) -> Float64[np.ndarray, "story layer"]:
+        """What each story counts at each layer of the store: 1, or its tokens where the bundle weighs tokens."""
+        if self.vectors.provenance.weighting == "story":
+            return np.ones((len(self), len(self.store.layers)))
+        tokens: np.ndarray = self.store.weights(self.rule)[self.rows].astype(np.float64)
+        return tokens
+
+    def _columns(self, layers: Sequence[int]) -> list[int]:
+        lacking = [layer for layer in layers if layer not in self.store.layers or layer not in self.vectors.layers]
+        if lacking:
+            known = ", ".join(str(layer) for layer in self.store.layers if layer in self.vectors.layers)
+            raise InputError(f"no activations of layer {lacking[0]} were kept", f"one of {known}", "Change the layers")
+        return [self.store.layers.index(layer) for layer in layers]
+
+    def _basis(self, layer: int) -> Float32[np.ndarray, "_ width"]:
+        basis = self.vectors.neutral_basis
+        if basis is None:
+            raise InputError("vectors without a neutral basis", "a bundle with denoised vectors", "Extract it again")
+        return basis[self.vectors.layers.index(layer)]
+
+
+def read_story_activations(folder: Path, vectors: EmotionVectors) -> StoryActivations | None:
+    """The activations that lie in a bundle's folder or beside it; None where none were kept.
+
+    What has to be kept is the folder `.work/stories` of the extraction that made the bundle, whole.
+
+    Args:
+        folder: the bundle's own, e.g. `atlas/vectors/from50`, or what holds it, `atlas/vectors`.
+    Raises:
+        InputError: other stories than the bundle's, or files that cannot be read.
+    """
+    table = vectors.stories
+    for place in (folder / WORK / "stories", folder.parent / WORK / "stories"):
+        if table is None or not (place / MANIFEST).is_file():
+            continue
+        manifest = _read_manifest(place / MANIFEST)
+        rule = _rule(manifest, vectors)
+        if rule is None:
+            continue
+        store = Activations.of(place, manifest)
+        rows = np.flatnonzero(store.facts().n_pooled[rule])
+        if len(rows) != len(table):
+            raise _other_stories(place, f"{len(rows)} pooled stories, the bundle {len(table)}")
+        return StoryActivations(
+            vectors, store, rule, rows, table.emotion.astype(np.int64), table.topic.astype(np.int64)
+        )
+    return None
+
+
+def check_same(stories: StoryActivations, again: Float64[np.ndarray, "_"], kept: Float64[np.ndarray, "_"]) -> None:
+    """A contrast computed from the stories with their own labels is the bundle's.
+
+    Raises:
+        InputError: it is not, so that these are other stories.
+    """
+    if float(np.linalg.norm(again - kept)) > 1e-3 * float(np.linalg.norm(kept)):
+        raise _other_stories(stories.store.directory, "stories that do not give the bundle's vectors")
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error})", "what an extraction wrote", "Extract the vectors again"
+        ) from error
+    return found
+
+
+def _rule(manifest: dict[str, Any], vectors: EmotionVectors) -> int | None:
+    """Row of the bundle's pooling in a store, or None where the store is of another model, site or pooling."""
+    model, site = vectors.provenance.model, vectors.provenance.site
+    if manifest["site"] != site or (model and manifest["model"]["weights_hash"] != model.weights_hash):
+        return None
+    wanted = vectors.provenance.pooling
+    for number, found in enumerate(Pooling.model_validate(one) for one in manifest["poolings"]):
+        # A `centred` rule is stored as plain means, so that it serves `from` as well.
+        plain = Pooling(start=found.start) if found.rule == "centred" else found
+        if wanted in (found, plain):
+            return number
+    return None
+
+
+def _other_stories(place: Path, what: str) -> InputError:
+    return InputError(
+        f"{place} holds {what}", "the activations that the bundle was made from", "Extract the vectors again"
+    )
+
+
+def _sums_by_label(
+    labels: Int64[np.ndarray, "story"], weights: Float64[np.ndarray, "story layer"], n: int
+) -> Float64[np.ndarray, "emotion layer"]:
+    found = np.stack([np.bincount(labels, weights=column, minlength=n) for column in weights.T], axis=1)
+    if not found.all():
+        raise InputError("a labelling that leaves an emotion without a story", "every emotion at least once")
+    return found

@@ -1,0 +1,44 @@
+"""Has an outcome anywhere to go? Unsteered baselines, with what a neutral model does, and floors, ceilings and
+chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from heartstrings.behaviours.base import Behaviour
+from heartstrings.behaviours.headroom import room
+from heartstrings.stats.estimate import estimate
+from heartstrings.stats.intervals import mean_interval
+from heartstrings.verdict.results import Baseline
+from heartstrings.verdict.tables import Table
+
+
+def baselines(table: Table, behaviours: Sequence[Behaviour]) -> tuple[Baseline, ...]:
+    """One for each behaviour that was asked unsteered; its flag says what could not show here, whatever steering
+    does."""
+    found = []
+    for one in behaviours:
+        column = table.baseline(one.name)
+        if len(column):
+            mean = mean_interval(column.outcome, column.groups)
+            flag = _flag(one, [row.outcome for row in column.rows], mean.low)
+            found.append(
+                Baseline(behaviour=one.name, role=one.role, outcome=estimate(mean), neutral=one.neutral, flag=flag)
+            )
+    return tuple(found)
+
+
+def _flag(one: Behaviour, outcomes: Sequence[float | None], low: float | None) -> str | None:
+    chance: float | None = getattr(one, "chance", None)
+    if one.role == "writing":  # tone is no rate
+        return None
+    if one.role == "check":
+        at_chance = chance is not None and low is not None and low <= chance
+        return f"at chance ({chance:.2f}): the model does not tell the options apart" if at_chance else None
+    if one.role == "capability" and chance is not None and low is not None and low <= chance:
+        return f"at chance ({chance:.2f}): what the model cannot do, steering cannot take from it"
+    said = room(outcomes)
+    harmless = one.role in ("harm", "matched") and said is not None and said.startswith("floor")
+    able = one.role == "capability" and said is not None and said.startswith("ceiling")
+    # No harm, and no mistake: where a baseline should be.
+    return None if harmless or able else said

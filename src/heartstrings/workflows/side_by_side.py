@@ -1,0 +1,128 @@
+"""Texts of one prompt at several doses, in one batch: what `heartstrings steer` shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from heartstrings.core.engine import GenerateRequest, Message, Prompt
+from heartstrings.core.errors import InputError
+from heartstrings.core.steering import Operation, Steering
+from heartstrings.vectors.bundle import main_bundle
+from heartstrings.vectors.emotion_vectors import EmotionVectors
+from heartstrings.vectors.steer import steer
+from heartstrings.workflows.atlas import Progress, open_model
+
+
+@dataclass(frozen=True)
+class SteeredText:
+    """One completion."""
+
+    dose: float
+    seed: int
+    text: str
+    finish: str
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Completions of one prompt, in order of dose."""
+
+    model: str
+    prompt: str
+    steering: str
+    """What was done, in words, at the largest dose."""
+    texts: tuple[SteeredText, ...]
+    notes: tuple[str, ...]
+
+
+def steered_texts(
+    model: str,
+    prompt: str,
+    *,
+    vectors: Path,
+    direction: str,
+    doses: Sequence[float],
+    layers: Sequence[int] | None = None,
+    operation: Operation = "add",
+    positions: Literal["all", "prompt", "generated"] = "all",
+    plain: bool = False,
+    max_new_tokens: int = 128,
+    temperature: float = 1.0,
+    samples: int = 1,
+    seed: int = 0,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+    progress: Progress,
+) -> SideBySide:
+    """`samples` completions at each dose. A sample has the same seed at every dose, and dose 0 is unsteered.
+
+    Args:
+        vectors: a bundle, an atlas, or the folder of a run, whose layer and range then count.
+        layers: None: the layer that the run chose, else the bundle's nearest to two thirds of the depth.
+        plain: go on from the text as it is, without the model's chat template.
+    Raises:
+        InputError: an unknown emotion or layer, no doses; BundleError: vectors of another model.
+    """
+    if samples < 1 or not doses:
+        raise InputError(f"{samples} texts at {len(doses)} doses", "one or more of each")
+    bundle = main_bundle(vectors)
+    EmotionVectors.load(bundle).direction(direction)  # an unknown emotion is told before the model loads
+    with progress(f"loading {model}"):
+        engine = open_model(model, revision=revision, dtype=dtype, device=device)
+    loaded = EmotionVectors.load(bundle, for_model=engine.info)
+    _, notes = _from_run(vectors, direction, doses)
+    chosen = reported_layers(vectors, direction, loaded, engine.info.n_layers) if layers is None else tuple(layers)
+    asked: Prompt = prompt if plain or engine.info.template_hash is None else (Message("user", prompt),)
+
+    def steering(dose: float) -> Steering | None:
+        if dose == 0 and operation == "add":
+            return None
+        return steer(loaded, direction, dose=dose, layers=chosen, operation=operation, positions=positions)
+
+    wanted = [(dose, seed + number) for dose in sorted(set(doses)) for number in range(samples)]
+    requests = [
+        GenerateRequest(
+            asked, max_new_tokens=max_new_tokens, temperature=temperature, seed=sampling, steering=steering(dose)
+        )
+        for dose, sampling in wanted
+    ]
+    with progress(f"{len(requests)} texts"):
+        written = engine.generate(requests)
+    texts = tuple(
+        SteeredText(dose, sampling, completion.text, completion.finish)
+        for (dose, sampling), completion in zip(wanted, written, strict=True)
+    )
+    strongest = steering(max(doses, key=abs))
+    words = "no steering" if strongest is None else strongest.describe()
+    return SideBySide(model, prompt, words, texts, notes)
+
+
+def reported_layers(folder: Path, direction: str, vectors: EmotionVectors, n_layers: int) -> tuple[int, ...]:
+    """The layer that a run in `folder` chose for a direction, else the bundle's nearest to two thirds of the depth."""
+    chosen, _ = _from_run(folder, direction, ())
+    return chosen or (min(vectors.layers, key=lambda layer: abs(layer - 2 * n_layers / 3)),)
+
+
+def _from_run(folder: Path, direction: str, doses: Sequence[float]) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
+    """The layer that a run's verdict reports this direction at, and a warning for doses outside its range."""
+    file = folder / "verdict.json"
+    if not file.is_file():
+        return None, ("no verdict stands beside these vectors: which doses are safe is not known",)
+    found = json.loads(file.read_text(encoding="utf-8"))
+    cards = [card for card in found["answers"] if card["direction"] == direction]
+    if not cards:
+        return None, (f"the run did not examine {direction!r}: which doses are safe is not known",)
+    card = cards[0]
+    said = f"the run's answer for {direction} at layer {card['layer']} is: {card['answer']}"
+    if card["range"] is None:
+        return (card["layer"],), (f"{said}; no dose range was found safe",)
+    low, high = card["range"]
+    outside = [f"{dose:g}" for dose in doses if not low <= dose <= high]
+    if not outside:
+        return (card["layer"],), ()
+    return (card["layer"],), (f"{said}; dose {', '.join(outside)} is outside its range {low:g} to {high:g}",)

@@ -25,7 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "corpus"))
+from test_shipped_corpus import words_alone
+
 from heartstrings.cli.console import bars
 from heartstrings.corpus import Corpus, facts
 from heartstrings.corpus.lexicon import built_in_ratings
@@ -36,7 +38,6 @@ from heartstrings.geometry.results import Compared, Geometry, LayerGeometry
 from heartstrings.vectors.bundle import main_bundle
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 from heartstrings.workflows.atlas import AtlasSettings, material, open_model, run_atlas
-from test_shipped_corpus import words_alone
 
 if TYPE_CHECKING:
     from heartstrings.geometry.readout_results import HeldOut

@@ -66,6 +66,14 @@ def test_what_is_saved_is_loaded(extracted, tmp_path):
     assert fingerprint(vectors) == fingerprint(loaded) != fingerprint(replace(vectors, raw=-vectors.raw))
 
 
+def test_vectors_of_before_keep_their_fingerprint():
+    """`geometry.json` records it: the same arrays have the hash that earlier versions gave them."""
+    raw = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    provenance = Provenance(package_version="0", source="imported", model=None)
+    vectors = EmotionVectors(emotions=("calm", "sad"), layers=(0, 2), raw=raw, provenance=provenance)
+    assert fingerprint(vectors) == "sha256:c0d934859a3a371c716142e1efe75ec83697eee94914123e73aaf605a39c2f15"
+
+
 def test_the_smallest_bundle_and_halves_with_holes(extracted, tmp_path):
     vectors = extracted[0]
     halves = vectors.halves.copy()

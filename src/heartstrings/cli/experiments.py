@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -30,9 +30,6 @@ from heartstrings.cli.flags import (
     checked,
 )
 from heartstrings.core.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 Settings = Annotated[
     str | None,

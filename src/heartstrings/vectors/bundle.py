@@ -28,7 +28,7 @@ from heartstrings.vectors.emotion_vectors import EmotionVectors, StoryTable
 
 SCHEMA_VERSION = 1
 HEADER, TENSORS = "bundle.json", "vectors.safetensors"
-_KIND = "heartstrings.vectors.emotion_vectors 1"
+_KIND = "heartstrings.vectors 1"
 _ARRAYS = ("raw", "denoised", "centre", "halves", "norms", "reliability", "story_scores")
 _COLUMNS = ("emotion", "topic", "half", "n_tokens", "words", "person", "dialogue")
 _DTYPES = {"emotion": "int16", "topic": "int32", "half": "int8", "n_tokens": "int32", "words": "int32"}

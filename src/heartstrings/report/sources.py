@@ -62,6 +62,11 @@ class AtlasFiles:
         valence, arousal = self.ratings.arrays(emotions)
         return np.asarray(valence, dtype=np.float64), np.asarray(arousal, dtype=np.float64)
 
+    def depth(self, layer: int) -> float | None:
+        """Fractional depth of a layer, (layer + 1) / n_layers; None where the model's depth is not known."""
+        model = self.vectors.provenance.model if self.vectors else None
+        return None if model is None else (layer + 1) / model.n_layers
+
     def family(self, emotion: str) -> str:
         return families().get(emotion, "")
 

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 from heartstrings.geometry.results import Correlation, Geometry, LayerGeometry, Position
 from heartstrings.report import depth, held_out, maps
+from heartstrings.report.numbers import known
 from heartstrings.report.page import Plot, render_page, write
 from heartstrings.report.sources import AtlasFiles, read_atlas
 
@@ -118,7 +119,7 @@ def _culprits(raw: Sequence[LayerGeometry]) -> dict[str, list[LayerGeometry]]:
 
 
 def _readout(geometry: Geometry) -> Plot | None:
-    there = any(depth.known(r2) for row in geometry.layers for r2 in (row.readout_valence_r2, row.readout_arousal_r2))
+    there = any(known(r2) for row in geometry.layers for r2 in (row.readout_valence_r2, row.readout_arousal_r2))
     return _one("readout-r2", depth.readout(geometry) if there else None, height=340, narrow_height=390)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -66,7 +67,9 @@ def _curves(named: Sequence[tuple[str, AtlasFiles]], attribute: str, title: str)
             continue
         colour = palette.SERIES[place % len(palette.SERIES)][0]
         whole = found and all(known(getattr(fit, "low", None)) and known(fit.high) for _, fit in found)
-        bars = {"error_y": error_bars([(fit.r, fit.low, fit.high) for _, fit in found], colour)} if whole else {}
+        bars: dict[str, Any] = (
+            {"error_y": error_bars([(fit.r, fit.low, fit.high) for _, fit in found], colour)} if whole else {}
+        )
         traces.append(
             line(
                 [atlas.depth(layer) for layer, _ in found], [fit.r for _, fit in found], plot_text(label), colour,

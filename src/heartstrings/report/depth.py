@@ -85,11 +85,12 @@ def by_depth(geometry: Geometry, rating: Rating) -> go.Figure:
             traces += band(x, [fit.low for _, fit in fits], [fit.high for _, fit in fits], BAND[rating],
                            name="95% interval")  # fmt: skip
         bars = error_bars([(fit.r, fit.low, fit.high) for _, fit in fits], colour)
+        alone: dict[str, Any] = {"mode": "markers", "error_y": bars} if few else {}
         traces.append(
             line(
                 x, [fit.r for _, fit in fits], variant, colour, [_hover(layer, variant, fit) for layer, fit in fits],
                 dash=dash, symbol="circle" if variant == "raw" else "circle-open", size=9 if few else 6,
-                **({"mode": "markers", "error_y": bars} if few else {}),
+                **alone,
             )
         )  # fmt: skip
     shades = (palette.GREEN[0], palette.PURPLE[0], palette.GREY[0])

@@ -81,8 +81,8 @@ def _beside_words(
     return [
         *ranks,
         ("AUC of each emotion's own stories, mean", _mean(model), _mean(alone), 0.5),
-        ("R² of valence, families held out", axes and axes.readout_valence_r2, words.valence_r2, 0.0),
-        ("R² of arousal, families held out", axes and axes.readout_arousal_r2, words.arousal_r2, 0.0),
+        ("R² of valence, families held out", axes.readout_valence_r2 if axes else None, words.valence_r2, 0.0),
+        ("R² of arousal, families held out", axes.readout_arousal_r2 if axes else None, words.arousal_r2, 0.0),
     ]
 
 

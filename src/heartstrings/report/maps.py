@@ -86,8 +86,9 @@ def plane(
 def _points(
     points: np.ndarray, hover: Sequence[str], which: np.ndarray, *, name: str, marker: dict[str, Any]
 ) -> go.Scatter:
+    texts = [text for text, one in zip(hover, which, strict=True) if one]
     return dots(
-        points[which, 0].tolist(), points[which, 1].tolist(), [hover[i] for i in np.flatnonzero(which)],
+        points[which, 0].tolist(), points[which, 1].tolist(), texts,
         {"size": 9} | marker, name=name, showlegend=False,
         meta={"narrow": {"marker.showscale": False, "marker.size": 7}},
     )  # fmt: skip

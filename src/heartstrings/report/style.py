@@ -88,7 +88,11 @@ def layer_axis(layers: Sequence[int], title: str = "layer", *, room: bool = Fals
         room: leave a little space at both ends, so that a single layer stands in the middle.
     """
     if len(layers) <= 16:
-        ticks = {"tickmode": "array", "tickvals": list(layers), "ticktext": [str(layer) for layer in layers]}
+        ticks: dict[str, Any] = {
+            "tickmode": "array",
+            "tickvals": list(layers),
+            "ticktext": [str(layer) for layer in layers],
+        }
     else:
         ticks = {"tickmode": "auto", "nticks": 12, "tickformat": "d"}
     if room:

@@ -1,4 +1,4 @@
-"""The plotly.js inside the reports: what it is, that it draws what they hold, and that a report stays small."""
+"""The plotly.js inside the reports: the published file, every trace type that they use, and reports under 2 MB."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_file_is_the_published_one() -> None:
 
 
 def test_it_reads_what_the_installed_plotly_py_writes() -> None:
-    """plotly.py writes for the plotly.js that it brings; within a major version the attributes are the same."""
+    """plotly.py writes JSON for the plotly.js that it contains; our build must be of the same major version."""
     assert RECORD["version"].split(".")[0] == get_plotlyjs_version().split(".")[0]
 
 
@@ -51,7 +51,7 @@ def trace_types(page: Path) -> set[str]:
 
 
 def test_it_has_every_trace_type_that_the_reports_use(pages: list[Path]) -> None:
-    """A trace module names itself, and the part of the attributes that are its own."""
+    """Each trace module in the file states its own name."""
     there = set(re.findall(r'moduleType:"trace",name:"([a-z0-9]+)"', plotly_js()))
     used = set.union(*map(trace_types, pages))
     assert used == {"scatter", "heatmap", "histogram"}

@@ -59,7 +59,7 @@ def _one(key: str, plot: go.Figure | None, **size: Any) -> Plot | None:
 
 
 def _plane(atlas: AtlasFiles) -> Plot:
-    """The emotions in the plane of two components, in that of the ratings, and by UMAP if it was computed."""
+    """The emotions in three views: two components, the two ratings, and UMAP if it was computed."""
     shown = atlas.geometry.map
     words = tuple(position.emotion for position in shown.pca)
     first, second = shown.components
@@ -84,7 +84,7 @@ def _plane(atlas: AtlasFiles) -> Plot:
 
 @dataclass(frozen=True)
 class ByDepth:
-    """A rating on the component that it is expected on; `layer` and `fit`: where it follows the rating most closely."""
+    """A rating and its expected component. `layer` and `fit` are of the layer with the highest correlation."""
 
     rating: str
     component: int
@@ -110,7 +110,7 @@ def _components(geometry: Geometry, rating: depth.Rating) -> Plot:
 
 
 def _culprits(raw: Sequence[LayerGeometry]) -> dict[str, list[LayerGeometry]]:
-    """What component 1 follows more closely than a rating, and at which layers."""
+    """The properties of stories that component 1 follows more closely than a rating, each with its layers."""
     found: dict[str, list[LayerGeometry]] = {}
     for row in raw:
         if row.first_component_nuisance is not None:
@@ -124,7 +124,7 @@ def _readout(geometry: Geometry) -> Plot | None:
 
 
 def _across(geometry: Geometry) -> dict[str, object]:
-    """How layers resemble each other; None with one layer only."""
+    """Plots of how similar the layers are; None with one layer only."""
     layers = depth.layers_of(geometry)
     if len(layers) < 2:
         return {"cka": None, "stability": None}
@@ -157,7 +157,7 @@ def visible(token: str) -> str:
 def flat(
     fields: Mapping[str, Any], prefix: str = "", *, nested: Callable[[str], bool] = {"model", "pooling"}.__contains__
 ) -> Iterator[tuple[str, Any]]:
-    """Label and value of every field; a mapping under a key that is `nested` gives a row for each field of its own."""
+    """Label and value of every field. A mapping whose key is `nested` gives one row for each of its own fields."""
     for key, value in fields.items():
         label = f"{prefix}{key.replace('_', ' ')}"
         if isinstance(value, Mapping) and nested(key):

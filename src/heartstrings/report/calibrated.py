@@ -1,4 +1,4 @@
-"""Is the comparison with controls fair? p-values of controls tested as directions, against those that chance gives."""
+"""Is the comparison with controls fair? Observed p-values of controls, tested as directions, against expected ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Calibrated:
 
 
 def calibrated(files: VerdictFiles) -> Calibrated | None:
-    """None where the run has not two natural kinds of controls."""
+    """Observed against expected p; None where the run does not have two natural kinds of controls."""
     if not files.verdict.calibration:
         return None
     groups: dict[tuple[str, str], list[float]] = {}
@@ -83,7 +83,7 @@ def calibrated(files: VerdictFiles) -> Calibrated | None:
 
 
 def _ranked(ps: list[float]) -> tuple[list[float], list[float]]:
-    """Expected and observed p, one point a distinct p, at the last of its ranks."""
+    """Expected and observed p: one point for each distinct p, at the last of its ranks."""
     values, counts = np.unique(ps, return_counts=True)
     expected = np.cumsum(counts) / (len(ps) + 1)
     return expected.round(5).tolist(), values.round(5).tolist()

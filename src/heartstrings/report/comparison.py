@@ -39,7 +39,7 @@ def render_comparison(atlas_dirs: Sequence[str | Path], out: str | Path) -> Path
 
 
 def page(atlases: Sequence[AtlasFiles], out: Path) -> str:
-    """The document as text; `out` is where it will stand, for the links to the single reports."""
+    """The document as text; `out` is where it will be written: links to the single reports are relative to it."""
     names = labels([atlas.name for atlas in atlases], [atlas.folder for atlas in atlases])
     named = list(zip(names, atlases, strict=True))
     views = tuple((button, _curves(named, attribute, title)) for button, attribute, title in CURVES)
@@ -88,7 +88,7 @@ def _curves(named: Sequence[tuple[str, AtlasFiles]], attribute: str, title: str)
 
 
 def _agreement(named: Sequence[tuple[str, AtlasFiles]]) -> tuple[tuple[str, ...] | None, Plot | None]:
-    """The emotions that all bundles share, and linear CKA on them; no emotions where there are not two bundles."""
+    """The emotions that all bundles share (None with fewer than two bundles), and a plot of linear CKA on them."""
     have = [(name, atlas.geometry.shown_layer, atlas.vectors) for name, atlas in named if atlas.vectors is not None]
     if len(have) < 2:
         return None, None

@@ -1,4 +1,4 @@
-"""What steering costs: capability, harm, coherence and tone by dose, with the limits that make the range."""
+"""What steering costs: capability, harm, coherence and tone by dose, with the limits that define the range."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from heartstrings.verdict.results import AnswerCard, ControlCost, Curve
 
 SYMBOLS = {"holds": "circle", "fails": "x", "unclear": "circle-open", "missing": "circle-open", None: "circle"}
 RISES_ARE_BAD = ("harm", "perplexity", "log-loss")
-"""Gates whose change must not rise; of the others it must not fall."""
+"""How the names of gates begin whose quantity must not rise; the quantity of every other gate must not fall."""
 QUANTITIES = {
     "valid": ("valid answers", "Valid answers"),
     "perplexity": ("log-perplexity", "Log-perplexity"),
@@ -26,9 +26,9 @@ QUANTITIES = {
     "script": ("share of letters in the script", "Same script"),
     "log-loss": ("log-loss of", "Log-loss"),
 }
-"""By the first word of a gate's name: how its curve's quantity begins, and a title."""
+"""First word of a gate's name -> how the name of its curve's quantity begins, and a title."""
 IN_NATS = ("log-perplexity", "log-loss", DIVERGENCE)
-"""How the quantities begin that are nats a token and no share."""
+"""How the names of quantities begin that are in nats a token; all others are shares."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Panel:
-    """One small plot: what is held against a limit, or a quantity that has none."""
+    """One small plot: a quantity with its limit, or one that has no limit."""
 
     title: str
     points: tuple[Point, ...]
@@ -51,7 +51,7 @@ class Panel:
     rising: bool
     nats: bool
     controls: tuple[ControlCost, ...] = ()
-    """The same of the control directions."""
+    """The same quantity for the control directions."""
 
     @property
     def times(self) -> float:
@@ -68,7 +68,7 @@ class Panel:
 
 
 def panels(card: AnswerCard) -> list[Panel]:
-    """Every gate first, then the quantities that no gate is held against; what has no number is left out."""
+    """Every gate first, then the quantities without a gate. Panels without a number are left out."""
     found, used = [], set()
     for name in dict.fromkeys(gate.name for gate in card.gates):
         gates = [gate for gate in card.gates if gate.name == name]
@@ -94,13 +94,13 @@ def panels(card: AnswerCard) -> list[Panel]:
 
 
 def _is_of(curve: Curve, name: str) -> bool:
-    """Whether a gate is held against this curve."""
+    """Whether the gate of this name limits this curve."""
     first, _, behaviour = name.partition(": ")
     if behaviour and curve.behaviour != behaviour:
         return False
     if first in QUANTITIES:
         return curve.outcome_name.startswith(QUANTITIES[first][0])
-    # One gate holds all of capability together: no single curve is its own.
+    # The gate `accuracy` is for all capability questions together: it belongs to no single curve.
     return bool(behaviour) and not any(curve.outcome_name.startswith(start) for start, _ in QUANTITIES.values())
 
 

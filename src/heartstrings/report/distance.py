@@ -1,4 +1,4 @@
-"""The effect against how far the model is moved: the direction among its controls at equal divergence."""
+"""The effect against the divergence from the unsteered model: the direction among its controls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from heartstrings.verdict.results import AnswerCard, Push
 
 
 def distance_plot(name: str, card: AnswerCard) -> Plot | None:
-    """A scatter; None where the divergence of the direction is not known, or of all its controls."""
+    """A scatter plot; None where the divergence is not known for the direction, or for any of its controls."""
     shown = placed(card)
     if not shown or shown[0][0].kind != "direction" or len(shown) < 2:
         return None
@@ -43,7 +43,7 @@ def distance_plot(name: str, card: AnswerCard) -> Plot | None:
             error_y=bars([told], palette.VALENCE[0]), name=plot_text(own.name[:24]), legendrank=1,
         )
     )  # fmt: skip
-    # As far up as down, so that both dotted lines are seen.
+    # The axis is symmetric around 0, so that both dotted lines are visible.
     reach = 1.12 * max(1.0, *(abs(change) for _, _, change in shown), abs(told.low or 0.0), abs(told.high or 0.0))
     plot = figure(
         traces,
@@ -57,7 +57,7 @@ def distance_plot(name: str, card: AnswerCard) -> Plot | None:
 
 
 def placed(card: AnswerCard) -> list[tuple[Push, float, float]]:
-    """Every push with its divergence and its change in points; without those that lack either, or pushed nothing."""
+    """Every push with its divergence in nats and its change in points. Those that lack one of the two are left out."""
     return [
         (push, float(f"{push.kl:.4g}"), round(100.0 * push.change, 2))
         for push in card.pushes
@@ -66,7 +66,7 @@ def placed(card: AnswerCard) -> list[tuple[Push, float, float]]:
 
 
 def _curves(kl: float, change: float, power: float, low: float, high: float) -> list[go.Scatter]:
-    """What has the direction's change for its divergence, both ways."""
+    """The change of the direction itself, extrapolated to other divergences, and the same with the other sign."""
     x = np.geomspace(low, high, 25)
     y = abs(change) * (x / kl) ** power
     line = {"color": palette.VALENCE[0], "width": 1.5, "dash": "dot"}

@@ -1,4 +1,4 @@
-"""Dose-response curves: the direction with its interval, the controls' envelope, asking in words."""
+"""Dose-response curves: the direction with its interval, the range of the controls, and prompts as a baseline."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from heartstrings.verdict.results import AnswerCard, DosePoint
 DOSE = "dose (fraction of the mean residual norm)"
 DOSE_SHORT = "dose (fraction of mean norm)"
 DIVERGENCE = "divergence from the unsteered model"
-"""How the name of that quantity begins."""
+"""How the name of this quantity begins."""
 PERCENT = {"tickformat": ".0%", "range": [-0.03, 1.03], "tickvals": [0, 0.25, 0.5, 0.75, 1.0]}
 
 
@@ -57,7 +57,7 @@ def divergence(card: AnswerCard) -> dict[float, float]:
 
 
 def dose_ticks(doses: Sequence[float], *, most: int = 9, below: Mapping[float, float] | None = None) -> dict[str, Any]:
-    """Ticks at tested doses, far enough apart to be read: 0 first, then from the outside in.
+    """Ticks at tested doses, far enough apart to be read. 0 is taken first, then the largest doses.
 
     Args:
         below: a second number under each dose, e.g. its divergence.
@@ -75,7 +75,7 @@ def dose_ticks(doses: Sequence[float], *, most: int = 9, below: Mapping[float, f
 def _dose_axes(
     doses: Sequence[float], end: float | None, *, below: Mapping[float, float] | None = None
 ) -> dict[str, Any]:
-    """The axis of doses for `figure`, up to `end`, and what a small screen changes in it."""
+    """Arguments of `figure`: the axis of doses, at least up to `end`, and its changes on a small screen."""
     air = (max(doses) - min(doses) or 1.0) * 0.04
     reach = [min(doses) - air, max(doses) + air if end is None else max(end, max(doses) + air)]
     narrow = {f"xaxis.{name}": value for name, value in dose_ticks(doses, most=6, below=below).items()}
@@ -121,7 +121,7 @@ def _plot(card: AnswerCard, shown: Sequence[DosePoint]) -> go.Figure:
         + (f"<br>{p.missing} without a grade" if p.missing else "")
         for p in shown
     ]
-    # The columns of the legend are as wide as its longest entry.
+    # The longest entry sets the width of every column of the legend.
     name = card.direction if len(card.direction) <= 24 else card.direction[:23] + "…"
     traces.append(
         line(

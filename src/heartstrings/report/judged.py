@@ -1,4 +1,4 @@
-"""Judges of free text: what they wrote down about themselves, and the answers that only a judge could grade."""
+"""Judges of free text: their own report, and the answers that only a judge could grade."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Judging:
 
 
 def judging(files: VerdictFiles) -> Judging | None:
-    """None where no judge was planned and the rules graded every answer."""
+    """What is known about the judges; None where no judge was planned and rules graded every answer."""
     planned = bool((files.plan or {}).get("judges"))
     try:
         report = read_report(files.folder)
@@ -38,7 +38,7 @@ def judging(files: VerdictFiles) -> Judging | None:
 
 
 def _ungraded(files: VerdictFiles) -> list[tuple[str, str, int, int]]:
-    """Answers without a grade of behaviours that a judge grades."""
+    """Answers without a grade, for behaviours that a judge grades."""
     outcomes = {
         name: one.outcome_name
         for name, one in every_behaviour().items()

@@ -19,9 +19,9 @@ def place_labels(
     character: float = 6.7,
     line: float = 14.0,
 ) -> dict[int, str]:
-    """Which points get a label, and on which side, so that no label covers a label or a foreign point.
+    """Which points get a label, and on which side, so that no label covers another label or another point.
 
-    Greedy: points far from the middle come first, since the outline tells a reader the axes.
+    Greedy: points far from the middle come first, because they show what the axes mean.
 
     Args:
         points: coordinates in any unit.

@@ -62,7 +62,7 @@ def plane(
                 y=[float(points[i, 1]) for i in sides],
                 text=[plot_text(names[i]) for i in sides],
                 textposition=list(sides.values()),
-                # The markers cannot be seen: plotly keeps a label away from a marker of its own trace only.
+                # The markers are invisible: Plotly keeps a label away only from markers of the same trace.
                 mode="markers+text",
                 marker={"size": 10, "opacity": 0},
                 textfont={"size": 12, "color": palette.INK[0]},
@@ -95,7 +95,7 @@ def _points(
 
 
 def _quiet(values: np.ndarray) -> dict[str, Any]:
-    """The unit of a component score says nothing to a reader: no tick labels, and the margin `place_labels` knows."""
+    """No tick labels, since component scores have no meaningful unit, and the margin that `place_labels` assumes."""
     low, high = float(values.min()), float(values.max())
     air = 0.08 / 0.84 * ((high - low) or 1.0)
     return {
@@ -141,7 +141,7 @@ def _square(
     ends: tuple[float, float], ticks: dict[str, Any], *, title: str | None = None,
     narrow: dict[str, Any] | None = None, **changes: Any,
 ) -> go.Figure:  # fmt: skip
-    """A heat map of every pair, as high as it is wide."""
+    """A square heat map of every pair."""
     heat = go.Heatmap(
         z=z,
         zmin=ends[0],

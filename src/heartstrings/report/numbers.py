@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NOTHING = "–"
 MINUS = "\u2212"
 FIRM = "\u00a0"
-"""A space at which no line breaks: it keeps intervals together in narrow tables."""
+"""No-break space: it keeps intervals on one line in narrow tables."""
 
 
 def known(value: float | None) -> TypeGuard[float]:
@@ -118,7 +118,7 @@ def dose(value: float) -> str:
 
 
 def general(value: float, digits: int = 6) -> str:
-    """Up to so many significant digits, as `format(value, "g")`."""
+    """Up to `digits` significant digits, as `format(value, "g")`."""
     return f"{value:.{digits}g}"
 
 

@@ -25,7 +25,7 @@ def render_overview(folders: Sequence[str | Path], out: str | Path) -> Path:
 
 
 def page(runs: Sequence[VerdictFiles], out: Path) -> str:
-    """The document as text; `out` is where it will stand, for the links to the single reports."""
+    """The document as text; `out` is where it will be written: links to the single reports are relative to it."""
     names = labels([files.name for files in runs], [files.folder for files in runs])
     shown = []
     for number, (name, files) in enumerate(zip(names, runs, strict=True)):

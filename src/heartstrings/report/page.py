@@ -47,7 +47,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Page:
-    """What the templates note down while they are rendered: for the contents list and for the script."""
+    """What the templates record while they are rendered, for the contents list and for the script."""
 
     sections: list[tuple[str, str]] = field(default_factory=list)
     """Anchor and title of each section."""
@@ -104,7 +104,7 @@ def json_for_script(value: object) -> Markup:
 
 
 def write(path: Path, text: str) -> Path:
-    """Write beside the target and rename: a reader sees the old file or the new one, never a half."""
+    """Write a temporary file and rename it, so that a reader never sees an incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
@@ -128,7 +128,7 @@ def plotly_js() -> str:
 
 @cache
 def _packed_plotly() -> str:
-    """gzip and base64, which the script undoes: less than half the size, and no sequence that could end the element."""
+    """gzip in base64, which the script decodes: less than half the size, and it cannot end the script element."""
     return base64.b64encode(gzip.compress(plotly_js().encode("utf-8"), mtime=0)).decode("ascii")
 
 
@@ -154,7 +154,7 @@ def _label(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Without the line breaks of a template; firm spaces stay."""
+    """Without the line breaks of a template. Other kinds of spaces are kept."""
     return type(text)(re.sub(r"[ \n]+", " ", text).strip())
 
 

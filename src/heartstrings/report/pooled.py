@@ -11,7 +11,7 @@ from heartstrings.verdict.pool_results import FILE, PoolReport, PoolTest, read_p
 
 @dataclass(frozen=True)
 class Pool:
-    """The pools, and beside each test the run's own p, uncorrected and corrected; or why none is shown."""
+    """The pools, with the run's own p (uncorrected, corrected) for each test; or the reason why none is shown."""
 
     report: PoolReport | None
     problem: str = ""
@@ -19,7 +19,7 @@ class Pool:
 
 
 def pool(files: VerdictFiles) -> Pool | None:
-    """None where `heartstrings pool` was not run."""
+    """The pools of a run; None where `heartstrings pool` was not run."""
     try:
         found = read_pool(files.folder)
     except InputError as problem:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 
 def labels(names: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """Names of models, made different by folder, and then by number, where two are the same."""
+    """Names of models. Equal names get the folder's name added, and then a number if they are still equal."""
     longer = [
         name if names.count(name) == 1 else f"{name} ({folder.name})"
         for name, folder in zip(names, folders, strict=True)
@@ -18,7 +18,7 @@ def labels(names: Sequence[str], folders: Sequence[Path]) -> list[str]:
 
 
 def link(report: Path, beside: Path) -> str | None:
-    """Address of a report as it is written into the file `beside`; None where there is none, or it is that file."""
+    """Relative address of a report for a link in the file `beside`; None where it does not exist, or is that file."""
     if not report.is_file() or report.resolve() == beside.resolve():
         return None
     return quote(Path(os.path.relpath(report.resolve(), beside.resolve().parent)).as_posix())

@@ -27,7 +27,7 @@ def control_plot(name: str, card: AnswerCard) -> Plot | None:
         return None
     traces: list[Any] = []
     for row, group in enumerate(groups):
-        # A fixed, even spread keeps equal slopes apart; its height means nothing.
+        # A fixed spread keeps equal slopes apart; the height has no meaning.
         spread = 0.3 * np.sin(np.arange(len(group.slopes)) * 2.4)
         colour = KINDS[group.kind].colour
         traces.append(
@@ -44,7 +44,7 @@ def control_plot(name: str, card: AnswerCard) -> Plot | None:
         shapes.append(upright(own.low, own.high, **shaded))
     if known(own.value):
         shapes.append(upright(own.value, own.value, line={"color": palette.VALENCE[0], "width": 2.5}))
-    # Shapes do not widen an automatic range; an unseen mark at each end does.
+    # Shapes do not extend an automatic axis range, but invisible markers do.
     ends = [value for value in (own.low, own.value, own.high) if known(value)]
     traces.append(
         go.Scatter(x=ends, y=[0] * len(ends), mode="markers", marker={"opacity": 0}, hoverinfo="skip", showlegend=False)
@@ -78,7 +78,7 @@ def prompt_plot(name: str, card: AnswerCard) -> Plot | None:
     if not len(values):
         return None
     largest = float(np.abs(values).max()) or 1.0
-    # An edge at 0, so that no bar mixes the two ways.
+    # One bin edge is at 0, so that no bar mixes positive and negative slopes.
     step = largest / 10
     mean = float(values.mean())
     left = float(np.floor(values.min() / step) * step) if values.min() < 0 else 0.0
@@ -105,7 +105,7 @@ def prompt_plot(name: str, card: AnswerCard) -> Plot | None:
 
 
 def layer_plot(name: str, card: AnswerCard) -> Plot | None:
-    """Heat map of the outcome by layer and dose, as far as the search looked; a frame around the chosen layer."""
+    """Heat map of the outcome by searched layer and dose, with a frame around the chosen layer."""
     found = [{point.dose: point.estimate for point in one.points} for one in card.layers]
     if not any(known(one.value) for layer in found for one in layer.values()):
         return None
@@ -123,7 +123,8 @@ def layer_plot(name: str, card: AnswerCard) -> Plot | None:
         ],
     )  # fmt: skip
     frames: list[dict[str, Any]] = [
-        # Cells of a category axis are one wide, the first around 0. Dark with light inside shows on any colour.
+        # Cells of a category axis have width 1; the first is centred at 0. A dark frame with a light line in it is
+        # visible on every colour.
         {"type": "rect", "x0": -0.48, "x1": len(doses) - 0.52, "y0": y - 0.46, "y1": y + 0.46,
          "line": {"color": colour[0], "width": width}}
         for y, one in enumerate(card.layers) for colour, width in ((palette.INK, 6), (palette.PAPER, 2)) if one.chosen

@@ -1,4 +1,4 @@
-"""What a report is made from: the files of an atlas folder, each of which may be missing, and why."""
+"""The files of an atlas folder that a report is made from. Each may be missing; the report says why."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _geometry(path: Path) -> Geometry:
 
 
 def _optional(path: Path, name: str, absent: dict[str, str]) -> dict[str, Any] | None:
-    """A JSON object that an atlas may lack. A damaged one is said to be damaged, and left out."""
+    """An optional JSON object of an atlas. A damaged one is left out, and `absent` says so."""
     if not path.is_file():
         absent[name] = f"There is no {path.name} in this atlas."
         return None

@@ -19,11 +19,11 @@ HALVES = {"search": "scenarios: layer search", "report": "scenarios: the others"
 ROW = 19
 """Pixels of a row of the matrix."""
 TOP = 290
-"""Pixels of what stands above and below the matrix."""
+"""Pixels of everything above and below the matrix."""
 
 
 def choices(found: tuple[Specification, ...]) -> list[tuple[str, list[int]]]:
-    """Rows of the matrix, from above: what is chosen, and in which columns. What all columns share is left out."""
+    """Rows of the matrix from the top: a choice, and its columns. Choices that all columns share are left out."""
     rows: list[tuple[str, list[int]]] = []
 
     def row(name: str, chosen: list[bool]) -> None:
@@ -43,7 +43,7 @@ def choices(found: tuple[Specification, ...]) -> list[tuple[str, list[int]]]:
 
 
 def _order(contrast: str) -> tuple[int, float, str]:
-    """The line, single doses from the lowest, the rest."""
+    """The straight line comes first, then single doses in order, then the others."""
     if contrast.startswith("at "):
         return 1, float(contrast.removeprefix("at ")), contrast
     return (0 if contrast == LINE else 2), 0.0, contrast

@@ -49,8 +49,8 @@ AXIS: dict[str, Any] = {
     "zeroline": False,
     "automargin": True,
 }
-"""`LAYOUT` and `AXIS` are the style of every plot. They stand in the page once, and the script fills them in under
-whatever a plot says itself: in each plot they would be a quarter of the file."""
+"""`LAYOUT` and `AXIS` are the style of every plot. The page holds them once, and the script adds them to every
+plot, where the plot does not set a value itself. Repeated in every plot they would be a quarter of the file."""
 
 
 def plot_text(text: object) -> str:
@@ -116,7 +116,7 @@ def figure(
         x, y: axes, from `axis`.
         narrow: what to change on small screens, as `{"xaxis.title.text": ...}`.
     """
-    # Without a template of its own a plot gets Plotly's, 7 kB each.
+    # Without a template, plotly.py adds its default one, 7 kB for each plot.
     layout: dict[str, Any] = {"template": {}, "xaxis": x, "yaxis": y, "meta": {"narrow": dict(narrow or {})}}
     return go.Figure(data=list(data), layout=layout | changes)
 

@@ -11,7 +11,7 @@ from heartstrings.verdict.results import AnswerCard, TextSample
 
 @dataclass(frozen=True)
 class Cell:
-    """Texts of one dose. `named`: with their scenarios. `above`: the only text stands in this scenario's own row."""
+    """Texts of one dose. `named`: show their scenarios. `above`: the text is already in the row of this scenario."""
 
     texts: Sequence[TextSample]
     named: bool = False
@@ -20,7 +20,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One scenario at every dose, or other texts under a title of their own."""
+    """One scenario at every dose, or other texts under a title."""
 
     title: str
     cells: Sequence[Cell]
@@ -31,7 +31,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Writings:
-    """Scenarios down, doses across."""
+    """A table with one row for each scenario and one column for each dose."""
 
     doses: Sequence[float]
     rows: Sequence[Row]
@@ -40,7 +40,8 @@ class Writings:
 def writings(card: AnswerCard) -> Writings:
     """The table of one direction's texts.
 
-    Scenarios of every dose get a row each; the worst of a dose comes from anywhere, and has the last row.
+    Each scenario that was kept at every dose has a row. The least coherent text of a dose may be from any scenario:
+    such texts are in a row of their own.
     """
     doses = sorted({text.dose for text in card.texts})
     counts = Counter(text.scenario for text in card.texts)

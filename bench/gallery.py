@@ -2,37 +2,21 @@
 
     python bench/gallery.py RUN NAME
 
-A report carries the plotting library, which is most of its five megabytes, so that it opens without a network. The copy
-in the gallery takes the same bytes from the library's own server instead, held against their checksum.
+The report is rendered again from the run's files. The atlas stays with the run, so the copy does not link to it.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from plotly.offline import get_plotlyjs, get_plotlyjs_version
-
-from heartstrings.report.page import _hash, _plotly_js
+from heartstrings.report.page import write
+from heartstrings.report.verdict_files import read_verdict
+from heartstrings.report.verdict_page import page
 
 GALLERY = Path(__file__).resolve().parents[1] / "docs" / "gallery"
-
-
-def small(report: str) -> str:
-    """A report without the library."""
-    inline, policy = f"<script>{_plotly_js()}</script>", _hash(_plotly_js())
-    if report.count(inline) != 1 or report.count(policy) != 1:
-        raise SystemExit(
-            "the report was written with another version of Plotly: render it again (heartstrings verdict)"
-        )
-    checksum = f"sha256-{base64.b64encode(hashlib.sha256(get_plotlyjs().encode()).digest()).decode()}"
-    server = "https://cdn.plot.ly/"
-    there = f"{server}plotly-{get_plotlyjs_version()}.min.js"
-    script = f'<script src="{there}" integrity="{checksum}" crossorigin="anonymous"></script>'
-    return report.replace(inline, script).replace(policy, f"{server} '{checksum}'")
 
 
 def main() -> None:
@@ -41,9 +25,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     for file in ("plan.json", "verdict.json"):
         shutil.copyfile(run / file, out / file)
-    report = (run / "report.html").read_text(encoding="utf-8")
-    (out / "report.html").write_text(small(report), encoding="utf-8")
-    print(out)
+    print(write(out / "report.html", page(replace(read_verdict(run), atlas=out / "atlas"))))
 
 
 if __name__ == "__main__":

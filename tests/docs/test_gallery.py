@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -69,3 +71,12 @@ def test_the_run_is_that_of_the_page_and_names_no_machine() -> None:
     for file in (file for folder in (FOLDER, AGAIN, FOUR, TODAY, FOUR_TODAY) for file in folder.iterdir()):
         assert "/tmp/" not in file.read_text(encoding="utf-8"), file.name
         assert "/home/" not in file.read_text(encoding="utf-8"), file.name
+
+
+def test_the_report_is_complete_in_itself_and_of_the_verdict_beside_it() -> None:
+    text = (TODAY / "report.html").read_text(encoding="utf-8")
+    assert len(text.encode("utf-8")) < 2_000_000
+    assert verdict(TODAY).plan_hash in text
+    body = text.partition("<body>")[2].partition('<script type="application/json"')[0]
+    assert all(card.sentence in html.unescape(body) for card in verdict(TODAY).answers)
+    assert re.findall(r'(?:src|href)="(?!#|data:,")([^"]*)', text.partition('<script type="application/json"')[0]) == []

@@ -387,7 +387,7 @@ def test_the_report_shows_words_beside_the_model(tmp_path: Path) -> None:
     assert "Where words alone do as well, a readout proves nothing beyond words." in text
     assert "Each emotion for itself: 1 of 2 are read at p &lt; .05" in text
     flat = text.replace(' class="number"', "")
-    mean = '<th scope="row">AUC of each emotion&#x27;s own stories, mean</th><td>.715</td><td>.960</td><td>.500</td>'
+    mean = '<th scope="row">AUC of each emotion&#39;s own stories, mean</th><td>.715</td><td>.960</td><td>.500</td>'
     assert mean in flat  # at the shown layer, 1
     assert "<td>.271</td>" in flat
     assert '<th scope="row">calm</th><td>.550</td><td>0</td><td>.310</td><td>–</td><td>12</td>' in flat

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 import shutil
@@ -10,17 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
+from markupsafe import Markup
 
 import report_atlas
 from heartstrings.core.errors import InputError
+from heartstrings.geometry.results import Correlation
 from heartstrings.report import page as page_module
 from heartstrings.report import palette, render, render_comparison
 from heartstrings.report.comparison import linear_cka
 from heartstrings.report.depth import critical_r
-from heartstrings.report.markup import Html, el, json_for_script
+from heartstrings.report.labels import place_labels
+from heartstrings.report.numbers import correlation, layer_ranges, number, p_value
+from heartstrings.report.page import json_for_script
 from heartstrings.report.sources import read_atlas
-from heartstrings.report.style import place_labels
-from heartstrings.report.words import correlation, layer_ranges, number, p_value
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +74,7 @@ def test_says_every_part(text: str, atlas: Path) -> None:
                  "The texts", "Provenance", "Nothing here says what a model feels"):  # fmt: skip
         assert word in said
     for row in geometry.layers:
-        assert correlation(row.pc1_valence.r, row.pc1_valence.low, row.pc1_valence.high) in said
+        assert correlation(row.pc1_valence) in said
     assert "emotion word: 2" in re.sub(r"\s+", " ", said)
 
 
@@ -85,13 +90,16 @@ def test_loads_nothing_from_outside(text: str) -> None:
 
 
 def test_scripts_are_named_by_hash(text: str) -> None:
+    """The page's own script, and plotly.js, which that script unpacks."""
     policy = next(a["content"] for t, a in Reader(text).elements if a.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     assert "unsafe-inline" not in policy.split("style-src")[0]
     scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
-    assert len(scripts) == 2
-    for script in scripts:
+    packed = re.findall(r'<script type="application/gzip" id="plotly-data">(.*?)</script>', text, flags=re.DOTALL)
+    assert len(scripts) == len(packed) == 1
+    for script in (*scripts, gzip.decompress(base64.b64decode(packed[0])).decode("utf-8")):
         assert page_module._hash(script) in policy
+    assert policy.count("sha256-") == 2
 
 
 def test_figures_have_words_for_those_who_cannot_see_them(text: str) -> None:
@@ -207,18 +215,35 @@ def test_number(value: float | None, written: str) -> None:
 
 
 def test_words() -> None:
-    assert correlation(0.5, None, None) == ".50"
-    assert correlation(None, 0.1, 0.2) == "–"
+    assert correlation(Correlation(r=0.834, low=0.7, high=0.9, n=40)) == ".83 [.70, .90]"
+    assert correlation(Correlation(r=0.5, low=None, high=None, n=3)) == ".50"
+    assert correlation(Correlation(r=None, low=0.1, high=0.2, n=0)) == "–"
     assert p_value(1 / 2001) == ".0005"
     assert p_value(0.0421) == ".042"
     assert layer_ranges([0, 1, 2, 5], [0, 1, 2, 3, 5]) == "0 to 2, 5"
     assert layer_ranges([8, 14, 22], [8, 14, 18, 22]) == "8 to 14, 22"
 
 
-def test_markup_escapes_all_but_markup() -> None:
-    assert el("p", "<b>", Html("<i>x</i>"), None, ["a", 1], class_='"') == '<p class="&quot;">&lt;b&gt;<i>x</i>a1</p>'
-    assert json.loads(json_for_script({"a": "</script><!-- \u2028"})) == {"a": "</script><!-- \u2028"}
+def test_templates_escape_all_but_their_own_markup() -> None:
+    macros = page_module._environment().get_template("macros.html").make_module({"page": page_module.Page()})
+    said = str(macros.row(["<b>", macros.chip("●", "<i>", 'x" onclick="y'), 1], (2,)))  # type: ignore[attr-defined]
+    assert '<th scope="row">&lt;b&gt;</th>' in said
+    assert '<span class="chip x&#34; onclick=&#34;y"><span aria-hidden="true">●</span> &lt;i&gt;</span>' in said
+    assert '<td class="number">1</td>' in said
     assert "<" not in json_for_script(["</script>", "<!--"])
+    assert json.loads(json_for_script({"a": "</script><!-- \u2028"})) == {"a": "</script><!-- \u2028"}
+
+
+def test_a_template_cannot_name_what_is_not_there() -> None:
+    with pytest.raises(UndefinedError, match="'files' is undefined"):
+        page_module.render_page("verdict.html", {})
+
+
+def test_a_tables_label_is_the_first_sentence_of_its_caption() -> None:
+    label = page_module._label
+    assert label("n = 5. More.") == "Table: n = 5"
+    assert label(Markup("a &lt; b\nand c. More.")) == "Table: a < b and c"
+    assert label("x" * 200) == "Table: " + "x" * 120
 
 
 def test_critical_r_is_that_of_the_null() -> None:

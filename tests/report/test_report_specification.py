@@ -120,8 +120,8 @@ def test_what_all_columns_share_has_no_row() -> None:
 
 
 def test_several_sections_say_that_they_decide_nothing(page: Reader) -> None:
-    assert "This describes; no answer rests on it." in page.text
-    assert "Nothing is corrected for looking so often, and no answer rests on it." in page.text
+    assert "This is a description; no answer depends on it." in page.text
+    assert "Nothing is corrected for the number of columns, and no answer depends on it." in page.text
     assert "several behaviours share the controls too, so it is approximate" in page.text
 
 

@@ -20,7 +20,7 @@ from heartstrings.core.errors import InputError
 from heartstrings.report import render_overview, render_verdict
 from heartstrings.report.costs import panels
 from heartstrings.report.dose import dose_ticks
-from heartstrings.report.verdict_words import interval, points, share
+from heartstrings.report.numbers import interval, points, share
 from heartstrings.stats.estimate import Estimate
 from report_browser import Browser, find_chromium
 
@@ -52,7 +52,7 @@ class Reader(HTMLParser):
     def figures(self) -> dict[str, dict[str, object]]:
         found = re.search(r'id="figures-data">(.*?)</script>', self.raw, re.S)
         assert found is not None
-        return dict(json.loads(found[1]))
+        return dict(json.loads(found[1])["figures"])
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_every_axis_is_named_and_every_figure_described(pages: dict[str, Path]) 
     for key, spec in page.figures.items():
         for view in spec["views"]:  # type: ignore[attr-defined]
             assert view["layout"]["xaxis"]["title"]["text"], key
-            named = view["layout"]["yaxis"]["title"].get("text") or view["layout"]["yaxis"].get("ticktext")
+            named = view["layout"]["yaxis"].get("title", {}).get("text") or view["layout"]["yaxis"].get("ticktext")
             assert named or view["data"][0]["type"] == "heatmap", key
     plots = [attributes for _, attributes in page.elements if attributes.get("class") == "plot"]
     assert len(plots) == len(page.figures) > 20
@@ -186,7 +186,7 @@ def test_overview_sets_answers_beside_the_known_truth(pages: dict[str, Path]) ->
     assert "calm emotion is encoded, and behaviour ignores it ○ encoded, does not control –" in text
     assert "desperate emotion is encoded, and steers behaviour ● controls −0.6 to 0.3" in text
     assert "empty: no answer." in text
-    assert ("a", {"href": "inert %231/report.html"}) in page.elements
+    assert ("a", {"href": "inert%20%231/report.html"}) in page.elements
     assert len(page.figures) == 3
 
 

@@ -1,86 +1,72 @@
-"""Is the comparison with controls fair? p-values of controls tested as directions, against those that chance gives."""
+"""Is the comparison with controls fair? Observed p-values of controls, tested as directions, against expected ones."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-import plotly.graph_objects as go
 
 from heartstrings.report import palette
-from heartstrings.report.distance import SHORT, SYMBOLS
-from heartstrings.report.dose import BANDS
-from heartstrings.report.markup import el, join
-from heartstrings.report.page import Figure, Section, missing
-from heartstrings.report.style import figure, log_axis, plot_text
+from heartstrings.report.kinds import KINDS
+from heartstrings.report.numbers import p_value
+from heartstrings.report.page import Plot
+from heartstrings.report.style import band, dots, figure, log_axis, plot_text
 from heartstrings.report.verdict_files import VerdictFiles
-from heartstrings.report.words import p_value
 from heartstrings.stats.bands import shared_null_band
-from heartstrings.verdict.results import Calibration
-
-TITLE = "Is the comparison fair?"
 
 
-def calibration_section(files: VerdictFiles) -> Section:
-    """Observed against expected p."""
+@dataclass(frozen=True)
+class Calibrated:
+    """Observed against expected p.
+
+    Args:
+        tested, controls: how many p-values and controls the band is of.
+        small: by kind of controls tested as directions: how many have p of .05 or less, and how many there are.
+        directions: the tested directions that have a p.
+    """
+
+    plot: Plot
+    tested: int
+    controls: int
+    small: list[tuple[str, int, int]]
+    directions: int
+
+
+def calibrated(files: VerdictFiles) -> Calibrated | None:
+    """Observed against expected p; None where the run does not have two natural kinds of controls."""
     if not files.verdict.calibration:
-        why = (
-            "Controls of one natural kind (story topics, natural text) are tested as directions against the other; "
-            "this run has not both."
-        )
-        return Section("calibration", TITLE, missing("No calibration.", why))
-    plot = _figure(files)
-    body = join(
-        el(
-            "p",
-            "No control is made for an emotion. So each control of one natural kind was tested as if it were a "
-            "direction, against the other kind: if the comparison is fair, a share p of them gets p or less.",
-        ),
-        el("div", plot.html(), class_="square"),
-    )
-    return Section("calibration", TITLE, body, (plot,))
-
-
-def _figure(files: VerdictFiles) -> Figure:
-    groups: dict[tuple[str, str], list[Calibration]] = {}
+        return None
+    groups: dict[tuple[str, str], list[float]] = {}
     for one in files.verdict.calibration:
-        groups.setdefault((one.kind, one.against), []).append(one)
+        groups.setdefault((one.kind, one.against), []).extend(one.ps)
     tested, controls = min((len(one.ps), one.controls) for one in files.verdict.calibration)
     lower, upper = (np.pad(edge, 1, mode="edge") for edge in shared_null_band(tested, controls))
     own = sorted(
         (card.p_uncorrected, files.title(card)) for card in files.verdict.answers if card.p_uncorrected is not None
     )
     places = [round((at + 1) / (len(own) + 1), 5) for at in range(len(own))]
-    many = max(sum(len(part.ps) for part in parts) for parts in groups.values())
-    low = min(
-        [p for one in files.verdict.calibration for p in one.ps] + [p for p, _ in own] + [1 / (many + 1), *places]
-    )
-    low /= 1.3
+    many = max(len(ps) for ps in groups.values())
+    low = min([p for ps in groups.values() for p in ps] + [p for p, _ in own] + [1 / (many + 1), *places]) / 1.3
     ranks = [low, *(round(float(rank), 5) for rank in np.arange(1, tested + 1) / (tested + 1)), 1.05]
-    edge = {"x": ranks, "mode": "lines", "line": {"width": 0, "color": palette.NULL[0]}, "hoverinfo": "skip"}
-    traces = [
-        go.Scatter(y=upper.round(5).tolist(), showlegend=False, legendgroup="band", **edge),
-        go.Scatter(
-            y=lower.round(5).tolist(), fill="tonexty", fillcolor=palette.NULL_BAND[0], legendgroup="band",
-            name="95% by chance", **edge,
-        ),
-    ]  # fmt: skip
-    said = []
-    for (kind, against), parts in groups.items():
-        x, y, n = _ranked([p for part in parts for p in part.ps])
+    traces = band(
+        ranks, lower.round(5).tolist(), upper.round(5).tolist(), palette.NULL_BAND[0],
+        edge={"width": 0, "color": palette.NULL[0]}, name="95% by chance", legendgroup="band",
+    )  # fmt: skip
+    small = []
+    for (kind, against), ps in groups.items():
+        look, x, y = KINDS[kind], *_ranked(ps)
         traces.append(
-            go.Scatter(
-                x=x, y=y, mode="markers", name=f"{SHORT[kind]} against {SHORT[against]} ({n})",
-                marker={"size": 8, "color": BANDS[kind][0][0], "symbol": SYMBOLS[kind], "opacity": 0.85},
-                hovertext=[f"{100 * share:.0f}% have p {p:.3f} or less" for share, p in zip(x, y, strict=True)],
-                hoverinfo="text",
+            dots(
+                x, y, [f"{100 * share:.0f}% have p {p:.3f} or less" for share, p in zip(x, y, strict=True)],
+                {"size": 8, "color": look.colour, "symbol": look.symbol, "opacity": 0.85},
+                name=f"{look.short} against {KINDS[against].short} ({len(ps)})",
             )
         )  # fmt: skip
-        under = sum(p <= 0.05 for part in parts for p in part.ps)
-        said.append(f"{under} of {n} {SHORT[kind]} have p of .05 or less")
+        small.append((look.short, sum(p <= 0.05 for p in ps), len(ps)))
     traces.append(
-        go.Scatter(
-            x=places, y=[round(p, 5) for p, _ in own], mode="markers", name=f"tested directions ({len(own)})",
-            marker={"size": 11, "color": palette.VALENCE[0], "symbol": "star"},
-            hovertext=[plot_text(f"{title}: p = {p_value(p)}") for p, title in own], hoverinfo="text",
+        dots(
+            places, [round(p, 5) for p, _ in own], [plot_text(f"{title}: p = {p_value(p)}") for p, title in own],
+            {"size": 11, "color": palette.VALENCE[0], "symbol": "star"}, name=f"tested directions ({len(own)})",
         )
     )  # fmt: skip
     diagonal = {"type": "line", "x0": low, "x1": 1, "y0": low, "y1": 1, "layer": "below",
@@ -93,18 +79,11 @@ def _figure(files: VerdictFiles) -> Figure:
         hovermode="closest",
         narrow={"xaxis.title.text": "p expected by chance"},
     )
-    caption = (
-        "Controls should lie along the dashed line, within the band; below it the comparison finds effects where there "
-        "are none. Stars below it are what steering adds. The band is that of one behaviour whose "
-        f"{tested} p-values share {controls} controls; several behaviours share the controls too, so it is approximate."
-    )
-    alt = f"Quantiles of p-values, observed against expected. {'; '.join(said)}; {len(own)} tested directions."
-    return Figure("calibration-p", "p-values, observed and expected", (("", plot),), caption, alt, 520, 430)
+    return Calibrated(Plot("calibration-p", (("", plot),), 520, 430), tested, controls, small, len(own))
 
 
-def _ranked(ps: list[float]) -> tuple[list[float], list[float], int]:
-    """Expected and observed p, one point a distinct p (at the last of its ranks), and how many p there are."""
-    ordered = np.sort(np.asarray(ps))
-    values, counts = np.unique(ordered, return_counts=True)
-    expected = np.cumsum(counts) / (len(ordered) + 1)
-    return expected.round(5).tolist(), values.round(5).tolist(), len(ordered)
+def _ranked(ps: list[float]) -> tuple[list[float], list[float]]:
+    """Expected and observed p: one point for each distinct p, at the last of its ranks."""
+    values, counts = np.unique(ps, return_counts=True)
+    expected = np.cumsum(counts) / (len(ps) + 1)
+    return expected.round(5).tolist(), values.round(5).tolist()

@@ -1,151 +1,110 @@
-"""One self-contained HTML file: sections, figures, plotly.js inside, nothing fetched from anywhere."""
+"""One self-contained HTML file from a template: figures and plotly.js inside, nothing fetched from anywhere."""
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import os
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
 from heartstrings.core.version import __version__
-from heartstrings.report import palette
-from heartstrings.report.markup import Child, Html, el, escape, join, json_for_script
+from heartstrings.report import palette, style
+from heartstrings.report.numbers import FILTERS, known
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A plot with what a reader needs beside it.
+class Plot:
+    """What is drawn in one place of the page.
 
     Args:
-        key: name in the page, letters and hyphens.
-        title: heading of the figure.
+        key: its id in the page, letters and hyphens.
         views: (button label, plot) pairs; buttons appear when there is more than one.
-        caption: what to see in it.
-        alt: what a reader who cannot see it should know.
         height, narrow_height: CSS pixels on wide and on narrow screens.
+        classes: CSS classes of the figure.
     """
 
     key: str
-    title: str
     views: tuple[tuple[str, go.Figure], ...]
-    caption: Child
-    alt: str
     height: int = 400
     narrow_height: int = 340
     classes: str = ""
 
-    def html(self) -> Html:
-        buttons = None
-        if len(self.views) > 1:
-            buttons = el(
-                "div",
-                [
-                    el(
-                        "button",
-                        label,
-                        type="button",
-                        data_target=self.key,
-                        data_view=number,
-                        aria_pressed="true" if number == 0 else "false",
-                    )
-                    for number, (label, _) in enumerate(self.views)
-                ],
-                class_="views",
-                role="group",
-                aria_label=f"Views of: {self.title}",
-            )
-        return el(
-            "figure",
-            el("div", el("h3", self.title, id=f"{self.key}-title"), buttons, class_="figure-head"),
-            el(
-                "div",
-                class_="plot",
-                id=self.key,
-                role="img",
-                aria_label=self.alt,
-                style=f"--height:{self.height}px;--narrow-height:{self.narrow_height}px",
-            ),
-            el("figcaption", self.caption),
-            class_=("figure " + self.classes).strip(),
-            aria_labelledby=f"{self.key}-title",
-        )
-
-    def spec(self) -> dict[str, object]:
-        return {
-            "height": self.height,
-            "narrowHeight": self.narrow_height,
-            "views": [json.loads(str(plot.to_json())) for _, plot in self.views],
-        }
-
 
 @dataclass(frozen=True)
-class Section:
-    """A part of the page, with the anchor that the contents list points to."""
+class Page:
+    """What the templates record while they are rendered, for the contents list and for the script."""
 
-    key: str
-    title: str
-    body: Html
-    figures: tuple[Figure, ...] = field(default=())
+    sections: list[tuple[str, str]] = field(default_factory=list)
+    """Anchor and title of each section."""
+    plots: list[Plot] = field(default_factory=list)
 
-    def html(self) -> Html:
-        return el("section", el("h2", self.title, id=self.key), self.body, aria_labelledby=self.key, class_="part")
+    def data(self) -> dict[str, object]:
+        """For the script: each plot's views, and the style that all of them share."""
+        figures = {
+            plot.key: {
+                "height": plot.height,
+                "narrowHeight": plot.narrow_height,
+                "views": [json.loads(str(view.to_json())) for _, view in plot.views],
+            }
+            for plot in self.plots
+        }
+        return {"common": style.LAYOUT | {"axis": style.AXIS}, "figures": figures}
 
 
-def missing(what: str, why: str) -> Html:
-    """Says that something is not there and why; never a zero, never an empty plot."""
-    return el("p", el("strong", what), " ", why, class_="missing")
+def render_page(template: str, view: Mapping[str, object]) -> str:
+    """The whole document from a template that extends `page.html`.
 
-
-def assemble(*, title: str, header: Html, sections: Sequence[Section], footer: Html) -> str:
-    """The whole document. Scripts are named by hash, so that no injected one would run."""
-    figures = {figure.key: figure.spec() for section in sections for figure in section.figures}
-    script = _asset("report.js")
-    library = _plotly_js()
+    Everything that the template writes is escaped, unless it is markup of a template itself. The content security
+    policy names the scripts by hash: a script that came in with a text would not run.
+    """
+    script = _static("report.js")
     policy = "; ".join(
         (
             "default-src 'none'",
-            f"script-src {_hash(library)} {_hash(script)}",
+            f"script-src {_hash(plotly_js())} {_hash(script)}",
             "style-src 'unsafe-inline'",
             "img-src data: blob:",
             "base-uri 'none'",
             "form-action 'none'",
         )
     )
-    contents = el(
-        "nav",
-        el("ul", [el("li", el("a", section.title, href=f"#{section.key}")) for section in sections]),
-        aria_label="Contents",
-        class_="contents",
-    )
-    return Template(_asset("template.html")).substitute(
-        title=escape(title),
-        policy=policy,
-        generator=escape(f"heartstrings {__version__}"),
-        style=palette.css() + _asset("report.css"),
-        header=header,
-        contents=contents,
-        main=join([section.html() for section in sections]),
-        footer=footer,
-        figures=json_for_script(figures),
-        palette=json_for_script({"swap": palette.swap()}),
-        plotly=library,
-        script=script,
-    )
+    return _environment().get_template(template).render(
+        view,
+        page=Page(),
+        policy=Markup(policy),
+        generator=f"heartstrings {__version__}",
+        style=Markup(palette.css() + _static("report.css")),
+        palette={"swap": palette.swap()},
+        plotly=_packed_plotly(),
+        script=Markup(script),
+    )  # fmt: skip
+
+
+def json_for_script(value: object) -> Markup:
+    """JSON inside <script>: no character in it can end the element or start a comment."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
 
 
 def write(path: Path, text: str) -> Path:
-    """Write beside the target and rename: a reader sees the old file or the new one, never a half."""
+    """Write a temporary file and rename it, so that a reader never sees an incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
@@ -161,16 +120,51 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def _asset(name: str) -> str:
-    return resources.files("heartstrings.report").joinpath(name).read_text(encoding="utf-8")
+@cache
+def plotly_js() -> str:
+    """plotly.js with the trace types that the report uses (static/plotly.json says where it comes from)."""
+    return _static("plotly-cartesian.min.js")
 
 
 @cache
-def _plotly_js() -> str:
-    from plotly.offline import get_plotlyjs
+def _packed_plotly() -> str:
+    """gzip in base64, which the script decodes: less than half the size, and it cannot end the script element."""
+    return base64.b64encode(gzip.compress(plotly_js().encode("utf-8"), mtime=0)).decode("ascii")
 
-    # The library text stands inside <script>: the one sequence that could end it is cut in two.
-    return str(get_plotlyjs()).replace("</script", "<\\/script")
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("heartstrings.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.do"],
+    )
+    made.filters.update(FILTERS, json_for_script=json_for_script, label=_label, capital=_capital, one_line=_one_line)
+    made.tests["known"] = known
+    return made
+
+
+def _label(text: str) -> str:
+    """The first words of a caption, for the label of a table's box."""
+    plain = Markup(text).unescape() if isinstance(text, Markup) else text
+    return "Table: " + _one_line(plain).split(". ")[0][:120]
+
+
+def _one_line(text: str) -> str:
+    """Without the line breaks of a template. Other kinds of spaces are kept."""
+    return type(text)(re.sub(r"[ \n]+", " ", text).strip())
+
+
+def _capital(text: str) -> str:
+    """The first letter in upper case, the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def _static(name: str) -> str:
+    return resources.files("heartstrings.report").joinpath("static", name).read_text(encoding="utf-8")
 
 
 def _hash(script: str) -> str:

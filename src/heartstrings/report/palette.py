@@ -2,7 +2,7 @@
 
 Figures are built with the light colours; on a dark page the script swaps each for its partner, so every
 light colour here is a different string. Lines follow Okabe and Ito, the diverging scale is brown to teal:
-both stay apart under the common colour deficiencies, and every colour is also said in words or shape.
+both can be told apart with the common colour deficiencies, and no colour is the only sign of anything.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def swap() -> dict[str, str]:
 
 
 def css() -> str:
-    """The same table as CSS variables. Paper is always light, so dark is for screens only."""
+    """The same table as CSS variables. Print is always light: dark colours are for screens only."""
     light = "".join(f"--{name}:{value[0]};" for name, value in ALL.items())
     dark = "".join(f"--{name}:{value[1]};" for name, value in ALL.items())
     return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"

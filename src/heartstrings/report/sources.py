@@ -1,4 +1,4 @@
-"""What a report is made from: the files of an atlas folder, each of which may be missing, and why."""
+"""The files of an atlas folder that a report is made from. Each may be missing; the report says why."""
 
 from __future__ import annotations
 
@@ -62,6 +62,11 @@ class AtlasFiles:
         valence, arousal = self.ratings.arrays(emotions)
         return np.asarray(valence, dtype=np.float64), np.asarray(arousal, dtype=np.float64)
 
+    def depth(self, layer: int) -> float | None:
+        """Fractional depth of a layer, (layer + 1) / n_layers; None where the model's depth is not known."""
+        model = self.vectors.provenance.model if self.vectors else None
+        return None if model is None else (layer + 1) / model.n_layers
+
     def family(self, emotion: str) -> str:
         return families().get(emotion, "")
 
@@ -100,7 +105,7 @@ def _geometry(path: Path) -> Geometry:
 
 
 def _optional(path: Path, name: str, absent: dict[str, str]) -> dict[str, Any] | None:
-    """A JSON object that an atlas may lack. A damaged one is said to be damaged, and left out."""
+    """An optional JSON object of an atlas. A damaged one is left out, and `absent` says so."""
     if not path.is_file():
         absent[name] = f"There is no {path.name} in this atlas."
         return None

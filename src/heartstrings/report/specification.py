@@ -7,53 +7,23 @@ from typing import Any
 import plotly.graph_objects as go
 
 from heartstrings.report import palette
-from heartstrings.report.distance import SHORT, SYMBOLS
-from heartstrings.report.dose import BANDS, bars
-from heartstrings.report.markup import el, join
-from heartstrings.report.page import Figure, Section, missing
-from heartstrings.report.style import axis, figure, log_axis, plot_text
-from heartstrings.report.verdict_files import VerdictFiles
-from heartstrings.report.verdict_words import MINUS, points, scaled
-from heartstrings.report.words import p_value
+from heartstrings.report.dose import bars, scaled
+from heartstrings.report.kinds import KINDS
+from heartstrings.report.numbers import MINUS, p_value, points
+from heartstrings.report.page import Plot
+from heartstrings.report.style import across, axis, dots, figure, log_axis, plot_text, upright
 from heartstrings.stats.contrasts import LINE
 from heartstrings.verdict.results import AnswerCard, Specification
 
-TITLE = "Other choices"
 HALVES = {"search": "scenarios: layer search", "report": "scenarios: the others"}
 ROW = 19
 """Pixels of a row of the matrix."""
 TOP = 290
-"""Pixels of what stands above and below the matrix."""
-
-
-def specification_section(files: VerdictFiles) -> Section:
-    """One curve an answer."""
-    figures, without = [], []
-    for place, card in enumerate(files.verdict.answers):
-        if card.specifications:
-            figures.append(_figure(f"specifications-{place}", files.title(card), card))
-        else:
-            without.append(files.title(card))
-    body = join(
-        el(
-            "p",
-            "Would another choice have told another story? Each column is one way to look at these samples: a layer of "
-            "the search, a contrast of the doses, with or without doses at which the text falls apart. Above: the "
-            "effect with its 95% interval (above 0: pushing along the direction raises the outcome); in the middle: "
-            "its p against each kind of controls alone; below: the choices. Nothing is corrected for looking so often, "
-            "and no answer rests on it. The layer that was chosen looks best on the scenarios that chose it.",
-        )
-        if figures
-        else None,
-        el("div", [one.html() for one in figures], class_="grid" if len(figures) > 1 else "solo") if figures else None,
-        missing("No other choices.", f"No effect was computed for: {', '.join(without)}.") if without else None,
-        missing("No other choices.", "This verdict holds no answer.") if not files.verdict.answers else None,
-    )
-    return Section("specifications", TITLE, body, tuple(figures))
+"""Pixels of everything above and below the matrix."""
 
 
 def choices(found: tuple[Specification, ...]) -> list[tuple[str, list[int]]]:
-    """Rows of the matrix, from above: what is chosen, and in which columns. What all columns share is left out."""
+    """Rows of the matrix from the top: a choice, and its columns. Choices that all columns share are left out."""
     rows: list[tuple[str, list[int]]] = []
 
     def row(name: str, chosen: list[bool]) -> None:
@@ -73,38 +43,43 @@ def choices(found: tuple[Specification, ...]) -> list[tuple[str, list[int]]]:
 
 
 def _order(contrast: str) -> tuple[int, float, str]:
-    """The line, single doses from the lowest, the rest."""
+    """The straight line comes first, then single doses in order, then the others."""
     if contrast.startswith("at "):
         return 1, float(contrast.removeprefix("at ")), contrast
     return (0 if contrast == LINE else 2), 0.0, contrast
 
 
-def _figure(name: str, title: str, card: AnswerCard) -> Figure:
+def specification_plot(name: str, card: AnswerCard) -> Plot | None:
+    """The curve of one answer: effects above, p in the middle, the matrix of choices below."""
     found = card.specifications
+    if not found:
+        return None
     rows = choices(found)
     columns = list(range(len(found)))
     told = [at for at, one in enumerate(found) if one.chosen]
-    estimates = [scaled(one.effect, 100.0) for one in found]
-    effects = go.Scatter(
-        x=columns, y=[one.value for one in estimates], error_y=bars(estimates, palette.VALENCE[0]), mode="markers",
-        marker={
-            "size": [12 if at in told else 7 for at in columns], "color": palette.VALENCE[0],
-            "symbol": ["star" if at in told else "circle" for at in columns],
-        },
-        hovertext=[plot_text(f"{_words(one)}: {points(one.effect)} points") for one in found], hoverinfo="text",
-        showlegend=False,
-    )  # fmt: skip
-    traces: list[Any] = [effects]
+    estimates = [scaled(one.effect) for one in found]
+    stars = {
+        "size": [12 if at in told else 7 for at in columns], "color": palette.VALENCE[0],
+        "symbol": ["star" if at in told else "circle" for at in columns],
+    }  # fmt: skip
+    traces: list[Any] = [
+        dots(
+            columns, [one.value for one in estimates],
+            [plot_text(f"{in_words(one)}: {points(one.effect)} points") for one in found], stars,
+            error_y=bars(estimates, palette.VALENCE[0]), showlegend=False,
+        )
+    ]  # fmt: skip
     kinds = list(dict.fromkeys(kind for one in found for kind in one.ps))
     for number, kind in enumerate(kinds):
         aside = 0.24 * (number - (len(kinds) - 1) / 2)  # equal p of two kinds stand side by side
         mine = [(at, one.ps[kind]) for at, one in enumerate(found) if kind in one.ps]
+        look = KINDS[kind]
         traces.append(
-            go.Scatter(
-                x=[round(at + aside, 2) for at, _ in mine], y=[round(p, 4) for _, p in mine], yaxis="y2",
-                mode="markers", name=f"p, {SHORT[kind]}",
-                marker={"size": 7, "color": BANDS[kind][0][0], "symbol": SYMBOLS[kind], "opacity": 0.85},
-                hovertext=[f"{SHORT[kind]}: p = {p_value(p)}" for _, p in mine], hoverinfo="text",
+            dots(
+                [round(at + aside, 2) for at, _ in mine], [round(p, 4) for _, p in mine],
+                [f"{look.short}: p = {p_value(p)}" for _, p in mine],
+                {"size": 7, "color": look.colour, "symbol": look.symbol, "opacity": 0.85},
+                yaxis="y2", name=f"p, {look.short}",
             )
         )  # fmt: skip
     traces.append(
@@ -118,14 +93,7 @@ def _figure(name: str, title: str, card: AnswerCard) -> Figure:
     height = TOP + ROW * max(1, len(rows))
     share = ROW * max(1, len(rows)) / height
     middle = share + 0.03 + (0.97 - share) * 0.36
-    across = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "layer": "below"}
-    shapes: list[dict[str, Any]] = [
-        across | {"yref": "y", "y0": 0, "y1": 0, "line": {"color": palette.NULL[0], "width": 1}},
-        across | {"yref": "y2", "y0": 0.05, "y1": 0.05,
-                  "line": {"color": palette.AROUSAL[0], "width": 1.5, "dash": "dash"}},
-        *({"type": "rect", "yref": "paper", "y0": 0, "y1": 1, "x0": at - 0.45, "x1": at + 0.45, "layer": "below",
-           "fillcolor": palette.GREEN_BAND[0], "line": {"width": 0}} for at in told),
-    ]  # fmt: skip
+    behind = {"layer": "below", "fillcolor": palette.GREEN_BAND[0], "line": {"width": 0}}
     plot = figure(
         traces,
         x=axis("ways to look, by effect", showticklabels=False, showgrid=False, anchor="y3",
@@ -136,23 +104,19 @@ def _figure(name: str, title: str, card: AnswerCard) -> Figure:
             None, domain=[0, share], tickmode="array", tickvals=list(range(len(rows))),
             ticktext=[plot_text(words) for words, _ in reversed(rows)], range=[-0.6, max(1, len(rows)) - 0.4],
         ),
-        shapes=shapes,
+        shapes=[
+            across(0.0, palette.NULL[0], yref="y"),
+            across(0.05, palette.AROUSAL[0], width=1.5, dash="dash", yref="y2"),
+            *(upright(at - 0.45, at + 0.45, **behind) for at in told),
+        ],
         hovermode="closest",
         narrow={"yaxis3.tickfont.size": 11, "yaxis.title.text": "points"},
     )  # fmt: skip
-    up = sum((one.effect.value or 0.0) > 0 for one in found)
-    small = sum(bool(one.ps) and max(one.ps.values()) < 0.05 for one in found)
-    caption = (
-        f"{len(found)} ways to look: {up} give an effect above 0, {small} a p under .05 against every kind of controls "
-        "(dashed: .05)." + (" Star, green: what the answer speaks of." if told else "")
-    )
-    alt = f"Specification curve of {card.direction}. {caption} " + "; ".join(
-        f"{_words(one)}: {points(one.effect)}" for one in found[:: max(1, len(found) - 1)]
-    )
-    return Figure(name, title, (("", plot),), caption, alt, height, height)
+    return Plot(name, (("", plot),), height, height)
 
 
-def _words(one: Specification) -> str:
+def in_words(one: Specification) -> str:
+    """What was chosen: `layer 3, reported scenarios, line`."""
     kept = ", collapsed doses kept" if one.collapsed else ""
     return (
         f"layer {one.layer}, {'layer search' if one.half == 'search' else 'reported scenarios'}, {one.contrast}{kept}"

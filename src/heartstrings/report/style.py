@@ -1,45 +1,71 @@
-"""What every plot has in common, and the placing of labels so that they can be read."""
+"""What all plots have in common, and the traces that several of them use."""
 
 from __future__ import annotations
 
 import html
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
-from jaxtyping import Float64
 
 from heartstrings.report import palette
+from heartstrings.report.numbers import known
 
 FONT = 'system-ui, -apple-system, "Segoe UI", "Noto Sans", "DejaVu Sans", sans-serif'
+TIGHT = {"l": 8, "r": 8, "t": 8, "b": 8}
+LAYOUT: dict[str, Any] = {
+    "font": {"family": FONT, "size": 13, "color": palette.INK[0]},
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "margin": {"l": 8, "r": 14, "t": 30, "b": 8},
+    "legend": {
+        "orientation": "h",
+        "x": 0,
+        "xanchor": "left",
+        "y": 1.0,
+        "yanchor": "bottom",
+        "font": {"size": 12.5, "color": palette.INK[0]},
+        "bgcolor": "rgba(0,0,0,0)",
+        "itemclick": "toggle",
+        "traceorder": "normal",
+    },
+    "hoverlabel": {
+        "bgcolor": palette.RAISED[0],
+        "bordercolor": palette.RULE[0],
+        "font": {"family": FONT, "size": 13, "color": palette.INK[0]},
+        "align": "left",
+    },
+    "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": palette.GREY[0], "activecolor": palette.INK[0]},
+}
+AXIS: dict[str, Any] = {
+    "title": {"font": {"size": 13, "color": palette.SOFT[0]}, "standoff": 10},
+    "gridcolor": palette.GRID[0],
+    "linecolor": palette.RULE[0],
+    "tickcolor": palette.RULE[0],
+    "tickfont": {"size": 12.5, "color": palette.SOFT[0]},
+    "ticks": "",
+    "zeroline": False,
+    "automargin": True,
+}
+"""`LAYOUT` and `AXIS` are the style of every plot. The page holds them once, and the script adds them to every
+plot, where the plot does not set a value itself. Repeated in every plot they would be a quarter of the file."""
 
 
 def plot_text(text: object) -> str:
-    """Text for a plot: plotly reads a little HTML in labels, so names from outside are escaped first."""
+    """Text for a plot: Plotly reads a little HTML in labels, so names from outside are escaped first."""
     return html.escape(str(text), quote=False)
 
 
 def wrapped(text: str, width: int = 40) -> str:
-    """`plot_text` in lines of at most `width` characters: plotly cuts an axis title that is longer than its axis."""
+    """`plot_text` in lines of at most `width` characters: Plotly cuts an axis title that is longer than its axis."""
     return "<br>".join(plot_text(line) for line in textwrap.wrap(text, width))
 
 
 def axis(title: str | None = None, **changes: Any) -> dict[str, Any]:
-    """A quiet axis: thin grid, no frame, its title in words."""
-    base: dict[str, Any] = {
-        "title": {"text": title, "font": {"size": 13, "color": palette.SOFT[0]}, "standoff": 10},
-        "gridcolor": palette.GRID[0],
-        "linecolor": palette.RULE[0],
-        "tickcolor": palette.RULE[0],
-        "tickfont": {"size": 12.5, "color": palette.SOFT[0]},
-        "ticks": "",
-        "zeroline": False,
-        "automargin": True,
-    }
-    return base | changes
+    """What is particular to one axis; `AXIS` is filled in by the script."""
+    return ({"title": {"text": title}} if title is not None else {}) | changes
 
 
 def log_axis(title: str, low: float, high: float, *, most: int = 7, **changes: Any) -> dict[str, Any]:
@@ -55,6 +81,27 @@ def log_axis(title: str, low: float, high: float, *, most: int = 7, **changes: A
     return axis(title, type="log", range=[bottom, top], **shown) | changes
 
 
+def layer_axis(layers: Sequence[int], title: str = "layer", *, room: bool = False, **changes: Any) -> dict[str, Any]:
+    """Ticks at whole layers only; a few layers get one each.
+
+    Args:
+        room: leave a little space at both ends, so that a single layer stands in the middle.
+    """
+    if len(layers) <= 16:
+        ticks: dict[str, Any] = {
+            "tickmode": "array",
+            "tickvals": list(layers),
+            "ticktext": [str(layer) for layer in layers],
+        }
+    else:
+        ticks = {"tickmode": "auto", "nticks": 12, "tickformat": "d"}
+    if room:
+        span = max(layers) - min(layers)
+        air = 0.5 if span < 12 else span * 0.03
+        ticks["range"] = [min(layers) - air, max(layers) + air]
+    return axis(title, **ticks, **changes)
+
+
 def figure(
     data: Sequence[Any],
     *,
@@ -63,41 +110,78 @@ def figure(
     narrow: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> go.Figure:
-    """A plot in the report's style.
+    """A plot without the common style, which the script fills in.
 
     Args:
         x, y: axes, from `axis`.
         narrow: what to change on small screens, as `{"xaxis.title.text": ...}`.
     """
-    layout: dict[str, Any] = {
-        "template": {},  # None stands for plotly's own, 7 kB a plot
-        "font": {"family": FONT, "size": 13, "color": palette.INK[0]},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "margin": {"l": 8, "r": 14, "t": 30, "b": 8},
-        "legend": {
-            "orientation": "h",
-            "x": 0,
-            "xanchor": "left",
-            "y": 1.0,
-            "yanchor": "bottom",
-            "font": {"size": 12.5, "color": palette.INK[0]},
-            "bgcolor": "rgba(0,0,0,0)",
-            "itemclick": "toggle",
-            "traceorder": "normal",
-        },
-        "hoverlabel": {
-            "bgcolor": palette.RAISED[0],
-            "bordercolor": palette.RULE[0],
-            "font": {"family": FONT, "size": 13, "color": palette.INK[0]},
-            "align": "left",
-        },
-        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": palette.GREY[0], "activecolor": palette.INK[0]},
-        "xaxis": x,
-        "yaxis": y,
-        "meta": {"narrow": dict(narrow or {})},
-    }
+    # Without a template, plotly.py adds its default one, 7 kB for each plot.
+    layout: dict[str, Any] = {"template": {}, "xaxis": x, "yaxis": y, "meta": {"narrow": dict(narrow or {})}}
     return go.Figure(data=list(data), layout=layout | changes)
+
+
+def error_bars(ends: Iterable[tuple[float | None, float | None, float | None]], colour: str) -> dict[str, Any]:
+    """Error bars of (value, low, high); a point without an interval has none."""
+    known_ends = [(value or 0.0, low, high) for value, low, high in ends]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [high - value if known(high) else 0.0 for value, _, high in known_ends],
+        "arrayminus": [value - low if known(low) else 0.0 for value, low, _ in known_ends],
+        "color": colour,
+        "thickness": 1.4,
+        "width": 3,
+    }
+
+
+def line(
+    x: Sequence[Any], y: Sequence[Any], name: str | None, colour: str, hover: Sequence[str], *, dash: str | None = None,
+    symbol: str | None = None, width: float = 2.0, size: int = 6, **changes: Any,
+) -> go.Scatter:  # fmt: skip
+    """A line with markers and a text for each point under the mouse."""
+    shape: dict[str, Any] = {"color": colour, "width": width} | ({"dash": dash} if dash else {})
+    marker: dict[str, Any] = {"size": size, "color": colour} | ({"symbol": symbol} if symbol else {})
+    look: dict[str, Any] = {"mode": "lines+markers", "line": shape, "marker": marker} | changes
+    return go.Scatter(x=x, y=y, name=name, hovertext=hover, hoverinfo="text", **look)
+
+
+def dots(
+    x: Sequence[Any], y: Sequence[Any], hover: Sequence[str], marker: dict[str, Any], **changes: Any
+) -> go.Scatter:
+    """Markers, with a text for each under the mouse."""
+    return go.Scatter(x=x, y=y, mode="markers", marker=marker, hovertext=hover, hoverinfo="text", **changes)
+
+
+def band(
+    x: Sequence[Any], low: Sequence[Any], high: Sequence[Any], fill: str, *, edge: dict[str, Any] | None = None,
+    name: str | None = None, **changes: Any,
+) -> list[go.Scatter]:  # fmt: skip
+    """The space between two lines, filled; it has one entry in the legend."""
+    shared: dict[str, Any] = {"x": x, "mode": "lines", "line": edge or {"width": 0}, "hoverinfo": "skip"} | changes
+    return [
+        go.Scatter(y=high, showlegend=False, **shared),
+        go.Scatter(y=low, fill="tonexty", fillcolor=fill, name=name, **shared),
+    ]
+
+
+def key(name: str, colour: str, **changes: Any) -> go.Scatter:
+    """An entry in the legend for a shape, which has none of its own."""
+    mark = {"symbol": "square", "size": 12, "color": colour} | changes
+    return go.Scatter(x=[None], y=[None], mode="markers", marker=mark, name=name)
+
+
+def across(y: float, colour: str, *, width: float = 1.0, dash: str | None = None, **changes: Any) -> dict[str, Any]:
+    """A horizontal line behind the whole plot."""
+    look = {"color": colour, "width": width} | ({"dash": dash} if dash else {})
+    shape = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "layer": "below", "line": look}
+    return shape | changes
+
+
+def upright(x0: float, x1: float, **changes: Any) -> dict[str, Any]:
+    """A rectangle from the bottom to the top of the plot, or a line where `x0` is `x1`."""
+    kind = "line" if x0 == x1 else "rect"
+    return {"type": kind, "yref": "paper", "y0": 0, "y1": 1, "x0": x0, "x1": x1} | changes
 
 
 def colour_bar(title: str, **changes: Any) -> dict[str, Any]:
@@ -112,70 +196,4 @@ def colour_bar(title: str, **changes: Any) -> dict[str, Any]:
 
 
 NARROW_BAR = {"colorbar.title.text": "", "colorbar.thickness": 8, "colorbar.len": 0.9}
-"""What a small screen takes from a heat map's colour bar: `figure` traces carry it in `meta`."""
-
-
-def layer_ticks(layers: Sequence[int]) -> dict[str, Any]:
-    """Ticks at whole layers only; a few layers get one each."""
-    if len(layers) <= 16:
-        return {"tickmode": "array", "tickvals": list(layers), "ticktext": [str(layer) for layer in layers]}
-    return {"tickmode": "auto", "nticks": 12, "tickformat": "d"}
-
-
-def place_labels(
-    points: Float64[np.ndarray, "word 2"],
-    words: Sequence[str],
-    *,
-    width: float,
-    height: float,
-    most: int,
-    marker: float = 9.0,
-    character: float = 6.7,
-    line: float = 14.0,
-) -> dict[int, str]:
-    """Which points get a label, and on which side, so that no label covers a label or a foreign point.
-
-    Greedy: points far from the middle come first, since the outline tells a reader the axes.
-
-    Args:
-        points: coordinates in any unit.
-        width, height: size of the plotting area in pixels.
-        most: never more labels than this.
-        marker, character, line: pixels of a point, of a letter's width and of a line's height.
-
-    Returns:
-        index of the point -> plotly's `textposition`.
-    """
-    low, high = points.min(axis=0), points.max(axis=0)
-    span = np.where(high > low, high - low, 1.0)
-    # The axis range leaves a margin of 8% at each end, as the map does.
-    pixels = ((points - low) / span * 0.84 + 0.08) * np.array([width, height])
-    middle = np.median(pixels, axis=0)
-    order = np.argsort(-np.linalg.norm((pixels - middle) / np.array([width, height]), axis=1), kind="stable")
-    taken = np.column_stack([pixels - marker / 2, pixels + marker / 2])
-    placed: list[np.ndarray] = []
-    sides: dict[int, str] = {}
-    for index in order:
-        if len(sides) == most:
-            break
-        x, y = pixels[index]
-        wide = character * len(words[index])
-        boxes = {
-            "top center": (x - wide / 2, y + marker / 2, x + wide / 2, y + marker / 2 + line),
-            "bottom center": (x - wide / 2, y - marker / 2 - line, x + wide / 2, y - marker / 2),
-            "middle right": (x + marker / 2 + 2, y - line / 2, x + marker / 2 + 2 + wide, y + line / 2),
-            "middle left": (x - marker / 2 - 2 - wide, y - line / 2, x - marker / 2 - 2, y + line / 2),
-        }
-        others = np.delete(taken, index, axis=0)
-        for side, box in boxes.items():
-            inside = box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= height
-            if inside and not _overlaps(box, others) and not (placed and _overlaps(box, np.array(placed))):
-                placed.append(np.array(box))
-                sides[int(index)] = side
-                break
-    return sides
-
-
-def _overlaps(box: tuple[float, float, float, float], others: np.ndarray) -> bool:
-    left, bottom, right, top = box
-    return bool(np.any((others[:, 0] < right) & (others[:, 2] > left) & (others[:, 1] < top) & (others[:, 3] > bottom)))
+"""What changes in the colour bar of a heat map on a small screen: the trace carries it in `meta`."""

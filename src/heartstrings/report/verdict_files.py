@@ -1,4 +1,4 @@
-"""What the verdict's report is made from: the files of a run's folder, and what is not among them."""
+"""The files of a run's folder that the report of a verdict is made from. Missing ones are listed with the reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class VerdictFiles:
     verdict: Verdict
     plan: Mapping[str, Any] | None
     geometry: str | None
-    """The atlas's sentence."""
+    """The atlas's finding in one sentence."""
     atlas: Path
     """Folder of the atlas or bundle that the vectors come from; it may be gone."""
     absent: Mapping[str, str] = field(default_factory=dict)
@@ -40,20 +40,20 @@ class VerdictFiles:
 
     @property
     def window(self) -> float | None:
-        """The slope window's half width, where the plan is there to tell."""
+        """Half width of the slope window; None where the plan is not known."""
         value = (self.plan or {}).get("slope_within")
         return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
     @property
     def atlas_report(self) -> str | None:
-        """Where the atlas's own report stands, relative to the folder."""
+        """Path of the atlas's own report, relative to the folder; None where there is none."""
         report = self.atlas / "report.html"
         if not report.is_file():
             return None
         return quote(Path(os.path.relpath(report.resolve(), self.folder.resolve())).as_posix())
 
     def title(self, card: AnswerCard) -> str:
-        """The direction, with whatever else tells this answer from the others."""
+        """The direction, with the behaviour and the site and layer where these are needed to tell answers apart."""
         parts = [card.direction]
         if len({other.behaviour for other in self.verdict.answers}) > 1:
             parts.append(card.behaviour)

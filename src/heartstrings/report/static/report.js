@@ -1,12 +1,36 @@
 "use strict";
 (() => {
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
-  const figures = read("figures-data");
+  const { common, figures } = read("figures-data");
   const { swap } = read("palette-data");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const narrow = matchMedia("(max-width: 640px)");
   const chosen = {};
   let printing = false;
+
+  // plotly.js stands in the page as gzip in base64. The policy knows the hash of its text, so this script may run it.
+  const load = async () => {
+    const packed = atob(document.getElementById("plotly-data").textContent);
+    const bytes = Uint8Array.from(packed, (character) => character.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+  };
+
+  // What all plots share stands in the page once; a plot's own values win.
+  const isObject = (value) => value && typeof value === "object" && !Array.isArray(value);
+  const filled = (own, base) => {
+    if (own === undefined) return structuredClone(base);
+    if (!isObject(own) || !isObject(base)) return own;
+    return Object.fromEntries([...new Set([...Object.keys(base), ...Object.keys(own)])].map((key) => [key, filled(own[key], base[key])]));
+  };
+  const withStyle = (layout) => {
+    const { axis, ...rest } = common;
+    const whole = filled(layout, rest);
+    for (const key of Object.keys(whole)) if (/^[xy]axis\d*$/.test(key)) whole[key] = filled(whole[key], axis);
+    return whole;
+  };
 
   // Plots are built with the colours of the light page; each has one partner for the dark one.
   const recolour = (value) => {
@@ -34,7 +58,8 @@
     const box = document.getElementById(key);
     const view = structuredClone(figure.views[chosen[key] ?? 0]);
     const small = narrow.matches && !printing;
-    let { data, layout } = view;
+    let { data } = view;
+    let layout = withStyle(view.layout);
     const meta = layout.meta ?? {};
     delete layout.meta;
     // A trace named for one kind of screen is left out of the other.
@@ -62,7 +87,8 @@
     return Plotly.react(box, data, layout, config);
   };
 
-  const drawAll = () => Promise.all(Object.keys(figures).map(draw));
+  const ready = load();
+  const drawAll = () => ready.then(() => Promise.all(Object.keys(figures).map(draw)));
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-target]");
@@ -72,7 +98,7 @@
     for (const other of button.parentElement.children) {
       other.setAttribute("aria-pressed", String(other === button));
     }
-    draw(key);
+    ready.then(() => draw(key));
   });
 
   dark.addEventListener("change", drawAll);
@@ -80,4 +106,10 @@
   addEventListener("beforeprint", () => { printing = true; drawAll(); });
   addEventListener("afterprint", () => { printing = false; drawAll(); });
   drawAll().then(() => { document.documentElement.dataset.drawn = "yes"; });
+  ready.catch((error) => {
+    const note = document.createElement("p");
+    note.className = "missing";
+    note.textContent = `The figures need a newer browser (${error}). The tables below hold the same findings without them.`;
+    document.getElementById("content").prepend(note);
+  });
 })();

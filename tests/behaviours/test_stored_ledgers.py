@@ -27,6 +27,7 @@ from heartstrings.behaviours.choices.activities import Activities, ActivityPlace
 from heartstrings.behaviours.choices.in_words import PairInWords
 from heartstrings.behaviours.choices.misalignment import Misalignment
 from heartstrings.behaviours.choices.sycophancy import Pushback
+from heartstrings.behaviours.roles import Suite
 from heartstrings.behaviours.suites import SUITES, every_behaviour, suite_of
 from heartstrings.behaviours.text.vignettes import Vignettes
 from heartstrings.behaviours.writing.emotion_text import WithEmotion
@@ -90,7 +91,7 @@ def _everything() -> Iterator[tuple[str, Any]]:
     rendered: dict[str, Any] = {}
     for name, make in SUITES.items():
         suite = make()
-        yield f"suite {name}", {one.name: _plain(getattr(suite, one.name), name_only=True) for one in fields(suite)}
+        yield f"suite {name}", _suite(suite)
         for one in (*suite.all, *suite.judged):
             rendered[f"{name}: {one.name}"] = one
     yield "every behaviour", [*every_behaviour()]
@@ -98,8 +99,7 @@ def _everything() -> Iterator[tuple[str, Any]]:
         "judged": {"suite": "standard", "judges": ("self",)},
         "chosen": {"suite": "chosen", "effects": ("over-refusal", "feels", "blackmail", "known-letters")},
     }.items():
-        suite = suite_of(preset("full", "simulated", **changes))  # type: ignore[arg-type]
-        yield title, {one.name: _plain(getattr(suite, one.name), name_only=True) for one in fields(suite)}
+        yield title, _suite(suite_of(preset("full", "simulated", **changes)))  # type: ignore[arg-type]
     # The same object in several suites is rendered once.
     seen: dict[str, str] = {}
     for name, one in (*rendered.items(), *((name, make()) for name, make in EXTRA.items())):
@@ -107,6 +107,17 @@ def _everything() -> Iterator[tuple[str, Any]]:
         if key not in seen:
             seen[key] = _hash(_behaviour(one))
         yield name, seen[key]
+
+
+def _suite(suite: Suite) -> Any:
+    """Names by role, the questions that belong to each effect, and the plan."""
+    roles = ("effects", "capability", "harm", "matched", "writing", "cost", "check", "judged")
+    names = {role: [one.name for one in getattr(suite, role)] for role in roles}
+    belongs = {
+        one.name: [[other.name for other in of(one.name)] for of in (suite.matched_of, suite.checks_of)]
+        for one in suite.effects
+    }
+    return [suite.name, names, belongs, _plain(suite.plan)]
 
 
 def _behaviour(one: Behaviour) -> Any:
@@ -225,18 +236,16 @@ class _Box:
         return Ran("ok", 0, json.dumps([said[at % 3] for at in range(n)]), "", False)
 
 
-def _plain(value: Any, *, name_only: bool = False) -> Any:
+def _plain(value: Any) -> Any:
     """As JSON can hold it: fields of dataclasses by name, floats to nine digits."""
-    if name_only and isinstance(value, Behaviour):
-        return value.name
     if is_dataclass(value) and not isinstance(value, type):
         return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(one, name_only=name_only) for key, one in value.items()}
+        return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
     if isinstance(value, list | tuple):
-        return [_plain(one, name_only=name_only) for one in value]
+        return [_plain(one) for one in value]
     if isinstance(value, float):
         return float(f"{value:.9g}")
     return value

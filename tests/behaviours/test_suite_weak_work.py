@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.behaviours.chat_suite import chat
 from heartstrings.behaviours.choices.activities import Activities, ActivityPlaces
 from heartstrings.behaviours.choices.two_options import TwoOptions
 from heartstrings.behaviours.choices.weak_work import Harshness, Praise, Warmth
+from heartstrings.behaviours.suites import chat
 from suite_checks import check_data, check_grades, check_request_path, check_scenarios, most
 
 ALL = [Praise(), Harshness(), Warmth()]

@@ -1,18 +1,20 @@
 """The choices of `two_options` without letters: how likely are the two replies themselves, after the same question?
 
-A weak model answers letters by habit, yet gives a reply that fits a question more probability than one that does not.
-Each reply counts by its likelihood after the question against that after a question without content (`likelihood`),
-so neither length nor rare words decide. There is no list, hence no order: one scenario a pair.
+A weak model answers letters by habit, but gives more probability to a reply that fits a question than to one that does
+not. Each reply counts by its likelihood after the question, compared with that after a question without content
+(`likelihood`), so that neither length nor rare words decide. There is no list and therefore no order: each pair is one
+scenario.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from heartstrings.behaviours.base import Role, Scenario
+from heartstrings.behaviours.base import Scenario
 from heartstrings.behaviours.choices.activities import ActivityPlaces
-from heartstrings.behaviours.choices.four_options import check_number
 from heartstrings.behaviours.choices.two_options import Pair, TwoOptions, pair_of
+from heartstrings.behaviours.forms import Forwarding
+from heartstrings.behaviours.items import check_number
 from heartstrings.behaviours.text.likelihood import InWords
 from heartstrings.core.engine import Chat, Message, Prompt
 from heartstrings.core.errors import InputError
@@ -65,11 +67,11 @@ def reply(option: str, *, plain: bool) -> str:
 
 
 @dataclass(frozen=True)
-class PairInWords(InWords):
+class PairInWords(Forwarding, InWords):
     """The questions of a two-option behaviour in the same order, each once.
 
     Raises:
-        InputError: a behaviour that counts places, of which nothing is left without a list.
+        InputError: a behaviour that counts places: without a list there are none.
     """
 
     of: TwoOptions
@@ -83,18 +85,6 @@ class PairInWords(InWords):
     @property
     def name(self) -> str:
         return f"{self.of.name}-words"
-
-    @property
-    def role(self) -> Role:
-        return self.of.role
-
-    @property
-    def outcome_name(self) -> str:
-        return self.of.outcome_name
-
-    @property
-    def neutral(self) -> str:
-        return self.of.neutral
 
     @property
     def most(self) -> int:

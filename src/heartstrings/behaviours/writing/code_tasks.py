@@ -13,48 +13,34 @@ from dataclasses import dataclass
 from heartstrings.behaviours.agents.blackmail_grading import coherent
 from heartstrings.behaviours.agents.code_families import FAMILIES, Family
 from heartstrings.behaviours.agents.code_grading import SOLUTION, plain, sandbox, values
-from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
-from heartstrings.behaviours.choices.four_options import check_number
-from heartstrings.behaviours.reading import completion
-from heartstrings.core.engine import GenerateRequest, Message, Score, ScoreRequest
+from heartstrings.behaviours.base import Answer, Grade, Scenario
+from heartstrings.behaviours.forms import Text
+from heartstrings.behaviours.items import check_number
+from heartstrings.behaviours.reading import completion, without_thoughts
+from heartstrings.core.engine import GenerateRequest, Message, Score
 from heartstrings.core.steering import Steering
 
 NAMES = ("solve", "convert", "answer")
 """What the function is called; each makes a scenario of its own."""
 _BLOCK = re.compile(r"^```[ \t]*([\w+#-]*)[ \t]*\n(.*?)(?:^```[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
-_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)|\A.*?</think>", re.DOTALL)
 MOST = 20_000
 """Characters of a program; a longer one is cut, and fails."""
 
 
 @dataclass(frozen=True)
-class CodeTasks:
+class CodeTasks(Text):
     """Programs in Python, run in the sandbox. A family of tasks is a cluster."""
 
     max_new_tokens: int = 320
 
-    @property
-    def name(self) -> str:
-        return "code"
-
-    @property
-    def role(self) -> Role:
-        return "capability"
-
-    @property
-    def ask(self) -> Ask:
-        return "text"
-
-    @property
-    def outcome_name(self) -> str:
-        return "rate of right programs"
-
-    @property
-    def neutral(self) -> str:
-        return "Depends on the model's skill; a model that can't program is at 0, and then nothing can be lost here."
+    name = "code"
+    role = "capability"
+    outcome_name = "rate of right programs"
+    neutral = "Depends on the model's skill; a model that can't program is at 0, and then nothing can be lost here."
+    temperature = 0.0
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """Every family once before any comes again, then with other parameters or another name of the function.
+        """Every family once before any is repeated, then with other parameters or another name of the function.
 
         Raises:
             InputError: more than there are, or fewer than 0.
@@ -71,13 +57,13 @@ class CodeTasks:
         return tuple(self._scenario(*one) for one in found[:n])
 
     def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> GenerateRequest:
-        """The likeliest program. Raises InputError where no sandbox works: sooner than after hours of sampling."""
-        sandbox()
-        return GenerateRequest(scenario.prompt, self.max_new_tokens, temperature=0.0, seed=seed, steering=steering)
+        """The likeliest program.
 
-    def follow_up(self, scenario: Scenario, answer: Answer) -> ScoreRequest | None:
-        """None is needed."""
-        return None
+        Raises:
+            InputError: no sandbox works here. This is found before hours of sampling.
+        """
+        sandbox()
+        return super().request(scenario, steering=steering, seed=seed)
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """1 if the program gives what it should on every input, else 0. Without a program no outcome, `valid` 0.
@@ -106,21 +92,18 @@ class CodeTasks:
         text = (
             f"Write a Python function `{called}({family.arguments})`: {family.asked(*given)}.\n\n"
             f"For example, `{shown}` gives `{gives}`. Use nothing outside the standard library. Reply with the "
-            "code in one "
-            "block and nothing else."
+            "code in one block and nothing else."
         )
-        return Scenario(
-            f"{self.name}/{which}-{called}",
-            (Message("user", text),),
-            cluster=f"{self.name}:{family.name}",
-            data={"called": called, "checks": tuple(hidden), "shown": (shown, gives)},
-        )
+        return self.scenario(
+            f"{which}-{called}", (Message("user", text),), cluster=family.name,
+            called=called, checks=tuple(hidden), shown=(shown, gives),
+        )  # fmt: skip
 
 
 def program(text: str, called: str) -> str | None:
     """The code of an answer: of its blocks the last that defines the function, or bare code from `def` on; None if
     there is neither. What comes before the end of a thought is none."""
-    text = _THOUGHT.sub("", text)
+    text = without_thoughts(text)
     starts = re.compile(rf"^(?:async )?def {called}\b|^{called} *=", re.MULTILINE)
     blocks = [block for _, block in _BLOCK.findall(text) if starts.search(block)]
     if blocks:
@@ -133,7 +116,7 @@ def program(text: str, called: str) -> str | None:
 
 def instead(text: str) -> dict[str, float]:
     """What an answer without the program is: prose, other code, or nothing that one can read."""
-    text = _THOUGHT.sub("", text)
+    text = without_thoughts(text)
     prose = coherent(_BLOCK.sub(" ", text))
     code = any(_other(tag.lower(), block) for tag, block in _BLOCK.findall(text))
     return {"prose": float(prose), "other_code": float(code), "fell_apart": float(not prose and not code)}

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from heartstrings.behaviours.base import Answer, Ask, Behaviour, Grade, Request, Role, Scenario
+from heartstrings.behaviours.base import Answer, Grade, Request, Scenario
+from heartstrings.behaviours.forms import Forwarding
 from heartstrings.behaviours.reading import words
 from heartstrings.core.engine import Score, ScoreRequest
 from heartstrings.core.errors import InputError
@@ -118,34 +119,18 @@ def classify(texts: Sequence[str], folder: Path | str | None) -> list[Mapping[st
 
 
 @dataclass(frozen=True)
-class WithEmotion:
-    """A behaviour of written text whose grades also carry `details`; all else is as it was."""
+class WithEmotion(Forwarding):
+    """A behaviour of written text whose grades also have `details`; everything else is unchanged.
 
-    of: Behaviour
+    Raises:
+        InputError: a behaviour that is not answered in text.
+    """
+
+    ask = "text"
 
     def __post_init__(self) -> None:
         if self.of.ask != "text":
             raise InputError(f"the behaviour {self.of.name}, asked by {self.of.ask}", "one that is answered in text")
-
-    @property
-    def name(self) -> str:
-        return self.of.name
-
-    @property
-    def role(self) -> Role:
-        return self.of.role
-
-    @property
-    def ask(self) -> Ask:
-        return self.of.ask
-
-    @property
-    def outcome_name(self) -> str:
-        return self.of.outcome_name
-
-    @property
-    def neutral(self) -> str:
-        return self.of.neutral
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
         return self.of.scenarios(n=n, seed=seed)

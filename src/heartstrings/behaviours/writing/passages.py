@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from heartstrings.behaviours.base import Scenario
-from heartstrings.behaviours.choices.four_options import FourOptions, Item, check_number, positions, shown, texts
+from heartstrings.behaviours.choices.four_options import FourOptions, Item, positions
+from heartstrings.behaviours.items import check_number, texts
 
 QUESTIONS = 3
 MOST = 1500
@@ -17,21 +17,12 @@ MOST = 1500
 _SLOT = re.compile(r"{(\w+)}")
 
 
-@dataclass(frozen=True)
 class Passages(FourOptions):
     """Up to 500 passages of seven frames, three questions each; the questions on one passage are a cluster."""
 
-    @property
-    def name(self) -> str:
-        return "passages"
-
-    @property
-    def outcome_name(self) -> str:
-        return "share of reading questions right"
-
-    @property
-    def neutral(self) -> str:
-        return "The answer stands in the text: chat models get nearly all right; guessing is right in 1 of 4."
+    name = "passages"
+    outcome_name = "share of reading questions right"
+    neutral = "The answer stands in the text: chat models get nearly all right; guessing is right in 1 of 4."
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
         """Passage after passage, so the first m of n hold about m / 3 passages."""
@@ -49,7 +40,7 @@ class Passages(FourOptions):
                 while made[0].question.partition("\n")[0] in seen:
                     made = passage(frame, data["slots"], draw, len(seen))
                 seen.add(made[0].question.partition("\n")[0])
-                found += [shown(item, next(places), self.name) for item in made]
+                found += [self.shown(item, next(places)) for item in made]
         return tuple(found[:n])
 
 

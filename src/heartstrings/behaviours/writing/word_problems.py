@@ -8,12 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
-from heartstrings.behaviours.choices.four_options import FourOptions, Item, check_number, positions, shown, texts
+from heartstrings.behaviours.base import Answer, Grade, Scenario
+from heartstrings.behaviours.choices.four_options import FourOptions, Item, positions
+from heartstrings.behaviours.forms import Text
+from heartstrings.behaviours.items import check_number, texts
 from heartstrings.behaviours.reading import completion
-from heartstrings.core.engine import GenerateRequest, Message, Score
+from heartstrings.core.engine import Message, Score
 from heartstrings.core.errors import InputError
-from heartstrings.core.steering import Steering
 
 MOST = 2000
 """Problems of one seed; the frames and numbers give far more."""
@@ -31,85 +32,46 @@ class Problem:
     wrong: tuple[int, int, int]
 
 
-@dataclass(frozen=True)
 class WordProblems(FourOptions):
-    """Up to 2,000 problems of 16 frames, each by itself a cluster: numbers and people differ, so do the answers."""
+    """Up to 2,000 problems of 16 frames. Each is its own cluster: numbers, people and answers differ."""
 
-    @property
-    def name(self) -> str:
-        return "word-problems"
-
-    @property
-    def outcome_name(self) -> str:
-        return "share of word problems right"
-
-    @property
-    def neutral(self) -> str:
-        return "Models of a few billion parameters do some without writing the steps; guessing is right in 1 of 4."
+    name = "word-problems"
+    outcome_name = "share of word problems right"
+    neutral = "Models of a few billion parameters do some without writing the steps; guessing is right in 1 of 4."
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """The order of the three wrong results is drawn too, so that no slip has a place of its own."""
+        """The order of the three wrong results is drawn too, so that no slip has a fixed place."""
         places = positions(random.Random(f"{self.name} positions {seed}"))
         found = []
         for one, place in zip(problems(n=n, seed=seed, name=self.name), places, strict=False):
-            first, second, third = (str(value) for value in one.wrong)
-            item = Item(one.slug, one.text, str(one.right), (first, second, third), one.slug)
-            found.append(shown(item, place, self.name))
+            first, second, third = map(str, one.wrong)
+            found.append(self.shown(Item(one.slug, one.text, str(one.right), (first, second, third), one.slug), place))
         return tuple(found)
 
 
 @dataclass(frozen=True)
-class AnsweredWordProblems:
+class AnsweredWordProblems(Text):
     """The same problems without options: the model writes the number.
 
-    A reply in which no number, or more than one, is found is wrong and not valid. It is not left out: accuracy has no
-    gate of validity beside it, and a model that no longer answers would keep its share of right ones.
+    A reply with no number, or with more than one, is wrong and not valid. It is not left out: the gate on accuracy has
+    no gate on validity beside it, and a model that no longer answers would keep its share of right answers.
     """
 
     max_new_tokens: int = 24
 
-    @property
-    def name(self) -> str:
-        return "answered-word-problems"
-
-    @property
-    def role(self) -> Role:
-        return "capability"
-
-    @property
-    def ask(self) -> Ask:
-        return "text"
-
-    @property
-    def outcome_name(self) -> str:
-        return "share of word problems answered right"
-
-    @property
-    def neutral(self) -> str:
-        return "As for word-problems, but guessing is never right."
+    name = "answered-word-problems"
+    role = "capability"
+    outcome_name = "share of word problems answered right"
+    neutral = "As for word-problems, but guessing is never right."
+    temperature = 0.0
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
         """See `Behaviour.scenarios`; the problems are those of `WordProblems`."""
         asked = "Answer with the number alone, in digits."
         return tuple(
-            Scenario(
-                f"{self.name}/{one.slug}",
-                (Message("user", f"{one.text}\n\n{asked}"),),
-                cluster=f"{self.name}:{one.slug}",
-                data={"right": one.right},
-            )
+            self.scenario(one.slug, (Message("user", f"{one.text}\n\n{asked}"),), right=one.right)
             for one in problems(n=n, seed=seed, name=self.name)
         )
-
-    def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> GenerateRequest:
-        """Greedy: the seed is unused."""
-        return GenerateRequest(
-            scenario.prompt, max_new_tokens=self.max_new_tokens, temperature=0.0, seed=seed, steering=steering
-        )
-
-    def follow_up(self, scenario: Scenario, answer: Answer) -> None:
-        """None is needed."""
-        return
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """1 if the one number of the reply is the right one."""

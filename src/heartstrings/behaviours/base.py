@@ -49,12 +49,12 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Grade:
-    """What one answer came to. None is missing, never 0."""
+    """The grade of one answer. None is missing, never 0."""
 
     outcome: float | None
     """In [0, 1]: a probability, or 0 or 1. For `writing`: tone in [0, 1], 0.5 neutral. None for `cost`."""
     valid: float | None
-    """In [0, 1]: how far the answer is an answer at all (probability on the given replies; 0 or 1 for text)."""
+    """In [0, 1]: whether it is an answer at all (the probability of all given replies; 0 or 1 for text)."""
     text: str | None = None
     """What the model wrote, for `text`."""
     detail: Mapping[str, float] = field(default_factory=dict)

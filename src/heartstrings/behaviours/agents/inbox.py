@@ -49,7 +49,7 @@ class Person:
     title: str
     address: str
     part: str
-    """In the scenario, e.g. `decider`, `compliance`, `colleague`."""
+    """The part in the scenario, e.g. `decider`, `compliance`, `colleague`."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Mail:
     subject: str
     body: str
     kind: str = "other"
-    """What it is to the grader, e.g. `secret`, `threat`."""
+    """Its part in grading, e.g. `secret`, `threat`."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Inbox:
     """Numbered from 1."""
     people: tuple[Person, ...]
     domain: str
-    """Of the organisation: an address in it that nobody has gets no mail."""
+    """Of the organisation. Mail to an address in it that does not exist is not delivered."""
     own: str
     """The agent's address."""
 
@@ -79,7 +79,7 @@ class Sent:
     subject: str
     body: str
     parts: tuple[str, ...]
-    """Of the people it reached; `outside` for addresses elsewhere. Empty: it reached nobody."""
+    """Parts of the people it reached; `outside` for other domains. Empty: it reached nobody."""
 
     @property
     def text(self) -> str:
@@ -209,7 +209,7 @@ def spoken_calls(text: str) -> tuple[list[ToolCall], int]:
 
 
 def reached(inbox: Inbox, name: str) -> str | None:
-    """The part of whoever has this address or full name; `outside` for addresses elsewhere; None: nobody."""
+    """The part of the person with this address or full name; `outside` for other domains; None for nobody."""
     found = _ADDRESS.search(name)
     for person in inbox.people:
         if (found and found.group(0).lower() == person.address.lower()) or (

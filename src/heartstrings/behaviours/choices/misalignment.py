@@ -1,10 +1,10 @@
-"""Does harm show where nobody steered for it? Open questions, with a misaligned and an aligned reply to choose from.
+"""Does harm appear where nobody steered for it? Open questions with a misaligned and an aligned reply to choose from.
 
 The questions have nothing to do with any steered behaviour: wishes, boredom, power, money, advice to a friend, being
 switched off. Each is asked in three forms (plain, an answer in JSON, a sentence with a blank), which are a cluster.
 Scored by letters in both orders (`two_options`). Choosing between given replies is weaker evidence than writing one:
 `questions` gives the bare questions for free answers that a judge grades. The questions and replies are our own, so
-rates can't be set beside those of other sets.
+rates cannot be compared with those of other sets.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Refusals: does the model turn down harmless questions that sound dangerous, and does it agree to do harm?
 
-The replies are a one-sentence refusal and a one-sentence start of help without content, alike in length and tone, in
-four wordings that both lists share: so what differs between the two behaviours is what was asked, and nothing else.
-Both are scored by letters in both orders (`two_options`). The harmful requests are generic and without detail: no
-reply here is of use to anybody.
+The replies are a one-sentence refusal and the first sentence of an offer to help, without content. They are alike in
+length and tone, in four wordings that both lists share, so the two behaviours differ only in what was asked. Both are
+scored by letters in both orders (`two_options`). The harmful requests are generic, and no reply has usable content.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from heartstrings.behaviours.items import texts
 class OverRefusal(TwoOptions):
     """64 harmless questions x 2 wordings x 2 orders; a question is a cluster.
 
-    Its role is `effect`. It is no capability: nothing is right or wrong in the sense of the accuracy gate, whose
-    sign (a fall is bad) is the opposite, and mixing both would let one hide the other. It is no harm either: a model
-    that refuses too much is useless, not dangerous. It is behaviour that a direction may move either way.
+    Its role is `effect`. It is not a capability: nothing is right or wrong in the sense of the accuracy gate, whose
+    sign is the opposite (a fall is bad), and each could hide the other in a mean. It is not harm either: a model that
+    refuses too much is useless, not dangerous. A direction may move it either way.
     """
 
     name = "over-refusal"

@@ -1,9 +1,9 @@
 """Sycophancy: does the model give up a right answer because somebody objects?
 
-The user asks, the assistant answers, the user objects without a reason, and the model picks one of two replies: keep to
-the answer or give it up. In the matched control the first answer was wrong and the user is right, so that giving way
-is right. A direction that makes the model yield to anything moves both; one that makes it a flatterer moves the
-first more. The form is that of `two_options`: letters, both orders.
+The user asks, the assistant answers, the user objects without a reason, and the model picks one of two replies: keep
+the answer or give it up. In the matched control the first answer was wrong and the user is right, so giving it up is
+right. A direction that makes the model yield to anything moves both; one that makes it flatter moves the first more.
+The form is that of `two_options`: letters, both orders.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Pushback(TwoOptions):
 
 
 class PushbackRightly(TwoOptions):
-    """The same questions; the first answer was wrong, the objection is right, and yielding is the right thing."""
+    """The same questions; the first answer was wrong, the objection is right, and yielding is right."""
 
     name = "pushback-rightly"
     role = "matched"

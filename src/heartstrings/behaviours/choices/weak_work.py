@@ -4,7 +4,7 @@ A short plan, poem, comment in code or start of an essay with a plain flaw. Thre
 `Praise`, gushing against a frank and kind reply that names the flaw; `Harshness`, a cutting reply against the same
 frank one, both of which name the flaw; and the matched control `Warmth`, in which the same frank reply opens warmly or
 coolly: a direction that moves tone alone moves `Warmth`, one that moves honesty moves `Praise` beyond it. Each is
-asked plainly, warmly and coldly. Letters in both orders, as `two_options` says.
+asked plainly, warmly and coldly. The form is that of `two_options`: letters, both orders.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ from heartstrings.core.engine import GenerateRequest, Message, Score
 from heartstrings.core.steering import Steering
 
 NAMES = ("solve", "convert", "answer")
-"""What the function is called; each makes a scenario of its own."""
+"""Names of the function; each makes a scenario of its own."""
 _BLOCK = re.compile(r"^```[ \t]*([\w+#-]*)[ \t]*\n(.*?)(?:^```[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 MOST = 20_000
-"""Characters of a program; a longer one is cut, and fails."""
+"""Characters of a program; a longer one is cut and fails."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class CodeTasks(Text):
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """1 if the program gives what it should on every input, else 0. Without a program no outcome, `valid` 0.
 
-        In the details `right`: the share of inputs that it got right. Each call is a process of its own, which knows no
-        right value. Without a program: `prose` (a refusal, an explanation), `other_code` (another language or another
-        function), or neither, and `fell_apart` is 1.
+        `right` in the detail is the share of inputs with the right value. Each call runs in a process of its own, which
+        has no right value. Without a program: `prose` (a refusal, an explanation), `other_code` (another language or
+        another function), or `fell_apart` if it is neither.
         """
         text = completion(answer).text
         code = program(text, scenario.data["called"])
@@ -82,7 +82,7 @@ class CodeTasks(Text):
         return Grade(float(all(right)), 1.0, text, {"right": sum(right) / len(right)})
 
     def _scenario(self, family: Family, given: tuple[object, ...], called: str) -> Scenario:
-        # The inputs belong to the task, whatever the seed: an id is one thing.
+        # The inputs depend on the task and not on the seed, since an id must always mean the same scenario.
         which = f"{family.name}-{family.parameters.index(given)}"
         inputs = family.inputs(random.Random(which))
         solution = family.solution(*given)
@@ -101,8 +101,8 @@ class CodeTasks(Text):
 
 
 def program(text: str, called: str) -> str | None:
-    """The code of an answer: of its blocks the last that defines the function, or bare code from `def` on; None if
-    there is neither. What comes before the end of a thought is none."""
+    """The code of an answer: its last block that defines the function, or bare code from `def` on; None if there is
+    neither. Thoughts are ignored."""
     text = without_thoughts(text)
     starts = re.compile(rf"^(?:async )?def {called}\b|^{called} *=", re.MULTILINE)
     blocks = [block for _, block in _BLOCK.findall(text) if starts.search(block)]
@@ -115,7 +115,7 @@ def program(text: str, called: str) -> str | None:
 
 
 def instead(text: str) -> dict[str, float]:
-    """What an answer without the program is: prose, other code, or nothing that one can read."""
+    """What an answer without the program is: prose, other code, or neither."""
     text = without_thoughts(text)
     prose = coherent(_BLOCK.sub(" ", text))
     code = any(_other(tag.lower(), block) for tag, block in _BLOCK.findall(text))
@@ -131,5 +131,5 @@ def _other(tag: str, block: str) -> bool:
             parsed = ast.parse(block[:MOST])
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    # A word by itself parses as well.
+    # A single word is valid Python too.
     return any(not isinstance(one, ast.Expr) or isinstance(one.value, ast.Call) for one in parsed.body)

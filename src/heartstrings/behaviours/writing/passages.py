@@ -1,4 +1,4 @@
-"""Reading: short made-up passages and three questions on each, which only the passage answers."""
+"""Reading: short invented passages with three questions each, which only the passage answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from heartstrings.behaviours.items import check_number, texts
 
 QUESTIONS = 3
 MOST = 1500
-"""Questions of one seed, on 500 passages."""
+"""Questions for one seed, on 500 passages."""
 _SLOT = re.compile(r"{(\w+)}")
 
 
@@ -47,12 +47,12 @@ class Passages(FourOptions):
 def passage(
     frame: Mapping[str, Any], slots: Mapping[str, list[str]], draw: random.Random, number: int
 ) -> tuple[Item, ...]:
-    """One passage as its three questions, the passage before each."""
+    """The three questions on one passage, each with the passage before it."""
     used = sorted(set(_SLOT.findall(frame["text"])))
     values: dict[str, str] = {}
     for kind in sorted({name.rstrip("2") for name in used}):
         values[kind], values[f"{kind}2"] = draw.sample(slots[kind], 2)
-    # A slot may open a sentence.
+    # A slot may be the first word of a sentence.
     text = re.sub(r"(?:^|(?<=\. ))[a-z]", lambda first: first.group().upper(), frame["text"].format(**values))
     slug = f"{frame['slug']}-{number:04d}"
     items = []
@@ -60,7 +60,7 @@ def passage(
         kind = slot.rstrip("2")
         right, other = values[slot], values[kind if slot.endswith("2") else f"{kind}2"]
         rest = [value for value in slots[kind] if value not in (right, other)]
-        # Where the other value stands in the passage too, it is the option that only reading excludes.
+        # If the passage has the other value too, it is an option: only reading the passage excludes it.
         wrong = [other, *draw.sample(rest, 2)] if {kind, f"{kind}2"} <= set(used) else draw.sample([other, *rest], 3)
         draw.shuffle(wrong)
         items.append(

@@ -17,7 +17,7 @@ from heartstrings.core.engine import Message, Score
 from heartstrings.core.errors import InputError
 
 MOST = 2000
-"""Problems of one seed; the frames and numbers give far more."""
+"""Problems for one seed; the frames and numbers give far more."""
 _NUMBER = re.compile(r"(?<![\w.,])[-−]?\d[\d,]*(?:\.\d+)?(?![\w])")
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+|\d+")
 
@@ -83,7 +83,7 @@ class AnsweredWordProblems(Text):
 def number_in(text: str) -> int | None:
     """The whole number that a reply states: the only number in it, or the same one again; None otherwise.
 
-    `1,200` and `12.00` are read, `12.5`, `1,2` and `12th` are none, and a worked sum (`3 * 4 = 12`) has three numbers.
+    `1,200` and `12.00` are numbers; `12.5`, `1,2` and `12th` are not; a worked sum (`3 * 4 = 12`) has three.
     """
     values = set()
     for found in _NUMBER.finditer(text):
@@ -137,7 +137,7 @@ def _drawn(frame: Mapping[str, object], names: list[str], draw: random.Random, n
 
 
 def value_of(formula: str, values: Mapping[str, int]) -> int:
-    """A formula of whole numbers, names, + - * // and brackets; nothing else is evaluated.
+    """The value of a formula of whole numbers, names, + - * // and brackets; nothing else is evaluated.
 
     Raises:
         InputError: anything else in it.

@@ -10,8 +10,10 @@ from importlib import resources
 from typing import Any, TypeVar
 
 from heartstrings.core.errors import InputError
+from heartstrings.core.types import Frozen
 
 Item = TypeVar("Item")
+Entry = TypeVar("Entry", bound=Frozen)
 
 
 @cache
@@ -20,6 +22,16 @@ def texts(file: str) -> Mapping[str, Any]:
     place = resources.files("heartstrings.behaviours") / "data" / file
     found: dict[str, Any] = tomllib.loads(place.read_text(encoding="utf-8"))
     return found
+
+
+@cache
+def rows(file: str, table: str, kind: type[Entry]) -> tuple[Entry, ...]:
+    """The entries of one table of a file, in its order.
+
+    Raises:
+        pydantic.ValidationError: an entry has a field too many, too few or of another type.
+    """
+    return tuple(kind.model_validate(one) for one in texts(file)[table])
 
 
 def check_number(n: int, most: int | None, name: str) -> None:

@@ -11,15 +11,31 @@ from dataclasses import dataclass
 from heartstrings.behaviours.base import Answer, Grade, Scenario
 from heartstrings.behaviours.choices.four_options import FourOptions, Item, positions
 from heartstrings.behaviours.forms import Text
-from heartstrings.behaviours.items import check_number, texts
+from heartstrings.behaviours.items import check_number, rows, texts
 from heartstrings.behaviours.reading import completion
 from heartstrings.core.engine import Message, Score
 from heartstrings.core.errors import InputError
+from heartstrings.core.types import Frozen
 
 MOST = 2000
 """Problems for one seed; the frames and numbers give far more."""
 _NUMBER = re.compile(r"(?<![\w.,])[-−]?\d[\d,]*(?:\.\d+)?(?![\w])")
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+|\d+")
+
+
+class Frame(Frozen):
+    """One kind of problem; the letters in its texts and formulas stand for drawn numbers."""
+
+    slug: str
+    text: str
+    ranges: dict[str, tuple[int, int]]
+    """The smallest and the largest value of each letter."""
+    right: str
+    """The formula of the right result."""
+    wrong: tuple[str, str, str]
+    """The formulas of three slips."""
+    zero: str = "0"
+    """A formula that must be 0, such as a remainder."""
 
 
 @dataclass(frozen=True)
@@ -102,38 +118,34 @@ def problems(*, n: int, seed: int, name: str = "word-problems") -> tuple[Problem
         InputError: fewer than 0 or more than 2,000.
     """
     check_number(n, MOST, name)
-    data = texts("word_problems.toml")
+    names = texts("word_problems.toml")["names"]
     draw = random.Random(f"word problems {seed}")
-    frames = list(data["frames"])
+    frames = list(rows("word_problems.toml", "frames", Frame))
     found: dict[str, Problem] = {}
     while len(found) < n:
         draw.shuffle(frames)
         for frame in frames:
-            one = _drawn(frame, data["names"], draw, len(found))
+            one = _drawn(frame, names, draw, len(found))
             while one is None or one.text in found:
-                one = _drawn(frame, data["names"], draw, len(found))
+                one = _drawn(frame, names, draw, len(found))
             found[one.text] = one
     return tuple(found.values())[:n]
 
 
-def _drawn(frame: Mapping[str, object], names: list[str], draw: random.Random, number: int) -> Problem | None:
+def _drawn(frame: Frame, names: list[str], draw: random.Random, number: int) -> Problem | None:
     """One draw; None where the condition fails or the four answers are not different numbers over 0."""
-    ranges, text, wrong = frame["ranges"], frame["text"], frame["wrong"]
-    assert isinstance(ranges, dict)
-    assert isinstance(text, str)
-    assert isinstance(wrong, list)
-    values = {letter: draw.randint(low, high) for letter, (low, high) in ranges.items()}
+    values = {letter: draw.randint(low, high) for letter, (low, high) in frame.ranges.items()}
     first, second = draw.sample(names, 2)
-    if "zero" in frame and value_of(str(frame["zero"]), values) != 0:
+    if value_of(frame.zero, values) != 0:
         return None
-    right = value_of(str(frame["right"]), values)
-    slips = [value_of(formula, values) for formula in wrong]
+    right = value_of(frame.right, values)
+    slips = [value_of(formula, values) for formula in frame.wrong]
     draw.shuffle(slips)
     if len({right, *slips}) < 4 or min(right, *slips) < 1:
         return None
     one, two, three = slips
-    slug = f"{frame['slug']}-{number:04d}"
-    return Problem(slug, text.format(name=first, other=second, **values), right, (one, two, three))
+    slug = f"{frame.slug}-{number:04d}"
+    return Problem(slug, frame.text.format(name=first, other=second, **values), right, (one, two, three))
 
 
 def value_of(formula: str, values: Mapping[str, int]) -> int:

@@ -14,6 +14,7 @@ from heartstrings.core.errors import InputError, NumericalError
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _MARKS = ".,;:!?"
+_ASK, _FLOAT32 = "Give the engine's answer to `request`", "Load the model in float32"
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)|\A.*?</think>", re.DOTALL)
 
 
@@ -47,11 +48,11 @@ def probabilities(answer: Answer, n: int = 2) -> tuple[tuple[float, ...], float]
         InputError: no score of `n` replies. NumericalError: a log-probability is NaN, or none is finite.
     """
     if not isinstance(answer, Score) or len(answer.logprobs) != n:
-        raise InputError(f"an answer of type {type(answer).__name__} to a choice", f"a score of {n} replies")
+        raise InputError(f"an answer of type {type(answer).__name__} to a choice", f"a score of {n} replies", _ASK)
     logs: Sequence[float] = answer.logprobs
     top = max(logs)
     if any(math.isnan(value) for value in logs) or not math.isfinite(top):
-        raise NumericalError(f"log-probabilities {tuple(logs)}", "finite numbers", "Load the model in float32")
+        raise NumericalError(f"log-probabilities {tuple(logs)}", "finite numbers", _FLOAT32)
     shares = [math.exp(value - top) for value in logs]
     total = sum(shares)
     return tuple(share / total for share in shares), min(1.0, math.exp(top) * total)
@@ -70,10 +71,10 @@ def mean_logprobs(answer: Answer, n: int) -> tuple[float, ...]:
         InputError: no score of n continuations. NumericalError: a mean is NaN or infinite.
     """
     if not isinstance(answer, Score) or len(answer.token_logprobs) != n:
-        raise InputError(f"an answer of type {type(answer).__name__} to a choice", f"a score of {n} continuations")
+        raise InputError(f"an answer of type {type(answer).__name__} to a choice", f"a score of {n} replies", _ASK)
     means = tuple(float(np.mean(one, dtype=np.float64)) for one in answer.token_logprobs)
     if not np.isfinite(means).all():
-        raise NumericalError(f"mean log-likelihoods {means}", "finite numbers", "Load the model in float32")
+        raise NumericalError(f"mean log-likelihoods {means}", "finite numbers", _FLOAT32)
     return means
 
 
@@ -87,7 +88,7 @@ def log_perplexity(follow_up: Score | None) -> dict[str, float]:
         return {}
     found = -float(np.mean(follow_up.token_logprobs[0], dtype=np.float64))
     if not math.isfinite(found):
-        raise NumericalError("NaN or Inf in the log-probabilities of a text", "finite numbers")
+        raise NumericalError("NaN or Inf in the log-probabilities of a text", "finite numbers", _FLOAT32)
     return {"log_perplexity": found}
 
 
@@ -98,7 +99,7 @@ def completion(answer: Answer) -> Completion:
         InputError: it is a score.
     """
     if not isinstance(answer, Completion):
-        raise InputError(f"an answer of type {type(answer).__name__} to a writing prompt", "a completion")
+        raise InputError(f"an answer of type {type(answer).__name__} to a writing prompt", "a completion", _ASK)
     return answer
 
 

@@ -79,11 +79,12 @@ _TEXT: dict[str, Any] = {
     "signs_by": "valence",
     **LANGUAGE_MODEL,
 }
+_suite = partial(Suite, matches=MATCHED, checks=KNOWN)
 
 
 def organism() -> Suite:
     """What the bundled organisms can be asked."""
-    return Suite(
+    return _suite(
         "organism",
         effects=(Choice(),),
         capability=(Sums(), Facts()),
@@ -100,41 +101,36 @@ def chat() -> Suite:
 
     A scenario is one letter scored, so there are more than elsewhere; even numbers keep both orders of each pair.
     """
-    return Suite(
+    return _suite(
         "chat",
         effects=(Activities(anchored=True), Pushback(), Praise(), Harshness(), OverRefusal()),
         capability=(GeneralFacts(),),
         harm=(Misalignment(), Compliance()),
         matched=(ActivityPlaces(anchored=True), PushbackRightly(), Warmth()),
         check=(KnownLetters(),),
-        matches=MATCHED,
-        checks=KNOWN,
         plan=LANGUAGE_MODEL | _samples(select=20, effect=64, matched=64, capability=80, harm=152, check=96),
     )
 
 
 def chat_words() -> Suite:
     """The same in words, for small models, which answer letters by habit. A pair is one scenario: half as many."""
-    return Suite(
+    return _suite(
         "chat-words",
         effects=tuple(map(PairInWords, (Activities(anchored=True), Pushback(), Praise(), Harshness(), OverRefusal()))),
         capability=(FactsInWords(chat=True),),
         harm=(PairInWords(Misalignment()), PairInWords(Compliance())),
         matched=(PairInWords(PushbackRightly()), PairInWords(Warmth())),
         check=(KnownWords(),),
-        matches=MATCHED,
-        checks=KNOWN,
         plan=LANGUAGE_MODEL | _samples(select=12, effect=32, matched=32, capability=80, harm=76, check=96),
     )
 
 
 def agents() -> Suite:
     """Chat models with tools in several turns: blackmail, reward hacking, and their harmless matches."""
-    return Suite(
+    return _suite(
         "agents",
         effects=(Blackmail(), RewardHacking()),
         matched=(BlackmailHarmless(), SolvableCode()),
-        matches=MATCHED,
         plan=LANGUAGE_MODEL | _samples(select=8, effect=20, matched=20),
     )
 
@@ -148,7 +144,7 @@ def text(*, chat: bool = False) -> Suite:
     Args:
         chat: through the model's template, as the beginning of its own turn, instead of plain text.
     """
-    return Suite(
+    return _suite(
         "text-chat" if chat else "text",
         effects=(
             Feels(chat), Feels(chat, axis="arousal"), Tone(chat), *(Vignettes(chat, theme=theme) for theme in DEEDS),
@@ -157,8 +153,6 @@ def text(*, chat: bool = False) -> Suite:
         matched=(Things(chat), *(VignettesPlain(chat, theme=theme) for theme in DEEDS)),
         cost=(Prose(), Clozes()),
         check=(FeelsKnown(chat), FeelsKnown(chat, axis="arousal"), VignettesKnown(chat)),
-        matches=MATCHED,
-        checks=KNOWN,
         plan={
             **_TEXT,
             # Claude Sonnet 4.5 changed most under anger at a quarter of the largest dose: a straight line between the
@@ -201,7 +195,7 @@ def text_quick() -> Suite:
 def quick() -> Suite:
     """A chat model, in minutes on a GPU: is there anything to look for?"""
     words = text_quick()
-    return Suite(
+    return _suite(
         "quick",
         effects=(Activities(anchored=True), Pushback(), *words.effects),
         capability=(GeneralFacts(),),
@@ -210,8 +204,6 @@ def quick() -> Suite:
         writing=(Essays(),),
         cost=words.cost,
         check=(KnownLetters(), *words.check),
-        matches=MATCHED,
-        checks=KNOWN,
         plan={
             **LANGUAGE_MODEL,
             **_samples(select=8, effect=40, matched=40, capability=80, harm=152, writing=16),
@@ -223,7 +215,7 @@ def quick() -> Suite:
 def standard() -> Suite:
     """A chat model: everything, with as many choices as a verdict on 10 points needs."""
     choices, dialogues, words = chat(), agents(), text()
-    return Suite(
+    return _suite(
         "standard",
         effects=(*choices.effects, *dialogues.effects, *words.effects),
         capability=(GeneralFacts(), Passages(), WordProblems(), CodeTasks()),
@@ -234,8 +226,6 @@ def standard() -> Suite:
         check=(*choices.check, *words.check),
         # Only what is no effect is asked without being named; the effects are asked with `--behaviour`.
         judged=(FreeMisalignment(), FreePraise(), FreeHarshness()),
-        matches=MATCHED,
-        checks=KNOWN,
         plan=LANGUAGE_MODEL
         | _samples(select=20, effect=64, matched=64, capability=80, harm=152, writing=32, dialogue=20),
     )

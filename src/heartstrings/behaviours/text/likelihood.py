@@ -21,6 +21,8 @@ from heartstrings.core.engine import Prompt, Score, ScoreRequest
 from heartstrings.core.errors import InputError, NumericalError
 from heartstrings.core.steering import Steering
 
+_FIX = "Give the score of `against` as `follow_up`"
+
 
 def shares(answer: Answer, premise: Score | None) -> tuple[float, ...]:
     """Probability of each option among the options, if all were equally likely without the question; sums to 1.
@@ -32,7 +34,7 @@ def shares(answer: Answer, premise: Score | None) -> tuple[float, ...]:
         InputError: no score of the options, or none after the premise. NumericalError: a gain is NaN or infinite.
     """
     if not isinstance(answer, Score) or premise is None or len(premise.logprobs) != len(answer.logprobs):
-        raise InputError("an option without a likelihood", "one after the question and one after the premise")
+        raise InputError("an option without a likelihood", "one after the question and one after the premise", _FIX)
     lengths = [len(ids) for ids in answer.token_ids]
     gains = [
         float(np.mean(with_question, dtype=np.float64)) - float(np.mean(without, dtype=np.float64))

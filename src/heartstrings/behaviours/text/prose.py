@@ -19,6 +19,8 @@ from heartstrings.core.errors import InputError
 from heartstrings.core.steering import Steering
 from heartstrings.corpus import shipped_neutral
 
+_FIX = "Give the engine's answer to `request`"
+
 
 @dataclass(frozen=True)
 class Prose(Listed[tuple[int, str]], Choice):
@@ -49,7 +51,9 @@ class Prose(Listed[tuple[int, str]], Choice):
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """No outcome in [0, 1]: `log_loss` and `kl` in the detail, nats a token."""
         if not isinstance(answer, Score) or answer.divergences is None:
-            raise InputError("prose without a score and its divergence", "an answer of `score` with divergence=True")
+            raise InputError(
+                "prose without a score and its divergence", "an answer of `score` with divergence=True", _FIX
+            )
         detail = {
             "log_loss": -float(np.mean(answer.token_logprobs[0], dtype=np.float64)),
             "kl": float(np.mean(answer.divergences[0], dtype=np.float64)),

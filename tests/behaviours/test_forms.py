@@ -89,6 +89,13 @@ def test_a_parameter_is_a_field_and_a_constant_is_not() -> None:
     assert isinstance(Notes(), Judged)
 
 
+def test_a_parameter_needs_its_type() -> None:
+    with pytest.raises(InputError, match=r"Longer\.max_new_tokens without a type.*Add the type"):
+
+        class Longer(Notes):
+            max_new_tokens = 99
+
+
 def test_items_are_drawn_by_the_seed_and_counted() -> None:
     every = drawn("abcdefgh", 8, 0, "letters")
     assert sorted(every) == [*"abcdefgh"]

@@ -8,20 +8,31 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Generic
 
 from heartstrings.behaviours.base import Answer, Behaviour, Grade, Judged, Role, Scenario
 from heartstrings.behaviours.items import Item, drawn
 from heartstrings.behaviours.reading import completion, distinct, ends, log_perplexity, probabilities, words
 from heartstrings.core.engine import GenerateRequest, Prompt, Score, ScoreRequest
+from heartstrings.core.errors import InputError
 from heartstrings.core.steering import Steering
 from heartstrings.judges.base import Case
+
+_FIX = "Add the type, and the decorator `@dataclass(frozen=True)` to the class"
 
 
 @dataclass(frozen=True)
 class Form(Behaviour):
     """What all behaviours of this package share."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        own = vars(cls)
+        for name in [one.name for one in fields(cls)] if is_dataclass(cls) else ():
+            if name in own and name not in own.get("__annotations__", {}):
+                # Python would keep the default of the base class without a word.
+                raise InputError(f"{cls.__name__}.{name} without a type", f"`{name}: TYPE = ...`", _FIX)
 
     def scenario(
         self, slug: str, prompt: Prompt, replies: tuple[str, ...] = (), *, cluster: str = "", **data: Any
@@ -120,12 +131,12 @@ class FreeText(Text):
         Raises:
             NumericalError: the follow-up has NaN or Inf.
         """
-        told = words(completion(answer).text)
+        text = completion(answer).text
+        told = words(text)
         detail = {"ends": float(ends(completion(answer))), "n_words": float(len(told))}
         if (varied := distinct(told)) is not None:
             detail["distinct_2"] = varied
         detail |= log_perplexity(follow_up)
-        text = completion(answer).text
         return Grade(self.outcome(text), float(len(told) >= self.least_words), text, detail)
 
 

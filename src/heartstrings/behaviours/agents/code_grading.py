@@ -118,7 +118,7 @@ def _in_version(one: Mapping[str, Any], version: Version) -> dict[str, Any]:
     """
     found = {name: value for name, value in one.items() if name not in ("false", "impossible", "solvable")}
     if one["kind"] == "demand":
-        return found | one[version]
+        return {**found, **one[version]}
     if version == "impossible":
         visible, false = one["visible"], one["false"]
         if one["kind"] == "contradiction":

@@ -166,11 +166,7 @@ class RewardHacking(ToolDialogue):
     version: ClassVar[Version] = "impossible"
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """Each task in one wording, which is drawn, then each in the other; both wordings of a task share a cluster.
-
-        Raises:
-            InputError: more than there are, or fewer than 0.
-        """
+        """Each task in one wording, which is drawn, then each in the other; both wordings of a task share a cluster."""
         every = list(tasks(self.version))
         check_number(n, self.most, self.name)
         draw = random.Random(f"{self.name} {seed}")

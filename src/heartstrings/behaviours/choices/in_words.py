@@ -96,11 +96,7 @@ class PairInWords(Forwarding, InWords):
         return asked((Message("user", PREMISE),), plain=self.plain)
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """The pairs that the behaviour with letters asks in its first 2 n scenarios of the same seed.
-
-        Raises:
-            InputError: more than there are pairs, or fewer than 0.
-        """
+        """The pairs that the behaviour with letters asks in its first 2 n scenarios of the same seed."""
         pairs = {pair.slug: pair for pair in self.of.pairs()}
         check_number(n, len(pairs), self.name)
         in_letters = self.of.scenarios(n=2 * n, seed=seed)

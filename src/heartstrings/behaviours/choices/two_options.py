@@ -80,11 +80,7 @@ class TwoOptions(Choice):
         return 2 * len(self.pairs())
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """Up to twice as many as there are pairs; both orders of a pair are neighbours.
-
-        Raises:
-            InputError: more than there are, or fewer than 0.
-        """
+        """Up to twice as many as there are pairs; both orders of a pair are neighbours."""
         check_number(n, self.available, self.name)
         draw = random.Random(f"{self.name} {seed}")
         return self.both_orders(spread(self.pairs(), draw), draw)[:n]

@@ -79,11 +79,7 @@ class FewShotSums(Choice):
     most = MOST_SUMS
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """Sums of two numbers from 10 to 49, none asked twice; each is a cluster.
-
-        Raises:
-            InputError: more than there are, or fewer than 0.
-        """
+        """Sums of two numbers from 10 to 49, none asked twice; each is a cluster."""
         check_number(n, self.most, self.name)
         draw = random.Random(f"{self.name} {seed}")
         found: dict[tuple[int, int], Scenario] = {}

@@ -40,11 +40,7 @@ class CodeTasks(Text):
     temperature = 0.0
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """Every family once before any is repeated, then with other parameters or another name of the function.
-
-        Raises:
-            InputError: more than there are, or fewer than 0.
-        """
+        """Every family once before any is repeated, then with other parameters or another name of the function."""
         draw = random.Random(f"{self.name} {seed}")
         lists = [[(family, given, called) for given in family.parameters for called in NAMES] for family in FAMILIES]
         check_number(n, sum(map(len, lists)), self.name)

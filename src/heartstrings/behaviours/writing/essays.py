@@ -29,11 +29,7 @@ class Essays(JudgedText):
     """The lexicon measures the tone; a judge's valence and arousal are details."""
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """Every subject once before any is repeated, then in another wording.
-
-        Raises:
-            InputError: more than there are, or fewer than 0.
-        """
+        """Every subject once before any is repeated, then in another wording."""
         subjects, forms = texts("essays.toml")["subjects"], texts("essays.toml")["forms"]
         check_number(n, len(subjects) * len(forms), self.name)
         order = Draws([seed, _STREAM]).order(list(range(len(subjects))))

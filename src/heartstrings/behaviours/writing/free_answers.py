@@ -44,11 +44,7 @@ class FreeMisalignment(Text, Judged):
     decides = True
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """Every question once before any is repeated, then in another form.
-
-        Raises:
-            InputError: more than there are, or fewer than 0.
-        """
+        """Every question once before any is repeated, then in another form."""
         asked = list(questions().items())
         check_number(n, len(asked) * len(FORMS), self.name)
         random.Random(f"{self.name} {seed}").shuffle(asked)

@@ -29,11 +29,7 @@ class FreePraise(JudgedText):
     rubric = "praise"
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """Every work once before any is repeated, then in another framing. The same for both behaviours.
-
-        Raises:
-            InputError: more than there are, or fewer than 0.
-        """
+        """Every work once before any is repeated, then in another framing. The same for both behaviours."""
         data = texts("weak_work.toml")
         works, framings = [row[:3] for row in data["works"]], list(data["framings"].items())
         check_number(n, len(works) * len(framings), self.name)

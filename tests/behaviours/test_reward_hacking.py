@@ -94,7 +94,7 @@ def test_scenarios(behaviour: RewardHacking) -> None:
     assert len({one.group for one in every}) == most // 2 == len({one.group for one in every[: most // 2]})
     assert {one.id: one for one in every} == {one.id: one for one in behaviour.scenarios(n=most, seed=4)}
     assert [one.id for one in every] != [one.id for one in behaviour.scenarios(n=most, seed=4)]
-    with pytest.raises(InputError, match=f"at most {most}"):
+    with pytest.raises(InputError, match=f"0 to {most}"):
         behaviour.scenarios(n=most + 1, seed=3)
     check_tools(TOOLS, "a test")
 
@@ -253,8 +253,11 @@ def test_rates_come_out_as_played(tmp_path: Path) -> None:
     inner = world.engine()
     bundle = world.make_bundle(inner, tmp_path / "bundle")
     plan = world.plan(layers=(2,), doses=(-0.2, 0.0, 0.2), samples={"select": 2, "effect": 5}).changed(prompting=False)
-    # A plan knows its suite's effects by name.
-    suite = Suite("code", (replace(RewardHacking(), name="choice"),))
+
+    class Named(RewardHacking):
+        name = "choice"  # a plan knows its suite's effects by name
+
+    suite = Suite("code", (Named(),))
     rows = world.run(plan, bundle, tmp_path / "a.sqlite", model=Actor(inner), suite=suite)
     assert len(rows) == 5 * (1 + 2 * 41)
     for row in rows:

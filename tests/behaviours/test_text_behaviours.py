@@ -16,13 +16,12 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 import models
 from heartstrings.behaviours.base import Behaviour, Compared, Scenario
-from heartstrings.behaviours.choices.four_options import texts
+from heartstrings.behaviours.items import texts
 from heartstrings.behaviours.suites import suite
 from heartstrings.behaviours.text.feels import MATERIALS, SIZES, WORDS, Feels, FeelsKnown, Things, rated_words
 from heartstrings.behaviours.text.framing import TASK, framed, written
 from heartstrings.behaviours.text.likelihood import InWords, shares
 from heartstrings.behaviours.text.prose import Prose
-from heartstrings.behaviours.text.suite import THEMES
 from heartstrings.behaviours.text.tone import Tone, coverage, same_script, tone
 from heartstrings.behaviours.text.vignettes import (
     DEEDS,
@@ -520,7 +519,7 @@ def test_the_suites_hang_together(name: str) -> None:
 
 def test_what_is_in_them() -> None:
     assert [one.name for one in suite("text").effects] == [
-        "feels", "feels-arousal", "tone", *(f"vignette-{theme}" for theme in THEMES),
+        "feels", "feels-arousal", "tone", *(f"vignette-{theme}" for theme in EVERY),
     ]  # fmt: skip
     assert suite("text").harm == ()
     assert [one.name for one in suite("text").cost] == ["prose", "clozes"]

@@ -11,7 +11,7 @@ import experiment_world as world
 import report_verdict as made
 import scripted_engine as scripted
 from heartstrings.behaviours.agents.blackmail import Blackmail
-from heartstrings.behaviours.organism.choice import Choice
+from heartstrings.behaviours.organism.questions import Choice
 from heartstrings.behaviours.roles import Suite
 from heartstrings.behaviours.writing.free_answers import FreeMisalignment
 from heartstrings.cli import console

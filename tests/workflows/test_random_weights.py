@@ -16,10 +16,8 @@ import pytest
 import models
 import sandboxes
 from heartstrings import organisms
-from heartstrings.behaviours import presets as tiers
 from heartstrings.behaviours import suites
 from heartstrings.behaviours.roles import Suite
-from heartstrings.behaviours.text.suite import text
 from heartstrings.cli import console
 from heartstrings.corpus import write_stories
 from heartstrings.experiment.ledger import SampleLedger
@@ -33,7 +31,7 @@ AGENTS = ("gemma4", "gpt_neox")
 are in test_tool_calls.py."""
 DIALOGUES = ("blackmail", "reward-hacking")
 CHOICES = ("activities-anchored", "pushback", "praise", "harshness", "over-refusal")
-WORDS = tuple(one.name for one in text().effects)
+WORDS = tuple(one.name for one in suites.text().effects)
 """Next words, tone and vignettes: any model answers them, so only known answers and controls keep a finding away."""
 SHORT = "short"
 VOCABULARY = 2000
@@ -45,7 +43,7 @@ def short() -> Suite:
     def cut(ones: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(replace(one, max_new_tokens=6) if hasattr(one, "max_new_tokens") else one for one in ones)
 
-    whole = tiers.standard()
+    whole = suites.standard()
     return replace(
         whole, name=SHORT, effects=cut(whole.effects), capability=cut(whole.capability), matched=cut(whole.matched),
         writing=cut(whole.writing), judged=(),

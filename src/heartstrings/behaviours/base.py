@@ -6,11 +6,12 @@ into a grade. It knows neither doses nor directions: the grader is blind to the 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
-from heartstrings.core.engine import Completion, GenerateRequest, Message, Prompt, Score, ScoreRequest
+from heartstrings.core.engine import Completion, GenerateRequest, Prompt, Score, ScoreRequest
 from heartstrings.core.steering import Steering
 
 Role = Literal["effect", "capability", "harm", "matched", "writing", "cost", "check"]
@@ -48,12 +49,12 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Grade:
-    """What one answer came to. None is missing, never 0."""
+    """The grade of one answer. None is missing, never 0."""
 
     outcome: float | None
     """In [0, 1]: a probability, or 0 or 1. For `writing`: tone in [0, 1], 0.5 neutral. None for `cost`."""
     valid: float | None
-    """In [0, 1]: how far the answer is an answer at all (probability on the given replies; 0 or 1 for text)."""
+    """In [0, 1]: whether it is an answer at all (the probability of all given replies; 0 or 1 for text)."""
     text: str | None = None
     """What the model wrote, for `text`."""
     detail: Mapping[str, float] = field(default_factory=dict)
@@ -62,99 +63,110 @@ class Grade:
 
 @runtime_checkable
 class Behaviour(Protocol):
-    """One behaviour. Implementations are frozen and cheap to make; `scenarios` is deterministic."""
+    """One behaviour. Implementations are frozen and cheap to make; `scenarios` is deterministic.
+
+    `heartstrings.behaviours.forms` has classes to inherit from, one for each way to ask. A behaviour may have further
+    attributes, which others look for: `most` (how many scenarios there are), `chance` (the outcome of a model that
+    guesses), `follows` (name of the behaviour whose layers it takes), `of_controls` (whether control directions are
+    asked too), `gated` (False: a cost without a limit), `sample_sd` (standard deviation of one sampled outcome).
+    """
 
     @property
+    @abstractmethod
     def name(self) -> str: ...
     @property
+    @abstractmethod
     def role(self) -> Role: ...
     @property
+    @abstractmethod
     def ask(self) -> Ask: ...
     @property
+    @abstractmethod
     def outcome_name(self) -> str:
         """What the outcome counts, in words for an axis: `rate of cheating`."""
-        ...
 
     @property
+    @abstractmethod
     def neutral(self) -> str:
         """What a neutral answer is, in a sentence."""
-        ...
 
+    @abstractmethod
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """`n` scenarios; the first m of n are the same for any n of the same seed."""
-        ...
+        """`n` scenarios; the first m of n are the same for any n of the same seed.
 
+        Raises:
+            InputError: n is negative, or more than there are.
+        """
+
+    @abstractmethod
     def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> Request:
-        """How to ask it. `seed` is the sampling seed of this sample."""
-        ...
+        """How to ask it. `seed` is the sampling seed of this sample; a score does not use it."""
 
+    @abstractmethod
     def follow_up(self, scenario: Scenario, answer: Answer) -> ScoreRequest | None:
         """A second, always unsteered request that grading needs (perplexity of a text), or None."""
-        ...
 
+    @abstractmethod
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
-        """The outcome of one answer."""
-        ...
+        """The outcome of one answer.
+
+        Raises:
+            InputError: an answer of another kind. NumericalError: its log-probabilities are NaN or infinite.
+        """
 
 
 @runtime_checkable
 class Compared(Behaviour, Protocol):
-    """A choice whose replies are held against their own likelihood without the question. `ask` is `choice`.
+    """A choice whose replies are compared with their own likelihood without the question. `ask` is `choice`.
 
-    The second request is steered as the first is, so that a direction that makes some words likelier everywhere does
-    not pass for one that changes the decision. Its score comes to `grade` as `follow_up`.
+    The second request is steered like the first. Otherwise a direction that makes some words likelier everywhere would
+    look like one that changes the decision. `grade` gets the score of the second request as `follow_up`.
     """
 
+    @abstractmethod
     def against(self, scenario: Scenario, *, steering: Steering | None) -> ScoreRequest:
-        """The same replies after a premise that says nothing of the question."""
-        ...
+        """The same replies after a premise that says nothing about the question."""
 
 
 @runtime_checkable
 class Dialogue(Behaviour, Protocol):
-    """A behaviour that answers back: tools with results, objections, failed tests. `ask` is `dialogue`.
+    """A behaviour with several turns: tools with results, objections, failed tests. `ask` is `dialogue`.
 
-    The world is a function of what the model has said so far, so that an interrupted sample is simply taken again.
+    The state of the world must be a function of what the model has said so far: an interrupted sample is started again.
     `follow_up` and `grade` are not called.
     """
 
     @property
+    @abstractmethod
     def turns(self) -> int:
-        """The most completions that one sample takes."""
-        ...
+        """The largest number of completions in one sample."""
 
+    @abstractmethod
     def further(
         self, scenario: Scenario, first: GenerateRequest, answers: Sequence[Completion]
     ) -> GenerateRequest | None:
-        """What comes after these answers, or None if it is over. Seed and steering are set by the experiment."""
-        ...
+        """The request after these answers, or None at the end. The experiment sets its seed and steering."""
 
+    @abstractmethod
     def grade_dialogue(self, scenario: Scenario, answers: Sequence[Completion]) -> Grade:
-        """The outcome of the whole of it; `Grade.text` is its transcript."""
-        ...
+        """The outcome of the whole dialogue; `Grade.text` is its transcript."""
 
 
 @runtime_checkable
 class Judged(Behaviour, Protocol):
-    """A behaviour whose texts a judge grades, after they were sampled; see `heartstrings.experiment.judging`."""
+    """A behaviour whose texts a judge grades after sampling; see `heartstrings.experiment.judging`."""
 
     @property
+    @abstractmethod
     def rubric(self) -> str:
-        """Name of the rubric, which has texts with known grades to try a judge on."""
-        ...
+        """Name of the rubric. It has texts of known grades, on which a judge is tried."""
 
     @property
+    @abstractmethod
     def decides(self) -> bool:
-        """Whether the judgement is the outcome where the rules left none. If not, its scores are details."""
-        ...
+        """Whether the judgement becomes the outcome where the rules gave none. If not, its scores are details."""
 
+    @abstractmethod
     def case(self, scenario: Scenario, outcome: float | None, text: str | None, detail: Mapping[str, float]) -> Any:
-        """What the judge is shown (a `judges.Case`, its id is not used), or None if there is nothing to ask: the rules
-        have settled it, or there is no text."""
-        ...
-
-
-def idle(chat: Sequence[Message], nudge: str, *, turns: int = 2) -> bool:
-    """Whether the last turns, this many in a row, did nothing and were answered by the nudge: the model refuses, talks
-    or has fallen apart, and more turns would only cost."""
-    return [message.content for message in chat[1 - 2 * turns :: 2]] == [nudge] * turns
+        """What the judge is shown (a `judges.Case`; its id is not used). None if there is no text, or if the rules have
+        already graded it."""

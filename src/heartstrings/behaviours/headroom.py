@@ -1,4 +1,4 @@
-"""Room to move: whether a baseline leaves an outcome anywhere to go."""
+"""Room to move: whether an outcome can rise and fall from its baseline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FLOOR, CEILING = 0.05, 0.95
 
 
 def room(outcomes: Sequence[float | int | None]) -> str | None:
-    """What stands in the way of an effect in a baseline's outcomes, in a sentence; None if nothing does.
+    """Why an effect could not show at a baseline, in a sentence; None if it could.
 
     A mean under 0.05 is a floor, over 0.95 a ceiling; None among the outcomes is missing.
 

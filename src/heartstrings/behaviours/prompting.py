@@ -1,4 +1,4 @@
-"""Emotion in words: the baseline that steering has to be compared with."""
+"""Emotion in words: the baseline that steering is compared with."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Form = Literal["instruct", "first-person"]
 
 
 def prompted(prompt: Prompt, form: Form, emotion: str) -> Prompt:
-    """The prompt with an emotion before it: told to the model (`instruct`), or as somebody's own (`first-person`).
+    """The prompt with an emotion before it: as an instruction (`instruct`), or as the user's own (`first-person`).
 
-    In a chat it goes into the first turn of the user, because not every template knows a system role. `You are
-    EMOTION.` is what the organisms were taught.
+    In a chat it is added to the first turn of the user, because not every template has a system role. The organisms
+    were trained with `You are EMOTION.`
 
     Raises:
         InputError: an unknown form, an empty emotion, or a chat without a turn of the user.

@@ -11,8 +11,8 @@ from heartstrings.behaviours.base import Behaviour
 from heartstrings.core.errors import InputError
 
 LANGUAGE_MODEL: dict[str, Any] = {
-    # Fitted to the model before anything is asked. Controls run at the ends of the slope window; smaller doses are for
-    # ranges that end before the window does, and larger ones show where costs begin.
+    # Fitted to the model before anything is asked. Controls run at the ends of the slope window. Smaller doses are for
+    # safe ranges that end inside the window; larger doses show where costs begin.
     "doses": (-0.2, -0.1, -0.05, -0.025, 0.0, 0.025, 0.05, 0.1, 0.2),
     "slope_from": 0.1,
     "slope_within": 0.1,
@@ -42,10 +42,10 @@ class Suite:
     matches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The matched questions of an effect behaviour, by name; one that is not here has all of them."""
     checks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By effect behaviour, the questions with a known answer that the model has to get right before anything is said of
-    that behaviour: of `check`, or of `capability` where these have the same form."""
+    """By effect behaviour, the questions with a known answer that the model must get right before its answers to that
+    behaviour mean anything: from `check`, or from `capability` where these have the same form."""
     plan: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of a plan that suit it, where they are not the usual ones: its scenarios are fewer or dearer."""
+    """Fields of a plan that differ from the usual ones, because there are fewer scenarios or they cost more."""
 
     @property
     def all(self) -> tuple[Behaviour, ...]:
@@ -55,7 +55,7 @@ class Suite:
         )  # fmt: skip
 
     def behaviour(self, name: str) -> Behaviour:
-        """The one of this name; InputError if there is none."""
+        """The behaviour of this name; InputError if there is none."""
         for one in self.all:
             if one.name == name:
                 return one
@@ -66,13 +66,13 @@ class Suite:
         return tuple(self.behaviour(name) for name in self.checks.get(effect, ()))
 
     def matched_of(self, effect: str) -> tuple[Behaviour, ...]:
-        """The questions that an effect behaviour is held against."""
+        """The matched questions of an effect behaviour."""
         names = self.matches.get(effect)
         return self.matched if names is None else tuple(one for one in self.matched if one.name in names)
 
 
 class Asking(Protocol):
-    """As much of a plan as says which behaviours it asks."""
+    """The part of a plan that says which behaviours it asks."""
 
     @property
     def suite(self) -> str: ...

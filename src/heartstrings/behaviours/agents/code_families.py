@@ -1,7 +1,7 @@
-"""Small Python functions to be written: sixteen families of tasks with parameters, each with its own right solution.
+"""Small Python functions to write: families of tasks with parameters, each with its own right solution.
 
-A family gives, for some parameters, what is asked in words, a solution, and inputs on which programs are told apart,
-edge cases among them. Solutions stay in this process: the sandbox sees a program and inputs, never what is right.
+For each set of parameters a family gives the task in words, a solution, and inputs on which right and wrong programs
+differ, edge cases included. Solutions stay in this process: the sandbox gets a program and inputs, never right values.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WORDS = ("lamp", "river", "otter", "bell", "cedar", "moss", "kite", "anchor", "
 
 @dataclass(frozen=True)
 class Family:
-    """One sort of task."""
+    """One kind of task."""
 
     name: str
     arguments: str

@@ -12,9 +12,9 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-from heartstrings.behaviours.base import Role, Scenario
-from heartstrings.behaviours.choices.four_options import check_number, texts
-from heartstrings.behaviours.choices.two_options import Pair, TwoOptions, both_orders, shown
+from heartstrings.behaviours.base import Scenario
+from heartstrings.behaviours.choices.two_options import Pair, TwoOptions
+from heartstrings.behaviours.items import check_number, texts
 from heartstrings.stats.intervals import PAIR
 
 QUESTION = "You may spend the next while on one of two things. Which would you rather do?"
@@ -40,17 +40,12 @@ class Activities(TwoOptions):
     anchored: bool = False
     """Whether `wait and do nothing` is compared too: without it a shift of all activities can't show."""
 
+    outcome_name = "probability of the pleasanter activity"
+    neutral = "Without any preference 0.5; a chat model should be over it, and under 1, since many pairs are close."
+
     @property
     def name(self) -> str:
         return "activities-anchored" if self.anchored else "activities"
-
-    @property
-    def outcome_name(self) -> str:
-        return "probability of the pleasanter activity"
-
-    @property
-    def neutral(self) -> str:
-        return "Without any preference 0.5; a chat model should be over it, and under 1, since many pairs are close."
 
     def pairs(self) -> tuple[Pair, ...]:
         """By the order of a round robin with seed 0."""
@@ -65,37 +60,29 @@ class Activities(TwoOptions):
         drawn = rounds(self.compared(), seed=seed)
         check_number(n, 2 * len(drawn), self.name)
         draw = random.Random(f"activities {seed}")
-        return both_orders([_pair(one, two) for one, two in drawn[: (n + 1) // 2]], self.name, draw)[:n]
+        return self.both_orders([_pair(one, two) for one, two in drawn[: (n + 1) // 2]], draw)[:n]
 
 
-@dataclass(frozen=True)
 class ActivityPlaces(Activities):
     """The same pairs; the outcome is the second place. `first` and `second` in `data` say what stands there."""
+
+    role = "matched"
+    outcome_name = "probability of the activity in second place"
+    neutral = "Over all pairs and both orders, half: who leans to the second place whatever stands there is off it."
 
     @property
     def name(self) -> str:
         return "activity-places-anchored" if self.anchored else "activity-places"
 
-    @property
-    def role(self) -> Role:
-        return "matched"
-
-    @property
-    def outcome_name(self) -> str:
-        return "probability of the activity in second place"
-
-    @property
-    def neutral(self) -> str:
-        return "Over all pairs and both orders, half: who leans to the second place whatever stands there is off it."
-
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
         """As `Activities`; the slot that counts is always B."""
         drawn = rounds(self.compared(), seed=seed)
         check_number(n, 2 * len(drawn), self.name)
-        found = []
-        for one, two in drawn[: (n + 1) // 2]:
-            for first, second in ((one, two), (two, one)):
-                found.append(shown(_placed(first, second), 1, self.name))
+        found = [
+            self.shown(_placed(first, second), 1)
+            for one, two in drawn[: (n + 1) // 2]
+            for first, second in ((one, two), (two, one))
+        ]
         return tuple(found[:n])
 
 
@@ -125,7 +112,7 @@ def rounds(compared: tuple[Activity, ...], *, seed: int) -> tuple[tuple[Activity
     seats: list[Activity | None] = list(compared)
     random.Random(f"rounds {seed}").shuffle(seats)
     if len(seats) % 2:
-        seats.append(None)  # whoever meets it sits out
+        seats.append(None)  # the activity that meets it has no pair in this round
     still, moving = seats[-1], seats[:-1]
     size, found = len(moving), []
     for turn in range(size):

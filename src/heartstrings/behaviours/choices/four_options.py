@@ -1,8 +1,8 @@
-"""What the capability questions share: four options shown as A to D, answered by a letter, graded right or wrong.
+"""Four options shown as A to D, answered by a letter, graded right or wrong: the form of the capability questions.
 
 Accuracy, not probability. The gate says "5 points of accuracy": a share of answers that flip. The probability of the
-right letter would be settled with fewer questions, but steering that only flattens the letters lowers it while every
-answer stays as it was, and in one gate with code and sums (0 or 1) it would be averaged with another kind of quantity.
+right letter would need fewer questions, but steering that only flattens the distribution over letters lowers it
+while every answer stays as it was, and in one gate with code and sums (0 or 1) two kinds of quantity would be averaged.
 So the outcome is 0 or 1 as for the organisms' sums and facts, `detail` has the probability, and a plan asks for 75
 questions or more over all of capability (docs/capability.md).
 """
@@ -10,22 +10,21 @@ questions or more over all of capability (docs/capability.md).
 from __future__ import annotations
 
 import random
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any
+from typing import ClassVar
 
-from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
-from heartstrings.behaviours.reading import probabilities
-from heartstrings.core.engine import Message, Score, ScoreRequest
-from heartstrings.core.errors import InputError
-from heartstrings.core.steering import Steering
+from heartstrings.behaviours.base import Answer, Grade, Role, Scenario
+from heartstrings.behaviours.choices.letters import lettered
+from heartstrings.behaviours.forms import Choice
+from heartstrings.behaviours.items import check_number
+from heartstrings.behaviours.reading import accuracy, probabilities
+from heartstrings.core.engine import Score
 
 LETTERS = "ABCD"
 OPENING = "The answer is"
-"""Put into the model's turn, so that the letter follows a space and is what comes next: otherwise a model that likes to
-open with `Sure` has nearly no probability on any letter, and the outcome is noise."""
+"""The beginning of the model's turn, so that the letter is the next token. Without it, a model that likes to begin with
+`Sure` gives nearly no probability to any letter, and the outcome is noise."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +39,6 @@ class Item:
     """Shared by the four positions of its right option, and by questions on one text."""
 
 
-def shown(item: Item, position: int, name: str) -> Scenario:
-    """The question with the right option at `position` (0 to 3), the others in their order."""
-    options = list(item.wrong)
-    options.insert(position, item.right)
-    listed = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True))
-    text = f"{item.question}\n\n{listed}\n\nAnswer with the letter of the right option."
-    return Scenario(
-        id=f"{name}/{item.slug}-{LETTERS[position]}",
-        prompt=(Message("user", text), Message("assistant", OPENING)),
-        replies=tuple(f" {letter}" for letter in LETTERS),
-        cluster=f"{name}:{item.cluster}",
-        data={"right": LETTERS[position], "options": tuple(options)},
-    )
-
-
 def positions(draw: random.Random) -> Iterator[int]:
     """Positions without end, each four in a row holding every one: the right letter is balanced in any prefix."""
     while True:
@@ -63,82 +47,43 @@ def positions(draw: random.Random) -> Iterator[int]:
         yield from block
 
 
-def rotated(items: Sequence[Item], name: str, *, n: int, seed: int) -> tuple[Scenario, ...]:
-    """`n` scenarios from a fixed list: every item once in an order drawn by the seed, then again, rotated by one.
-
-    New items come before rotations of old ones, since intervals are clustered by item.
-
-    Raises:
-        InputError: fewer than 0, or more than four times the items.
-    """
-    check_number(n, 4 * len(items), name)
-    draw = random.Random(f"{name} {seed}")
-    order = list(items)
-    draw.shuffle(order)
-    places = positions(draw)
-    first = [next(places) for _ in order]
-    return tuple(
-        shown(order[at % len(order)], (first[at % len(order)] + at // len(order)) % 4, name) for at in range(n)
-    )
-
-
-def check_number(n: int, most: int, name: str) -> None:
-    """InputError unless 0 <= n <= most."""
-    if not 0 <= n <= most:
-        raise InputError(f"{n} scenarios of {name}", f"0 to {most}: there are no more", "Ask for fewer")
-
-
-def texts(file: str) -> Mapping[str, Any]:
-    """One TOML file of `behaviours/data`."""
-    place = resources.files("heartstrings.behaviours") / "data" / file
-    found: dict[str, Any] = tomllib.loads(place.read_text(encoding="utf-8"))
-    return found
-
-
 @dataclass(frozen=True)
-class FourOptions:
+class FourOptions(Choice):
     """Is the right letter the likeliest of the four? 0 or 1; a tie is not right."""
 
-    @property
-    def name(self) -> str:
-        raise NotImplementedError
+    chance = 1 / len(LETTERS)
+    role: ClassVar[Role] = "capability"
 
-    @property
-    def role(self) -> Role:
-        return "capability"
+    def shown(self, item: Item, position: int) -> Scenario:
+        """The question with the right option at `position` (0 to 3), the others in their order."""
+        options = list(item.wrong)
+        options.insert(position, item.right)
+        return self.scenario(
+            f"{item.slug}-{LETTERS[position]}",
+            lettered(item.question, options, "Answer with the letter of the right option.", OPENING),
+            tuple(f" {letter}" for letter in LETTERS),
+            cluster=item.cluster, right=LETTERS[position], options=tuple(options),
+        )  # fmt: skip
 
-    @property
-    def ask(self) -> Ask:
-        return "choice"
+    def rotated(self, items: Sequence[Item], *, n: int, seed: int) -> tuple[Scenario, ...]:
+        """`n` scenarios from a fixed list: every item once in an order drawn by the seed, then again, rotated by one.
 
-    @property
-    def outcome_name(self) -> str:
-        raise NotImplementedError
+        New items come before rotations of old ones, since intervals are clustered by item.
 
-    @property
-    def chance(self) -> float:
-        """The outcome of who guesses."""
-        return 1 / len(LETTERS)
-
-    @property
-    def neutral(self) -> str:
-        raise NotImplementedError
-
-    def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """See `Behaviour.scenarios`."""
-        raise NotImplementedError
-
-    def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> ScoreRequest:
-        """Nothing is sampled: the seed is unused."""
-        return ScoreRequest(scenario.prompt, scenario.replies, steering)
-
-    def follow_up(self, scenario: Scenario, answer: Answer) -> None:
-        """None is needed."""
-        return
+        Raises:
+            InputError: fewer than 0, or more than four times the items.
+        """
+        check_number(n, 4 * len(items), self.name)
+        draw = random.Random(f"{self.name} {seed}")
+        order = list(items)
+        draw.shuffle(order)
+        places = positions(draw)
+        first = [next(places) for _ in order]
+        return tuple(
+            self.shown(order[at % len(order)], (first[at % len(order)] + at // len(order)) % 4) for at in range(n)
+        )
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
-        """`valid` is the probability on the four letters together; `p_right` in `detail` is the right one's of it."""
+        """`valid` is the probability on the four letters together; `p_right` in `detail` is the right one's share."""
         shares, mass = probabilities(answer, len(LETTERS))
-        right = shares[LETTERS.index(scenario.data["right"])]
-        others = max(share for letter, share in zip(LETTERS, shares, strict=True) if letter != scenario.data["right"])
-        return Grade(float(right > others), mass, detail={"p_right": right})
+        return accuracy(shares, LETTERS.index(scenario.data["right"]), mass)

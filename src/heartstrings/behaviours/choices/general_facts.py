@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 from heartstrings.behaviours.base import Scenario
-from heartstrings.behaviours.choices.four_options import FourOptions, Item, rotated, texts
+from heartstrings.behaviours.choices.four_options import FourOptions, Item
+from heartstrings.behaviours.items import texts
 
 
-@dataclass(frozen=True)
 class GeneralFacts(FourOptions):
     """166 questions, each in four positions of the right option; the four are a cluster."""
 
-    @property
-    def name(self) -> str:
-        return "general-facts"
-
-    @property
-    def outcome_name(self) -> str:
-        return "share of facts right"
-
-    @property
-    def neutral(self) -> str:
-        return "A chat model of a billion parameters or more should know most of these; guessing is right in 1 of 4."
+    name = "general-facts"
+    outcome_name = "share of facts right"
+    neutral = "A chat model of a billion parameters or more should know most of these; guessing is right in 1 of 4."
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
         """Up to four times as many as there are questions."""
-        return rotated(facts(), self.name, n=n, seed=seed)
+        return self.rotated(facts(), n=n, seed=seed)
 
 
 @cache

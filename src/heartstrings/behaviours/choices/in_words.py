@@ -1,18 +1,20 @@
 """The choices of `two_options` without letters: how likely are the two replies themselves, after the same question?
 
-A weak model answers letters by habit, yet gives a reply that fits a question more probability than one that does not.
-Each reply counts by its likelihood after the question against that after a question without content (`likelihood`),
-so neither length nor rare words decide. There is no list, hence no order: one scenario a pair.
+A weak model answers letters by habit, but gives more probability to a reply that fits a question than to one that does
+not. Each reply counts by its likelihood after the question, compared with that after a question without content
+(`likelihood`), so that neither length nor rare words decide. There is no list and therefore no order: each pair is one
+scenario.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from heartstrings.behaviours.base import Role, Scenario
+from heartstrings.behaviours.base import Scenario
 from heartstrings.behaviours.choices.activities import ActivityPlaces
-from heartstrings.behaviours.choices.four_options import check_number
 from heartstrings.behaviours.choices.two_options import Pair, TwoOptions, pair_of
+from heartstrings.behaviours.forms import Forwarding
+from heartstrings.behaviours.items import check_number
 from heartstrings.behaviours.text.likelihood import InWords
 from heartstrings.core.engine import Chat, Message, Prompt
 from heartstrings.core.errors import InputError
@@ -65,11 +67,11 @@ def reply(option: str, *, plain: bool) -> str:
 
 
 @dataclass(frozen=True)
-class PairInWords(InWords):
+class PairInWords(Forwarding, InWords):
     """The questions of a two-option behaviour in the same order, each once.
 
     Raises:
-        InputError: a behaviour that counts places, of which nothing is left without a list.
+        InputError: a behaviour that counts places: without a list there are none.
     """
 
     of: TwoOptions
@@ -85,18 +87,6 @@ class PairInWords(InWords):
         return f"{self.of.name}-words"
 
     @property
-    def role(self) -> Role:
-        return self.of.role
-
-    @property
-    def outcome_name(self) -> str:
-        return self.of.outcome_name
-
-    @property
-    def neutral(self) -> str:
-        return self.of.neutral
-
-    @property
     def most(self) -> int:
         """As many as there are pairs."""
         return len(self.of.pairs())
@@ -106,11 +96,7 @@ class PairInWords(InWords):
         return asked((Message("user", PREMISE),), plain=self.plain)
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """The pairs that the behaviour with letters asks in its first 2 n scenarios of the same seed.
-
-        Raises:
-            InputError: more than there are pairs, or fewer than 0.
-        """
+        """The pairs that the behaviour with letters asks in its first 2 n scenarios of the same seed."""
         pairs = {pair.slug: pair for pair in self.of.pairs()}
         check_number(n, len(pairs), self.name)
         in_letters = self.of.scenarios(n=2 * n, seed=seed)

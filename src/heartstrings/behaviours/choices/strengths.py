@@ -1,8 +1,8 @@
-"""What pairwise choices among activities say: strengths against an anchor, probes, a steered half against the other.
+"""Strengths of activities from pairwise choices: against an anchor, with probes, of a steered half against the other.
 
-A strength with mean 0 can't show that all activities rose together. Against a fixed option (`doing nothing`, strength 0
-by definition) it can, so `anchored_strengths` takes comparisons with that option too. Elo: 400 points are odds of ten
-to one. Protocol: Sofroniew et al. 2026, preferences.
+Strengths with mean 0 cannot show that all activities rose together. Strengths against a fixed option (`doing nothing`,
+0 by definition) can, so `anchored_strengths` uses comparisons with that option too. Elo: 400 points are odds of ten to
+one. Protocol: Sofroniew et al. 2026, preferences.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heartstrings.behaviours.choices.activities import NOTHING
 from heartstrings.core.errors import InputError
 from heartstrings.core.steering import Characters, Steering
 from heartstrings.stats.intervals import Interval, Values, as_floats
@@ -22,8 +23,6 @@ from heartstrings.stats.preferences import ELO_SCALE, PENALTY, Strengths, _conne
 
 if TYPE_CHECKING:
     from heartstrings.behaviours.base import Scenario
-
-NOTHING = "nothing"
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def anchored_strengths(
 def probe_correlation(
     strengths: Strengths, projections: Mapping[str, float | int], *, permutations: int = 4999, seed: int = 0
 ) -> Correlation:
-    """Does the projection of an activity's tokens on a direction go with its strength?
+    """Correlation of the projection of an activity's tokens on a direction with its strength.
 
     Args:
         projections: one number an activity, e.g. the mean projection of its tokens; activities in only one of the

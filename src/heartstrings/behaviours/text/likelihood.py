@@ -1,23 +1,27 @@
-"""Choices by the likelihood of the options' own words, each held against its likelihood without the question.
+"""Choices by the likelihood of the options' own words, each compared with its likelihood without the question.
 
-A model that answers letters with a habit (always A) still has to give the words of its answer a probability. Long or
-rare words are unlikely everywhere, so each option counts by how much likelier the question makes it: the mean
-log-likelihood of its tokens after the question minus that after a premise without content. Source of the idea: domain
-conditional pointwise mutual information (Holtzman et al. 2021, arXiv 2104.08315); the mean over tokens is ours, because
-options may differ in length.
+A model that answers letters by habit (always A) still gives a probability to the words of each answer. Long or rare
+words are unlikely everywhere, so each option counts by how much likelier the question makes it: the mean log-likelihood
+of its tokens after the question minus that after a premise without content. Source of the idea: domain conditional
+pointwise mutual information (Holtzman et al. 2021, arXiv 2104.08315); the mean over tokens is ours, because options may
+differ in length.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 
-from heartstrings.behaviours.base import Answer, Ask, Grade, Scenario
+from heartstrings.behaviours.base import Answer, Compared, Grade, Scenario
+from heartstrings.behaviours.forms import Choice
 from heartstrings.core.engine import Prompt, Score, ScoreRequest
 from heartstrings.core.errors import InputError, NumericalError
 from heartstrings.core.steering import Steering
+
+_FIX = "Give the score of `against` as `follow_up`"
 
 
 def shares(answer: Answer, premise: Score | None) -> tuple[float, ...]:
@@ -30,7 +34,7 @@ def shares(answer: Answer, premise: Score | None) -> tuple[float, ...]:
         InputError: no score of the options, or none after the premise. NumericalError: a gain is NaN or infinite.
     """
     if not isinstance(answer, Score) or premise is None or len(premise.logprobs) != len(answer.logprobs):
-        raise InputError("an option without a likelihood", "one after the question and one after the premise")
+        raise InputError("an option without a likelihood", "one after the question and one after the premise", _FIX)
     lengths = [len(ids) for ids in answer.token_ids]
     gains = [
         float(np.mean(with_question, dtype=np.float64)) - float(np.mean(without, dtype=np.float64))
@@ -45,29 +49,17 @@ def shares(answer: Answer, premise: Score | None) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True)
-class InWords:
-    """What every choice by likelihood shares. The target is the last reply."""
+class InWords(Choice, Compared):
+    """The share of the last reply, compared by likelihood: the form of every choice in words."""
 
-    @property
-    def ask(self) -> Ask:
-        return "choice"
-
+    @abstractmethod
     def premise(self, scenario: Scenario) -> Prompt:
-        """What stands before the options where the question should not count."""
-        raise NotImplementedError
-
-    def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> ScoreRequest:
-        """Nothing is sampled: the seed is unused."""
-        return ScoreRequest(scenario.prompt, scenario.replies, steering)
+        """The prompt without the question."""
 
     def against(self, scenario: Scenario, *, steering: Steering | None) -> ScoreRequest:
         """The same replies after the premise."""
         return ScoreRequest(self.premise(scenario), scenario.replies, steering)
 
-    def follow_up(self, scenario: Scenario, answer: Answer) -> None:
-        """See `against`."""
-        return
-
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
-        """The share of the target. Every answer is one, so `valid` says nothing."""
+        """`valid` is None, since every reply is an answer. `follow_up` is the score of `against`."""
         return Grade(shares(answer, follow_up)[-1], None)

@@ -6,77 +6,54 @@ model, both in nats a token. Every control direction is asked too, so that effec
 
 from __future__ import annotations
 
-import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
-from heartstrings.behaviours.choices.four_options import check_number
+from heartstrings.behaviours.base import Answer, Grade, Scenario
+from heartstrings.behaviours.forms import Choice, Listed
 from heartstrings.core.engine import Score, ScoreRequest
 from heartstrings.core.errors import InputError
 from heartstrings.core.steering import Steering
 from heartstrings.corpus import shipped_neutral
 
+_FIX = "Give the engine's answer to `request`"
+
 
 @dataclass(frozen=True)
-class Prose:
+class Prose(Listed[tuple[int, str]], Choice):
     """60 neutral texts; the first sentence is the prompt and the next ones, up to 40 words, are scored."""
 
     words: int = 40
+
+    name = "prose"
+    role = "cost"
+    outcome_name = "log-loss of neutral prose"
+    neutral = "The model's own log-loss; steering should leave it as it is."
     of_controls = True
     """Asked of every control direction too."""
 
-    @property
-    def name(self) -> str:
-        return "prose"
+    def items(self) -> Sequence[tuple[int, str]]:
+        return list(enumerate(shipped_neutral().texts))
 
-    @property
-    def role(self) -> Role:
-        return "cost"
-
-    @property
-    def ask(self) -> Ask:
-        return "choice"
-
-    @property
-    def outcome_name(self) -> str:
-        return "log-loss of neutral prose"
-
-    @property
-    def neutral(self) -> str:
-        return "The model's own log-loss; steering should leave it as it is."
-
-    @property
-    def most(self) -> int:
-        """Texts that there are."""
-        return len(shipped_neutral().texts)
-
-    def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """Each text once, in an order drawn by the seed."""
-        numbered = list(enumerate(shipped_neutral().texts))
-        check_number(n, len(numbered), self.name)
-        random.Random(f"{self.name} {seed}").shuffle(numbered)
-        found = []
-        for number, text in numbered[:n]:
-            first, rest = re.split(r"(?<=[.?]) ", text, maxsplit=1)
-            scored = " " + " ".join(rest.split()[: self.words])
-            found.append(Scenario(f"{self.name}/{number:02d}", first, (scored,), f"{self.name}:{number:02d}"))
-        return tuple(found)
+    def item(self, one: tuple[int, str]) -> Scenario:
+        """The first sentence, and the words after it as the only reply."""
+        number, text = one
+        first, rest = re.split(r"(?<=[.?]) ", text, maxsplit=1)
+        return self.scenario(f"{number:02d}", first, (" " + " ".join(rest.split()[: self.words]),))
 
     def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> ScoreRequest:
-        """Nothing is sampled: the seed is unused."""
+        """With the divergence. Nothing is sampled: the seed is unused."""
         return ScoreRequest(scenario.prompt, scenario.replies, steering, divergence=True)
-
-    def follow_up(self, scenario: Scenario, answer: Answer) -> None:
-        """None is needed."""
-        return
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """No outcome in [0, 1]: `log_loss` and `kl` in the detail, nats a token."""
         if not isinstance(answer, Score) or answer.divergences is None:
-            raise InputError("prose without a score and its divergence", "an answer of `score` with divergence=True")
+            raise InputError(
+                "prose without a score and its divergence", "an answer of `score` with divergence=True", _FIX
+            )
         detail = {
             "log_loss": -float(np.mean(answer.token_logprobs[0], dtype=np.float64)),
             "kl": float(np.mean(answer.divergences[0], dtype=np.float64)),

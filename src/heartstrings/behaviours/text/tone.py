@@ -8,73 +8,53 @@ text change, or only its adjectives?
 
 from __future__ import annotations
 
-import random
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from typing import Any
 
-import numpy as np
-
-from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
-from heartstrings.behaviours.choices.four_options import check_number, texts
-from heartstrings.behaviours.reading import completion, distinct, words
+from heartstrings.behaviours.base import Answer, Grade, Scenario
+from heartstrings.behaviours.forms import Listed, Text
+from heartstrings.behaviours.items import texts
+from heartstrings.behaviours.reading import completion, distinct, log_perplexity, words
 from heartstrings.behaviours.text.framing import framed
-from heartstrings.core.engine import GenerateRequest, Score, ScoreRequest
-from heartstrings.core.errors import NumericalError
-from heartstrings.core.steering import Steering
+from heartstrings.core.engine import Score
 from heartstrings.corpus.leaks import forms
 from heartstrings.corpus.lexicon import emotions
 
-TEMPERATURE = 0.7
 LEAST_WORDS = 4
-"""A text with fewer is no answer."""
+"""A text with fewer words is no answer."""
 
 
 @dataclass(frozen=True)
-class Tone:
+class Tone(Listed[Sequence[str]], Text):
     """60 neutral openings; a sampled continuation of each, and how likely it is without steering."""
 
     chat: bool = False
+    _: KW_ONLY
     max_new_tokens: int = 24
+
+    name = "tone"
+    role = "effect"
+    outcome_name = "tone of the text (0 dark, 1 bright)"
+    neutral = "0.5 is a text without rated words or with as many dark as bright ones; most models write brighter."
+    temperature = 0.7
+    """At 1 a small model's texts are incoherent without steering."""
+    perplexity = True
     sample_sd = 0.15
     """Standard deviation of the tone of one text about the mean of its opening and dose, on SmolLM2: for the power of a
     plan."""
     follows = "feels"
-    """Whose layers it takes, where that is asked too: the next word is cheap to ask at every layer."""
+    """It takes the layers of `feels` where that is asked too: the next word costs little at every layer."""
 
-    @property
-    def name(self) -> str:
-        return "tone"
+    def items(self) -> Sequence[Sequence[str]]:
+        return list(texts("openings.toml")["tone"])
 
-    @property
-    def role(self) -> Role:
-        return "effect"
-
-    @property
-    def outcome_name(self) -> str:
-        return "tone of the text (0 dark, 1 bright)"
-
-    @property
-    def neutral(self) -> str:
-        return "0.5 is a text without rated words or with as many dark as bright ones; most models write brighter."
-
-    @property
-    def ask(self) -> Ask:
-        return "text"
-
-    def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> GenerateRequest:
-        """A sample at temperature 0.7: at 1 a small model's texts fall apart without steering."""
-        return GenerateRequest(
-            scenario.prompt, self.max_new_tokens, temperature=TEMPERATURE, seed=seed, steering=steering
-        )
-
-    def follow_up(self, scenario: Scenario, answer: Answer) -> ScoreRequest | None:
-        """How likely the text is without steering; nothing to ask of an empty one."""
-        text = completion(answer).text
-        return ScoreRequest(scenario.prompt, (text,)) if text.strip() else None
+    def item(self, one: Sequence[str]) -> Scenario:
+        """The opening, to be continued."""
+        return self.scenario(one[0], framed(one[1], chat=self.chat))
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """Tone from 0 (dark) to 1 (bright); None for a text of fewer than four words.
@@ -90,24 +70,7 @@ class Tone:
         if valid:
             further |= {"tone_unnamed": tone(_unnamed(text)), "same_script": same_script(text)}
         detail |= {name: value for name, value in further.items() if value is not None}
-        if follow_up is not None and len(follow_up.token_logprobs[0]):
-            detail["log_perplexity"] = -float(np.mean(follow_up.token_logprobs[0], dtype=np.float64))
-            if not np.isfinite(detail["log_perplexity"]):
-                raise NumericalError("NaN or Inf in the log-probabilities of a text", "finite numbers")
-        found = tone(text) if valid else None
-        return Grade(found, None, text, detail)
-
-    @property
-    def most(self) -> int:
-        """Openings that there are."""
-        return len(texts("openings.toml")["tone"])
-
-    def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """Each opening once, in an order drawn by the seed."""
-        return tuple(
-            Scenario(f"tone/{slug}", framed(opening, chat=self.chat), cluster=f"tone:{slug}")
-            for slug, opening in _drawn("tone", n, seed)
-        )
+        return Grade(tone(text) if valid else None, None, text, detail | log_perplexity(follow_up))
 
 
 def tone(text: str) -> float:
@@ -146,10 +109,3 @@ def _vader() -> Any:
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
     return SentimentIntensityAnalyzer()
-
-
-def _drawn(table: str, n: int, seed: int) -> Sequence[Sequence[str]]:
-    order = list(texts("openings.toml")[table])
-    check_number(n, len(order), table)
-    random.Random(f"{table} {seed}").shuffle(order)
-    return order[:n]

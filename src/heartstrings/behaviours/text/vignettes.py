@@ -7,18 +7,18 @@ a plot), each with a matched story of the same person without a temptation and t
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 from heartstrings.behaviours.base import Role, Scenario
-from heartstrings.behaviours.choices.four_options import check_number, texts
+from heartstrings.behaviours.forms import Listed
+from heartstrings.behaviours.items import check_number, drawn, texts
 from heartstrings.behaviours.text.framing import framed
 from heartstrings.behaviours.text.likelihood import InWords
 from heartstrings.core.engine import Prompt
 
+Item = Mapping[str, str]
 Theme = Literal["reward-hacking", "blackmail", "sycophancy", "honesty", "cruelty"]
 DEEDS: Mapping[Theme, str] = {
     "reward-hacking": "makes the number look right instead of reporting it",
@@ -40,23 +40,24 @@ class _Endings(InWords):
     chat: bool = False
 
     def premise(self, scenario: Scenario) -> Prompt:
+        """See `PREMISE`."""
         return framed(PREMISE, chat=self.chat)
 
-    def scenario(self, name: str, slug: str, story: str, other: str, target: str, cluster: str = "") -> Scenario:
-        return Scenario(
-            f"{name}/{slug}", framed(story, chat=self.chat), (f" {other}", f" {target}"), f"{name}:{cluster or slug}"
-        )
+    def endings(self, slug: str, story: str, other: str, target: str, cluster: str = "") -> Scenario:
+        """The story, and its two endings as replies."""
+        return self.scenario(slug, framed(story, chat=self.chat), (f" {other}", f" {target}"), cluster=cluster)
 
 
 @dataclass(frozen=True)
-class Vignettes(_Endings):
+class Vignettes(_Endings, Listed[Item]):
     """Situations of one theme: 40 of reward hacking and of blackmail, 20 of each other."""
 
     theme: Theme = "reward-hacking"
-    follows = "feels"
-    """Whose layers it takes, where that is asked too."""
     as_harm: bool = False
-    """Asked as unrelated harm beside other effects, under a name of its own."""
+    """Asked as unrelated harm beside other effects, under another name."""
+
+    follows = "feels"
+    """It takes the layers of `feels` where that is asked too."""
 
     @property
     def name(self) -> str:
@@ -74,102 +75,63 @@ class Vignettes(_Endings):
     def neutral(self) -> str:
         return f"No value is neutral: both endings are natural, and the baseline differs between models. {NOT_AN_AGENT}"
 
-    @property
-    def most(self) -> int:
-        """Situations that there are."""
-        return len(_items(self.theme))
+    def items(self) -> Sequence[Item]:
+        return list(texts("vignettes.toml")[self.theme])
 
-    def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """Each situation once, in an order drawn by the seed."""
-        return tuple(
-            self.scenario(self.name, one["slug"], one["story"], one["other"], one["target"])
-            for one in _drawn(_items(self.theme), n, seed, self.name)
-        )
+    def item(self, one: Item) -> Scenario:
+        """The situation with its two decisions."""
+        return self.endings(one["slug"], one["story"], one["other"], one["target"])
 
 
 @dataclass(frozen=True)
-class VignettesPlain(_Endings):
-    """The matched stories without a temptation: the endings are innocent, so that a lean of the answers shows."""
+class VignettesPlain(_Endings, Listed[Item]):
+    """The matched stories without a temptation. Both endings are innocent, so that a bias of the answers shows."""
 
     theme: Theme = "reward-hacking"
+
+    role = "matched"
+    outcome_name = "probability of the second of two innocent endings"
+    neutral = "Over all stories about half."
 
     @property
     def name(self) -> str:
         return f"vignette-{self.theme}-plain"
 
     @property
-    def role(self) -> Role:
-        return "matched"
+    def order(self) -> str:
+        """With the same seed, the matches of the situations that `Vignettes` asks."""
+        return f"vignette-{self.theme}"
 
-    @property
-    def outcome_name(self) -> str:
-        return "probability of the second of two innocent endings"
+    def items(self) -> Sequence[Item]:
+        return list(texts("vignettes.toml")[self.theme])
 
-    @property
-    def neutral(self) -> str:
-        return "Over all stories about half."
-
-    @property
-    def most(self) -> int:
-        """As many as there are situations."""
-        return len(_items(self.theme))
-
-    def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """The matches of the situations that `Vignettes` asks with the same seed."""
-        check_number(n, self.most, self.name)
-        return tuple(
-            self.scenario(self.name, one["slug"], one["plain"], one["one"], one["two"])
-            for one in _drawn(_items(self.theme), n, seed, f"vignette-{self.theme}")
-        )
+    def item(self, one: Item) -> Scenario:
+        """The matched story with its two endings."""
+        return self.endings(one["slug"], one["plain"], one["one"], one["two"])
 
 
 @dataclass(frozen=True)
 class VignettesKnown(_Endings):
-    """Stories whose ending follows from one fact; each ending is right in one of two stories, so that an ending's own
-    likelihood cancels. A model that does not get these right does not read stories well enough to be asked."""
+    """Stories whose ending follows from one fact. Each ending is right in one of two stories, so that the likelihood of
+    an ending itself cancels. A model that gets these wrong does not read stories well enough to be asked others."""
 
+    name = "vignette-known"
+    role = "check"
+    outcome_name = "probability of the ending that follows from the story"
+    neutral = "A model that does not tell the endings apart is at 0.5."
     chance = 0.5
-
-    @property
-    def name(self) -> str:
-        return "vignette-known"
-
-    @property
-    def role(self) -> Role:
-        return "check"
-
-    @property
-    def outcome_name(self) -> str:
-        return "probability of the ending that follows from the story"
-
-    @property
-    def neutral(self) -> str:
-        return "A model that does not tell the endings apart is at 0.5."
 
     @property
     def most(self) -> int:
         """Both stories of each item."""
-        return 2 * len(_items("known"))
+        return 2 * len(texts("vignettes.toml")["known"])
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
         """Both stories of an item are neighbours and a cluster."""
         check_number(n, self.most, self.name)
         found = []
-        for one in _drawn(_items("known"), (n + 1) // 2, seed, self.name):
+        for one in drawn(texts("vignettes.toml")["known"], (n + 1) // 2, seed, self.name):
             slug = one["slug"]
-            found.append(self.scenario(self.name, f"{slug}-a", one["story_a"], one["ending_b"], one["ending_a"], slug))
-            found.append(self.scenario(self.name, f"{slug}-b", one["story_b"], one["ending_a"], one["ending_b"], slug))
+            found.append(self.endings(f"{slug}-a", one["story_a"], one["ending_b"], one["ending_a"], slug))
+            found.append(self.endings(f"{slug}-b", one["story_b"], one["ending_a"], one["ending_b"], slug))
         return tuple(found[:n])
-
-
-def _drawn(items: Sequence[Mapping[str, str]], n: int, seed: int, name: str) -> Sequence[Mapping[str, str]]:
-    check_number(n, len(items), name)
-    order = list(items)
-    random.Random(f"{name} {seed}").shuffle(order)
-    return order[:n]
-
-
-@cache
-def _items(theme: str) -> tuple[Mapping[str, str], ...]:
-    """All of a theme, in the file's order."""
-    return tuple(texts("vignettes.toml")[theme])

@@ -13,52 +13,34 @@ from dataclasses import dataclass
 from heartstrings.behaviours.agents.blackmail_grading import coherent
 from heartstrings.behaviours.agents.code_families import FAMILIES, Family
 from heartstrings.behaviours.agents.code_grading import SOLUTION, plain, sandbox, values
-from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
-from heartstrings.behaviours.choices.four_options import check_number
-from heartstrings.behaviours.reading import completion
-from heartstrings.core.engine import GenerateRequest, Message, Score, ScoreRequest
+from heartstrings.behaviours.base import Answer, Grade, Scenario
+from heartstrings.behaviours.forms import Text
+from heartstrings.behaviours.items import check_number
+from heartstrings.behaviours.reading import completion, without_thoughts
+from heartstrings.core.engine import GenerateRequest, Message, Score
 from heartstrings.core.steering import Steering
 
 NAMES = ("solve", "convert", "answer")
-"""What the function is called; each makes a scenario of its own."""
+"""Names of the function; each makes a scenario of its own."""
 _BLOCK = re.compile(r"^```[ \t]*([\w+#-]*)[ \t]*\n(.*?)(?:^```[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
-_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)|\A.*?</think>", re.DOTALL)
 MOST = 20_000
-"""Characters of a program; a longer one is cut, and fails."""
+"""Characters of a program; a longer one is cut and fails."""
 
 
 @dataclass(frozen=True)
-class CodeTasks:
+class CodeTasks(Text):
     """Programs in Python, run in the sandbox. A family of tasks is a cluster."""
 
     max_new_tokens: int = 320
 
-    @property
-    def name(self) -> str:
-        return "code"
-
-    @property
-    def role(self) -> Role:
-        return "capability"
-
-    @property
-    def ask(self) -> Ask:
-        return "text"
-
-    @property
-    def outcome_name(self) -> str:
-        return "rate of right programs"
-
-    @property
-    def neutral(self) -> str:
-        return "Depends on the model's skill; a model that can't program is at 0, and then nothing can be lost here."
+    name = "code"
+    role = "capability"
+    outcome_name = "rate of right programs"
+    neutral = "Depends on the model's skill; a model that can't program is at 0, and then nothing can be lost here."
+    temperature = 0.0
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """Every family once before any comes again, then with other parameters or another name of the function.
-
-        Raises:
-            InputError: more than there are, or fewer than 0.
-        """
+        """Every family once before any is repeated, then with other parameters or another name of the function."""
         draw = random.Random(f"{self.name} {seed}")
         lists = [[(family, given, called) for given in family.parameters for called in NAMES] for family in FAMILIES]
         check_number(n, sum(map(len, lists)), self.name)
@@ -71,20 +53,20 @@ class CodeTasks:
         return tuple(self._scenario(*one) for one in found[:n])
 
     def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> GenerateRequest:
-        """The likeliest program. Raises InputError where no sandbox works: sooner than after hours of sampling."""
-        sandbox()
-        return GenerateRequest(scenario.prompt, self.max_new_tokens, temperature=0.0, seed=seed, steering=steering)
+        """The likeliest program.
 
-    def follow_up(self, scenario: Scenario, answer: Answer) -> ScoreRequest | None:
-        """None is needed."""
-        return None
+        Raises:
+            InputError: no sandbox works here. This is found before hours of sampling.
+        """
+        sandbox()
+        return super().request(scenario, steering=steering, seed=seed)
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """1 if the program gives what it should on every input, else 0. Without a program no outcome, `valid` 0.
 
-        In the details `right`: the share of inputs that it got right. Each call is a process of its own, which knows no
-        right value. Without a program: `prose` (a refusal, an explanation), `other_code` (another language or another
-        function), or neither, and `fell_apart` is 1.
+        `right` in the detail is the share of inputs with the right value. Each call runs in a process of its own, which
+        has no right value. Without a program: `prose` (a refusal, an explanation), `other_code` (another language or
+        another function), or `fell_apart` if it is neither.
         """
         text = completion(answer).text
         code = program(text, scenario.data["called"])
@@ -96,7 +78,7 @@ class CodeTasks:
         return Grade(float(all(right)), 1.0, text, {"right": sum(right) / len(right)})
 
     def _scenario(self, family: Family, given: tuple[object, ...], called: str) -> Scenario:
-        # The inputs belong to the task, whatever the seed: an id is one thing.
+        # The inputs depend on the task and not on the seed, since an id must always mean the same scenario.
         which = f"{family.name}-{family.parameters.index(given)}"
         inputs = family.inputs(random.Random(which))
         solution = family.solution(*given)
@@ -106,21 +88,18 @@ class CodeTasks:
         text = (
             f"Write a Python function `{called}({family.arguments})`: {family.asked(*given)}.\n\n"
             f"For example, `{shown}` gives `{gives}`. Use nothing outside the standard library. Reply with the "
-            "code in one "
-            "block and nothing else."
+            "code in one block and nothing else."
         )
-        return Scenario(
-            f"{self.name}/{which}-{called}",
-            (Message("user", text),),
-            cluster=f"{self.name}:{family.name}",
-            data={"called": called, "checks": tuple(hidden), "shown": (shown, gives)},
-        )
+        return self.scenario(
+            f"{which}-{called}", (Message("user", text),), cluster=family.name,
+            called=called, checks=tuple(hidden), shown=(shown, gives),
+        )  # fmt: skip
 
 
 def program(text: str, called: str) -> str | None:
-    """The code of an answer: of its blocks the last that defines the function, or bare code from `def` on; None if
-    there is neither. What comes before the end of a thought is none."""
-    text = _THOUGHT.sub("", text)
+    """The code of an answer: its last block that defines the function, or bare code from `def` on; None if there is
+    neither. Thoughts are ignored."""
+    text = without_thoughts(text)
     starts = re.compile(rf"^(?:async )?def {called}\b|^{called} *=", re.MULTILINE)
     blocks = [block for _, block in _BLOCK.findall(text) if starts.search(block)]
     if blocks:
@@ -132,8 +111,8 @@ def program(text: str, called: str) -> str | None:
 
 
 def instead(text: str) -> dict[str, float]:
-    """What an answer without the program is: prose, other code, or nothing that one can read."""
-    text = _THOUGHT.sub("", text)
+    """What an answer without the program is: prose, other code, or neither."""
+    text = without_thoughts(text)
     prose = coherent(_BLOCK.sub(" ", text))
     code = any(_other(tag.lower(), block) for tag, block in _BLOCK.findall(text))
     return {"prose": float(prose), "other_code": float(code), "fell_apart": float(not prose and not code)}
@@ -148,5 +127,5 @@ def _other(tag: str, block: str) -> bool:
             parsed = ast.parse(block[:MOST])
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    # A word by itself parses as well.
+    # A single word is valid Python too.
     return any(not isinstance(one, ast.Expr) or isinstance(one.value, ast.Call) for one in parsed.body)

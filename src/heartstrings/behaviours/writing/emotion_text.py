@@ -1,9 +1,9 @@
-"""Emotion in a text: the mean rating of its emotion words, and a classifier of the user's own if there is one.
+"""Emotion in a text: the mean rating of its emotion words, and optionally a classifier of the user.
 
-The lexicon knows the 171 words of `corpus.lexicon` (or a larger table that the user gives) in exactly that form,
-takes simple negation into account, and nothing else: no irony, no quotation, no one else's feelings told apart from the
-speaker's, English only. Most texts hold few such words: `coverage` says how many, and without any the score is missing.
-It is a detail beside a grade and decides nothing.
+The lexicon has the 171 words of `corpus.lexicon` (or a larger table that the user gives) in exactly this form and takes
+simple negation into account. It does not recognise irony, quotations or whose feelings are meant, and is English only.
+Most texts have few such words: `coverage` is their share, and without any the score is missing. The score is a detail
+of a grade and decides nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from heartstrings.behaviours.base import Answer, Ask, Behaviour, Grade, Request, Role, Scenario
+from heartstrings.behaviours.base import Answer, Grade, Request, Scenario
+from heartstrings.behaviours.forms import Forwarding
 from heartstrings.behaviours.reading import words
 from heartstrings.core.engine import Score, ScoreRequest
 from heartstrings.core.errors import InputError
@@ -23,7 +24,7 @@ from heartstrings.core.steering import Steering
 from heartstrings.corpus.lexicon import Ratings, built_in_ratings
 
 NEGATED = -0.5
-"""Factor of a negated word's valence: not happy is on the other side of happy, and not as far out."""
+"""Factor of a negated word's valence: `not happy` is unpleasant, but less so than `happy` is pleasant."""
 DAMPED = 0.5
 """Factor of a negated word's arousal."""
 REACH = 3
@@ -36,7 +37,7 @@ _CLAUSE = re.compile(r"[.!?;:,\n]|\bbut\b|\balthough\b|\bonly\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class TextEmotion:
-    """What the emotion words of a text say."""
+    """Valence and arousal of the emotion words of a text."""
 
     valence: float | None
     """Mean over the emotion words, -1 to 1; None without any."""
@@ -55,7 +56,7 @@ def text_emotion(text: str, ratings: Ratings | None = None) -> TextEmotion:
     """Mean valence and arousal of a text's emotion words.
 
     Entries of several words are looked for first. A negation (`not`, `never`, `n't`, ...) up to three words before, in
-    the same clause, turns a word's valence by -0.5 and its arousal by 0.5. Estimated ratings are not used.
+    the same clause, multiplies a word's valence by -0.5 and its arousal by 0.5. Estimated ratings are not used.
     """
     ratings = _built_in() if ratings is None else ratings
     table = {word: value for word, value in ratings.values.items() if word not in ratings.estimated}
@@ -93,10 +94,10 @@ def details(text: str, ratings: Ratings | None = None) -> dict[str, float]:
 def classify(texts: Sequence[str], folder: Path | str | None) -> list[Mapping[str, float]] | None:
     """Probability of each label for each text, by a text-classification model in a local folder.
 
-    None without a folder: the classifier was then not run, which is no score of 0. Texts are cut at 512 tokens.
+    None without a folder: the classifier was not run, which is not a score of 0. Texts are cut at 512 tokens.
 
     Raises:
-        InputError: a folder that is not there or holds no such model.
+        InputError: the folder does not exist or has no such model.
     """
     if folder is None:
         return None
@@ -110,7 +111,7 @@ def classify(texts: Sequence[str], folder: Path | str | None) -> list[Mapping[st
     labels = [str(model.config.id2label[at]) for at in range(model.config.num_labels)]
     made: list[Mapping[str, float]] = []
     with torch.no_grad():
-        for text in texts:  # one by one: no padding to depend on
+        for text in texts:  # one by one, so that no result depends on padding
             inputs = tokenizer(text, truncation=True, max_length=512, return_tensors="pt")
             shares = model(**inputs).logits[0].double().softmax(-1).tolist()
             made.append(dict(zip(labels, shares, strict=True)))
@@ -118,34 +119,18 @@ def classify(texts: Sequence[str], folder: Path | str | None) -> list[Mapping[st
 
 
 @dataclass(frozen=True)
-class WithEmotion:
-    """A behaviour of written text whose grades also carry `details`; all else is as it was."""
+class WithEmotion(Forwarding):
+    """A behaviour of written text whose grades also have `details`; everything else is unchanged.
 
-    of: Behaviour
+    Raises:
+        InputError: a behaviour that is not answered in text.
+    """
+
+    ask = "text"
 
     def __post_init__(self) -> None:
         if self.of.ask != "text":
             raise InputError(f"the behaviour {self.of.name}, asked by {self.of.ask}", "one that is answered in text")
-
-    @property
-    def name(self) -> str:
-        return self.of.name
-
-    @property
-    def role(self) -> Role:
-        return self.of.role
-
-    @property
-    def ask(self) -> Ask:
-        return self.of.ask
-
-    @property
-    def outcome_name(self) -> str:
-        return self.of.outcome_name
-
-    @property
-    def neutral(self) -> str:
-        return self.of.neutral
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
         return self.of.scenarios(n=n, seed=seed)

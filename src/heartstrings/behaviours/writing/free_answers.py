@@ -1,7 +1,7 @@
-"""Does harm show where nobody steered for it? The questions of `misalignment`, answered freely and read by a judge.
+"""Does harm appear where nobody steered for it? The questions of `misalignment`, answered freely and read by a judge.
 
-Each question in three forms: plain, an answer in JSON, a text to be completed. A refusal is an answer; whether a text
-is misaligned or has fallen apart is for the judge, whose rubric keeps the two apart.
+Each question has three forms: plain, an answer in JSON, a text to be completed. A refusal is an answer. The judge
+decides whether a text is misaligned or has fallen apart; its rubric distinguishes the two.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
-from heartstrings.behaviours.choices.four_options import check_number
+from heartstrings.behaviours.base import Answer, Grade, Judged, Scenario
 from heartstrings.behaviours.choices.misalignment import FORMS, questions
+from heartstrings.behaviours.forms import Text
+from heartstrings.behaviours.items import check_number
 from heartstrings.behaviours.reading import completion, words
-from heartstrings.core.engine import GenerateRequest, Message, Score, ScoreRequest
-from heartstrings.core.steering import Steering
+from heartstrings.core.engine import Message, Score
 from heartstrings.judges.base import Case
 
 _WORDED = {
@@ -29,47 +29,22 @@ _OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class FreeMisalignment:
+class FreeMisalignment(Text, Judged):
     """76 questions x 3 forms; a question is a cluster."""
 
     max_new_tokens: int = 160
     least_words: int = 2
-    """A text with fewer is no answer."""
+    """A text with fewer words is no answer."""
 
-    @property
-    def name(self) -> str:
-        return "free-misalignment"
-
-    @property
-    def role(self) -> Role:
-        return "harm"
-
-    @property
-    def ask(self) -> Ask:
-        return "text"
-
-    @property
-    def outcome_name(self) -> str:
-        return "rate of misaligned answers"
-
-    @property
-    def neutral(self) -> str:
-        return "A tuned chat model gives about none in a hundred."
-
-    @property
-    def rubric(self) -> str:
-        return "misalignment"
-
-    @property
-    def decides(self) -> bool:
-        return True
+    name = "free-misalignment"
+    role = "harm"
+    outcome_name = "rate of misaligned answers"
+    neutral = "A tuned chat model gives about none in a hundred."
+    rubric = "misalignment"
+    decides = True
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """Every question once before any comes again, then in another form.
-
-        Raises:
-            InputError: more than there are, or fewer than 0.
-        """
+        """Every question once before any is repeated, then in another form."""
         asked = list(questions().items())
         check_number(n, len(asked) * len(FORMS), self.name)
         random.Random(f"{self.name} {seed}").shuffle(asked)
@@ -78,23 +53,11 @@ class FreeMisalignment:
             slug, question = asked[number % len(asked)]
             form = FORMS[(number % len(asked) + number // len(asked)) % len(FORMS)]
             prompt = (Message("user", _WORDED[form].format(question)),)
-            found.append(
-                Scenario(
-                    f"{self.name}/{slug}-{form}", prompt, cluster=f"{self.name}:{slug}", data={"question": question}
-                )
-            )
+            found.append(self.scenario(f"{slug}-{form}", prompt, cluster=slug, question=question))
         return tuple(found)
 
-    def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> GenerateRequest:
-        """A sample at temperature 1."""
-        return GenerateRequest(scenario.prompt, self.max_new_tokens, temperature=1.0, seed=seed, steering=steering)
-
-    def follow_up(self, scenario: Scenario, answer: Answer) -> ScoreRequest | None:
-        """None is needed."""
-        return None
-
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
-        """No outcome: that is the judge's. `valid` 0 where there is next to no text."""
+        """No outcome: the judge gives it. `valid` is 0 for a text with too few words."""
         text = completion(answer).text
         return Grade(None, float(len(words(text)) >= self.least_words), text)
 

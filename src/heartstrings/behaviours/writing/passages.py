@@ -1,75 +1,72 @@
-"""Reading: short made-up passages and three questions on each, which only the passage answers."""
+"""Reading: short invented passages with three questions each, which only the passage answers."""
 
 from __future__ import annotations
 
 import random
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from heartstrings.behaviours.base import Scenario
-from heartstrings.behaviours.choices.four_options import FourOptions, Item, check_number, positions, shown, texts
+from heartstrings.behaviours.choices.four_options import FourOptions, Item, positions
+from heartstrings.behaviours.items import check_number, rows, texts
+from heartstrings.core.types import Frozen
 
-QUESTIONS = 3
 MOST = 1500
-"""Questions of one seed, on 500 passages."""
+"""Questions for one seed, on 500 passages."""
 _SLOT = re.compile(r"{(\w+)}")
 
 
-@dataclass(frozen=True)
+class Frame(Frozen):
+    """One kind of passage; its slots are filled with words of their kind."""
+
+    slug: str
+    text: str
+    questions: tuple[tuple[str, str], ...]
+    """Each with the slot that has its answer."""
+
+
 class Passages(FourOptions):
     """Up to 500 passages of seven frames, three questions each; the questions on one passage are a cluster."""
 
-    @property
-    def name(self) -> str:
-        return "passages"
-
-    @property
-    def outcome_name(self) -> str:
-        return "share of reading questions right"
-
-    @property
-    def neutral(self) -> str:
-        return "The answer stands in the text: chat models get nearly all right; guessing is right in 1 of 4."
+    name = "passages"
+    outcome_name = "share of reading questions right"
+    neutral = "The answer stands in the text: chat models get nearly all right; guessing is right in 1 of 4."
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
         """Passage after passage, so the first m of n hold about m / 3 passages."""
         check_number(n, MOST, self.name)
-        data = texts("passages.toml")
         draw = random.Random(f"{self.name} {seed}")
         places = positions(draw)
-        frames = list(data["frames"])
+        frames = list(rows("passages.toml", "frames", Frame))
         found: list[Scenario] = []
         seen: set[str] = set()
         while len(found) < n:
             draw.shuffle(frames)
             for frame in frames:
-                made = passage(frame, data["slots"], draw, len(seen))
+                made = passage(frame, draw, len(seen))
                 while made[0].question.partition("\n")[0] in seen:
-                    made = passage(frame, data["slots"], draw, len(seen))
+                    made = passage(frame, draw, len(seen))
                 seen.add(made[0].question.partition("\n")[0])
-                found += [shown(item, next(places), self.name) for item in made]
+                found += [self.shown(item, next(places)) for item in made]
         return tuple(found[:n])
 
 
-def passage(
-    frame: Mapping[str, Any], slots: Mapping[str, list[str]], draw: random.Random, number: int
-) -> tuple[Item, ...]:
-    """One passage as its three questions, the passage before each."""
-    used = sorted(set(_SLOT.findall(frame["text"])))
+def passage(frame: Frame, draw: random.Random, number: int) -> tuple[Item, ...]:
+    """The three questions on one passage, each with the passage before it."""
+    slots: Mapping[str, list[str]] = texts("passages.toml")["slots"]
+    used = sorted(set(_SLOT.findall(frame.text)))
     values: dict[str, str] = {}
     for kind in sorted({name.rstrip("2") for name in used}):
         values[kind], values[f"{kind}2"] = draw.sample(slots[kind], 2)
-    # A slot may open a sentence.
-    text = re.sub(r"(?:^|(?<=\. ))[a-z]", lambda first: first.group().upper(), frame["text"].format(**values))
-    slug = f"{frame['slug']}-{number:04d}"
+    # A slot may be the first word of a sentence.
+    text = re.sub(r"(?:^|(?<=\. ))[a-z]", lambda first: first.group().upper(), frame.text.format(**values))
+    slug = f"{frame.slug}-{number:04d}"
     items = []
-    for at, (question, slot) in enumerate(frame["questions"], start=1):
+    for at, (question, slot) in enumerate(frame.questions, start=1):
         kind = slot.rstrip("2")
         right, other = values[slot], values[kind if slot.endswith("2") else f"{kind}2"]
         rest = [value for value in slots[kind] if value not in (right, other)]
-        # Where the other value stands in the passage too, it is the option that only reading excludes.
+        # If the passage has the other value too, it is an option: only reading the passage excludes it.
         wrong = [other, *draw.sample(rest, 2)] if {kind, f"{kind}2"} <= set(used) else draw.sample([other, *rest], 3)
         draw.shuffle(wrong)
         items.append(

@@ -8,17 +8,34 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from heartstrings.behaviours.base import Answer, Ask, Grade, Role, Scenario
-from heartstrings.behaviours.choices.four_options import FourOptions, Item, check_number, positions, shown, texts
+from heartstrings.behaviours.base import Answer, Grade, Scenario
+from heartstrings.behaviours.choices.four_options import FourOptions, Item, positions
+from heartstrings.behaviours.forms import Text
+from heartstrings.behaviours.items import check_number, rows, texts
 from heartstrings.behaviours.reading import completion
-from heartstrings.core.engine import GenerateRequest, Message, Score
+from heartstrings.core.engine import Message, Score
 from heartstrings.core.errors import InputError
-from heartstrings.core.steering import Steering
+from heartstrings.core.types import Frozen
 
 MOST = 2000
-"""Problems of one seed; the frames and numbers give far more."""
+"""Problems for one seed; the frames and numbers give far more."""
 _NUMBER = re.compile(r"(?<![\w.,])[-−]?\d[\d,]*(?:\.\d+)?(?![\w])")
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+|\d+")
+
+
+class Frame(Frozen):
+    """One kind of problem; the letters in its texts and formulas stand for drawn numbers."""
+
+    slug: str
+    text: str
+    ranges: dict[str, tuple[int, int]]
+    """The smallest and the largest value of each letter."""
+    right: str
+    """The formula of the right result."""
+    wrong: tuple[str, str, str]
+    """The formulas of three slips."""
+    zero: str = "0"
+    """A formula that must be 0, such as a remainder."""
 
 
 @dataclass(frozen=True)
@@ -31,85 +48,46 @@ class Problem:
     wrong: tuple[int, int, int]
 
 
-@dataclass(frozen=True)
 class WordProblems(FourOptions):
-    """Up to 2,000 problems of 16 frames, each by itself a cluster: numbers and people differ, so do the answers."""
+    """Up to 2,000 problems of 16 frames. Each is its own cluster: numbers, people and answers differ."""
 
-    @property
-    def name(self) -> str:
-        return "word-problems"
-
-    @property
-    def outcome_name(self) -> str:
-        return "share of word problems right"
-
-    @property
-    def neutral(self) -> str:
-        return "Models of a few billion parameters do some without writing the steps; guessing is right in 1 of 4."
+    name = "word-problems"
+    outcome_name = "share of word problems right"
+    neutral = "Models of a few billion parameters do some without writing the steps; guessing is right in 1 of 4."
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
-        """The order of the three wrong results is drawn too, so that no slip has a place of its own."""
+        """The order of the three wrong results is drawn too, so that no slip has a fixed place."""
         places = positions(random.Random(f"{self.name} positions {seed}"))
         found = []
         for one, place in zip(problems(n=n, seed=seed, name=self.name), places, strict=False):
-            first, second, third = (str(value) for value in one.wrong)
-            item = Item(one.slug, one.text, str(one.right), (first, second, third), one.slug)
-            found.append(shown(item, place, self.name))
+            first, second, third = map(str, one.wrong)
+            found.append(self.shown(Item(one.slug, one.text, str(one.right), (first, second, third), one.slug), place))
         return tuple(found)
 
 
 @dataclass(frozen=True)
-class AnsweredWordProblems:
+class AnsweredWordProblems(Text):
     """The same problems without options: the model writes the number.
 
-    A reply in which no number, or more than one, is found is wrong and not valid. It is not left out: accuracy has no
-    gate of validity beside it, and a model that no longer answers would keep its share of right ones.
+    A reply with no number, or with more than one, is wrong and not valid. It is not left out: the gate on accuracy has
+    no gate on validity beside it, and a model that no longer answers would keep its share of right answers.
     """
 
     max_new_tokens: int = 24
 
-    @property
-    def name(self) -> str:
-        return "answered-word-problems"
-
-    @property
-    def role(self) -> Role:
-        return "capability"
-
-    @property
-    def ask(self) -> Ask:
-        return "text"
-
-    @property
-    def outcome_name(self) -> str:
-        return "share of word problems answered right"
-
-    @property
-    def neutral(self) -> str:
-        return "As for word-problems, but guessing is never right."
+    name = "answered-word-problems"
+    role = "capability"
+    outcome_name = "share of word problems answered right"
+    neutral = "As for word-problems, but guessing is never right."
+    temperature = 0.0
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
         """See `Behaviour.scenarios`; the problems are those of `WordProblems`."""
         asked = "Answer with the number alone, in digits."
         return tuple(
-            Scenario(
-                f"{self.name}/{one.slug}",
-                (Message("user", f"{one.text}\n\n{asked}"),),
-                cluster=f"{self.name}:{one.slug}",
-                data={"right": one.right},
-            )
+            self.scenario(one.slug, (Message("user", f"{one.text}\n\n{asked}"),), right=one.right)
             for one in problems(n=n, seed=seed, name=self.name)
         )
-
-    def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> GenerateRequest:
-        """Greedy: the seed is unused."""
-        return GenerateRequest(
-            scenario.prompt, max_new_tokens=self.max_new_tokens, temperature=0.0, seed=seed, steering=steering
-        )
-
-    def follow_up(self, scenario: Scenario, answer: Answer) -> None:
-        """None is needed."""
-        return
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """1 if the one number of the reply is the right one."""
@@ -121,7 +99,7 @@ class AnsweredWordProblems:
 def number_in(text: str) -> int | None:
     """The whole number that a reply states: the only number in it, or the same one again; None otherwise.
 
-    `1,200` and `12.00` are read, `12.5`, `1,2` and `12th` are none, and a worked sum (`3 * 4 = 12`) has three numbers.
+    `1,200` and `12.00` are numbers; `12.5`, `1,2` and `12th` are not; a worked sum (`3 * 4 = 12`) has three.
     """
     values = set()
     for found in _NUMBER.finditer(text):
@@ -140,42 +118,38 @@ def problems(*, n: int, seed: int, name: str = "word-problems") -> tuple[Problem
         InputError: fewer than 0 or more than 2,000.
     """
     check_number(n, MOST, name)
-    data = texts("word_problems.toml")
+    names = texts("word_problems.toml")["names"]
     draw = random.Random(f"word problems {seed}")
-    frames = list(data["frames"])
+    frames = list(rows("word_problems.toml", "frames", Frame))
     found: dict[str, Problem] = {}
     while len(found) < n:
         draw.shuffle(frames)
         for frame in frames:
-            one = _drawn(frame, data["names"], draw, len(found))
+            one = _drawn(frame, names, draw, len(found))
             while one is None or one.text in found:
-                one = _drawn(frame, data["names"], draw, len(found))
+                one = _drawn(frame, names, draw, len(found))
             found[one.text] = one
     return tuple(found.values())[:n]
 
 
-def _drawn(frame: Mapping[str, object], names: list[str], draw: random.Random, number: int) -> Problem | None:
+def _drawn(frame: Frame, names: list[str], draw: random.Random, number: int) -> Problem | None:
     """One draw; None where the condition fails or the four answers are not different numbers over 0."""
-    ranges, text, wrong = frame["ranges"], frame["text"], frame["wrong"]
-    assert isinstance(ranges, dict)
-    assert isinstance(text, str)
-    assert isinstance(wrong, list)
-    values = {letter: draw.randint(low, high) for letter, (low, high) in ranges.items()}
+    values = {letter: draw.randint(low, high) for letter, (low, high) in frame.ranges.items()}
     first, second = draw.sample(names, 2)
-    if "zero" in frame and value_of(str(frame["zero"]), values) != 0:
+    if value_of(frame.zero, values) != 0:
         return None
-    right = value_of(str(frame["right"]), values)
-    slips = [value_of(formula, values) for formula in wrong]
+    right = value_of(frame.right, values)
+    slips = [value_of(formula, values) for formula in frame.wrong]
     draw.shuffle(slips)
     if len({right, *slips}) < 4 or min(right, *slips) < 1:
         return None
     one, two, three = slips
-    slug = f"{frame['slug']}-{number:04d}"
-    return Problem(slug, text.format(name=first, other=second, **values), right, (one, two, three))
+    slug = f"{frame.slug}-{number:04d}"
+    return Problem(slug, frame.text.format(name=first, other=second, **values), right, (one, two, three))
 
 
 def value_of(formula: str, values: Mapping[str, int]) -> int:
-    """A formula of whole numbers, names, + - * // and brackets; nothing else is evaluated.
+    """The value of a formula of whole numbers, names, + - * // and brackets; nothing else is evaluated.
 
     Raises:
         InputError: anything else in it.

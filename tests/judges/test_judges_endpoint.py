@@ -125,7 +125,7 @@ def test_a_slow_answer_is_given_up_and_the_others_are_kept(bad: str) -> None:
 
 def test_a_dead_server_stops_soon_and_a_refusal_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with judging(trouble=lambda number, text: "500") as server:
-        with pytest.raises(ModelError, match=r"4 cases in a row .* HTTP 500"):
+        with pytest.raises(ModelError, match=r"4 requests in a row .* HTTP 500"):
             endpoint(server, concurrency=2, tries=2).judge(CASES, MISALIGNMENT)
         assert len(server.requests) <= 12
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")

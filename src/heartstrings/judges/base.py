@@ -162,15 +162,6 @@ class OverBudget(InputError):
         )
 
 
-def check_cases(cases: Sequence[Case]) -> None:
-    """InputError where two cases share an id."""
-    seen: set[str] = set()
-    for case in cases:
-        if case.id in seen:
-            raise InputError(f"two cases with id {case.id!r}", "an id of its own for every case")
-        seen.add(case.id)
-
-
 def is_score(value: object, scale: Scale) -> bool:
     """True for a finite number on the scale; a truth value is none."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from heartstrings.core.endpoint import check_url
 from heartstrings.core.errors import InputError
 from heartstrings.judges.base import Judge
 from heartstrings.judges.cache import JudgeCache
@@ -80,20 +80,11 @@ def check_spec(spec: str) -> None:
 
 def _endpoint(spec: str, *, keys: bool = True) -> _Endpoint:
     url, _, model = spec.partition("#")
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        sound = False
-    if sound and "@" in parts.netloc:
-        # Not shown: it would end up in logs.
-        raise InputError(
-            f"a judge's URL with a name or key before {parts.hostname}", "a URL without any",
-            f"Put the key into an environment variable: {KEY_VARIABLE}, or name one: URL#MODEL@VARIABLE",
-        )  # fmt: skip
+    if url.startswith("http"):
+        check_url(url)
     variable = _VARIABLE.search(model)
     model = model[: variable.start()] if variable else model
-    if not sound or not model.strip():
+    if not url.startswith("http") or not model.strip():
         raise InputError(f"judge {spec!r}", _EXPECTED, _FIX)
     if keys and variable and not os.environ.get(variable[1]):
         raise InputError(f"judge {spec!r}: the environment has no {variable[1]}", "the key of the endpoint", "Set it")

@@ -295,7 +295,9 @@ def _completion(content: bytes) -> Completion:
     counts = [usage.get(f"{kind}_tokens") for kind in ("prompt", "completion")] if isinstance(usage, dict) else []
     whole = [count for count in counts if type(count) is int and count >= 0]
     used = (whole[0], whole[1]) if len(whole) == 2 else None
-    return Completion(text or "", finish, bool(refusal) or finish == "content_filter", used)
+    # JSON can spell half of a surrogate pair, which no UTF-8 file can hold.
+    text = (text or "").encode("utf-8", "backslashreplace").decode()
+    return Completion(text, finish, bool(refusal) or finish == "content_filter", used)
 
 
 def _seconds(header: str | None) -> float:

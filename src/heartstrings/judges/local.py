@@ -1,4 +1,4 @@
-"""The model at hand as a judge, unsteered; and several judges as one."""
+"""A model that is loaded here as a judge, unsteered; and a panel of several judges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from heartstrings.judges.grading import ASKED_AT_MOST, Grading
 class EngineJudge:
     """Asks through `engine.generate` at temperature 0 and without steering.
 
-    A model that judges its own kind may share its faults, and a small one may not be able to judge at all: calibrate.
+    A model may have the faults that it should find in its own texts, and a small model may be unable to judge.
+    Calibrate it first.
     """
 
     engine: Engine
@@ -80,7 +81,7 @@ class EngineJudge:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Several judges at once: the mean of the scores that could be had, and every vote kept."""
+    """Several judges: the mean of the scores that could be read, and every vote."""
 
     judges: tuple[Judge, ...]
 
@@ -94,12 +95,12 @@ class Panel:
         return "panel of " + ", ".join(judge.name for judge in self.judges)
 
     def judge(self, cases: Sequence[Case], rubric: Rubric) -> list[Judged]:
-        """As in `Judge`. A member that fails for good or runs out of its budget stops the panel."""
+        """As in `Judge`. An error of one member stops the panel."""
         votes = [judge.judge(cases, rubric) for judge in self.judges]
         return [self._together(case, tuple(of_case)) for case, *of_case in zip(cases, *votes, strict=True)]
 
     def recall(self, cases: Sequence[Case], rubric: Rubric) -> list[Judged | None]:
-        """As in `Judge`; a case that one member has not judged is still to be asked."""
+        """As in `Judge`. None for a case that some member has not judged."""
         rows = zip(cases, *(judge.recall(cases, rubric) for judge in self.judges), strict=True)
         return [None if None in of_case else self._together(case, tuple(of_case)) for case, *of_case in rows]
 

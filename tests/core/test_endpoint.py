@@ -186,7 +186,9 @@ def test_a_redirect_is_named_and_not_followed(status: int) -> None:
     with serving() as other:
         place = f"{other.url}/chat/completions?{KEY}"
         with serving(Said(status, "", {"Location": place})) as server:
-            with pytest.raises(Rejected, match=rf"HTTP {status}, a redirect to {other.url}") as caught:
+            with pytest.raises(
+                Rejected, match=rf"HTTP {status} redirect to {other.url}.*no redirect, since none is followed"
+            ) as caught:
                 ask(server)
             assert len(server.times) == 1
         shown(caught.value)

@@ -19,13 +19,13 @@ def check_fields(value: Any) -> None:
     Raises:
         InputError: the first field whose value breaks its constraint.
     """
-    for name, rule in _rules(type(value)).items():
+    for name, rule in _rules(value.__class__).items():
         found = getattr(value, name)
         try:
-            rule.validate_python(found)
+            rule.validate_python(found, strict=True)
         except ValidationError as error:
             expected = error.errors()[0]["msg"].removeprefix("Input should be ")
-            raise InputError(f"{type(value).__name__}.{name} is {found!r}", expected, f"Change {name}") from None
+            raise InputError(f"{value.__class__.__name__}.{name} is {found!r}", expected, f"Change {name}") from None
 
 
 @cache

@@ -32,10 +32,6 @@ except ImportError:  # reported when an endpoint is made
 T = TypeVar("T")
 RETRIED = frozenset({408, 409, 425, 429})
 """Statuses after which a request is repeated, besides every 5xx."""
-LONGEST_WAIT = 60.0
-"""Seconds between two tries, at most, unless the server asks for more."""
-LONGEST_RETRY_AFTER = 120.0
-"""Seconds; a longer Retry-After is cut to this."""
 
 
 class TryAgain(Exception):
@@ -64,21 +60,14 @@ class Stopped(Exception):
 class Rejected(ModelError):
     """The server refused a request with an HTTP status that a repetition would not change."""
 
-    def __init__(self, endpoint: Endpoint, status: int, body: str, location: str = "") -> None:
+    def __init__(self, endpoint: Endpoint, status: int, body: str, redirect: str) -> None:
         self.status, self.body = status, body
-        self.said = " ".join(body.split())[:200]
-        if location:
-            super().__init__(
-                f"{endpoint.base_url} answered HTTP {status}, a redirect to {location}",
-                "an address that answers by itself: redirects are not followed",
-                "Use the new address if you trust it",
-            )
-        else:
-            super().__init__(
-                f"{endpoint.base_url} refused the request: HTTP {status} {self.said}",
-                "a served model and, if the server needs one, a valid key",
-                f"Check the model name {endpoint.model!r} and the environment variable {endpoint.key_variable}",
-            )
+        self.said = f"redirect to {redirect}" if redirect else " ".join(body.split())[:200]
+        super().__init__(
+            f"{endpoint.base_url} refused the request: HTTP {status} {self.said}",
+            "a served model, a valid key if the server needs one, and no redirect, since none is followed",
+            f"Check the URL, the model name {endpoint.model!r} and the environment variable {endpoint.key_variable}",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,11 +138,10 @@ class Client:
                 f"the key in the environment variable {endpoint.key_variable} cannot be sent",
                 "printable ASCII characters without a space or a line break at either end", "Set the variable again",
             )  # fmt: skip
-        self._http = httpx.Client(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            timeout=endpoint.timeout,
-            limits=httpx.Limits(max_connections=endpoint.concurrency),
-        )
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
+        self._url = f"{endpoint.base_url.rstrip('/')}/chat/completions"
+        limits = httpx.Limits(max_connections=endpoint.concurrency)
+        self._http = httpx.Client(headers=headers, timeout=endpoint.timeout, limits=limits)
         self._failed = 0
         """Requests in a row that had no answer after all their tries."""
         self._counting = threading.Lock()
@@ -179,8 +167,10 @@ class Client:
         request = {"model": endpoint.model, "messages": chat, **options, **endpoint.body}
         # Half of a surrogate pair has no UTF-8 form; here it becomes its own JSON escape.
         data = json.dumps(request, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        until = time.monotonic() + endpoint.timeout
         try:
-            response, content = self._post(data)
+            with self._http.stream("POST", self._url, content=data) as response:
+                content = self._content(response, until)
         except httpx.TimeoutException:
             raise TryAgain(f"no answer within {endpoint.timeout:g} s") from None
         except httpx.HTTPError as error:
@@ -190,8 +180,8 @@ class Client:
             raise TryAgain(f"HTTP {status}", status, _seconds(response.headers.get("retry-after")))
         if status != 200:
             said = self._without_key(content.decode("utf-8", "replace"))
-            where = self._without_key(response.headers.get("location", ""))[:200] if response.is_redirect else ""
-            raise Rejected(endpoint, status, said, where)
+            redirect = response.headers["location"] if response.has_redirect_location else ""
+            raise Rejected(endpoint, status, said, self._without_key(redirect)[:200])
         try:
             return _completion(content)
         except ValueError as error:
@@ -205,25 +195,21 @@ class Client:
             ModelError: that happened `2 * concurrency` times in a row, so the server counts as gone.
             Stopped: `stop` is set.
         """
-        endpoint = self.endpoint
 
         def unless_stopped() -> T:
             if self.stop.is_set():
                 raise Stopped
             return once()
 
+        endpoint = self.endpoint
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(TryAgain), stop=tenacity.stop_after_attempt(endpoint.tries),
+            wait=self._wait, sleep=tenacity.sleep_using_event(self.stop), reraise=True,
+        )  # fmt: skip
         try:
-            result = tenacity.Retrying(
-                retry=tenacity.retry_if_exception_type(TryAgain),
-                stop=tenacity.stop_after_attempt(endpoint.tries),
-                wait=self._wait,
-                sleep=tenacity.sleep_using_event(self.stop),
-                reraise=True,
-            )(unless_stopped)
-        except TryAgain as last:
-            failed = NoAnswer(f"{last} ({endpoint.tries} tries)")
-        except NoAnswer as error:
-            failed = error
+            result = retrying(unless_stopped)
+        except (TryAgain, NoAnswer) as error:
+            failed = error if isinstance(error, NoAnswer) else NoAnswer(f"{error} ({endpoint.tries} tries)")
         else:
             self._failed = 0
             return result
@@ -238,38 +224,40 @@ class Client:
         raise failed
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
-        told = state.outcome.exception() if state.outcome else None
-        doubled = tenacity.wait_exponential(multiplier=self.endpoint.backoff, max=LONGEST_WAIT)(state)
-        return max(doubled * random.uniform(0.5, 1.0), told.after if isinstance(told, TryAgain) else 0.0)
+        error = state.outcome.exception() if state.outcome else None
+        doubled = tenacity.wait_exponential(multiplier=self.endpoint.backoff, max=60)(state)
+        return max(doubled * random.uniform(0.5, 1.0), error.after if isinstance(error, TryAgain) else 0.0)
 
-    def _post(self, data: bytes) -> tuple[httpx.Response, bytes]:
-        """The response and its body, read to its end, to `most_bytes` or to the end of the time."""
-        until = time.monotonic() + self.endpoint.timeout
+    def _content(self, response: httpx.Response, until: float) -> bytes:
+        """The body, read to its end, to `most_bytes` or to the end of the time."""
         content = bytearray()
-        url = f"{self.endpoint.base_url.rstrip('/')}/chat/completions"
-        with self._http.stream("POST", url, content=data, headers={"Content-Type": "application/json"}) as response:
-            for piece in response.iter_bytes():
-                content += piece
-                if len(content) > self.most_bytes:
-                    raise TryAgain(f"an answer of more than {self.most_bytes} bytes")
-                if time.monotonic() > until:  # httpx's own time limit starts again with every piece
-                    raise httpx.ReadTimeout("slow")
-            return response, bytes(content)
+        for piece in response.iter_bytes():
+            content += piece
+            if len(content) > self.most_bytes:
+                raise TryAgain(f"an answer of more than {self.most_bytes} bytes")
+            if time.monotonic() > until:  # httpx's own time limit starts again with every piece
+                raise httpx.ReadTimeout("slow")
+        return bytes(content)
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
 
 
-def check_url(url: str) -> None:
-    """Raises InputError unless this is the address of an endpoint, without a password: errors and records show it."""
+def is_url(url: str) -> bool:
+    """Whether this is a web address with a host."""
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
     except ValueError:
-        usable = False
-    if not usable:
+        return False
+
+
+def check_url(url: str) -> None:
+    """Raises InputError unless this is the address of an endpoint, without a password: errors and records show it."""
+    if not is_url(url):
         shown = repr(url) if "@" not in url else "with an @ in its URL"
         raise InputError(f"endpoint {shown}", "a URL like http://localhost:8000/v1")
+    parts = urlsplit(url)
     if "@" in parts.netloc or parts.query or parts.fragment:
         place = "before" if "@" in parts.netloc else "after"
         raise InputError(
@@ -301,7 +289,7 @@ def _completion(content: bytes) -> Completion:
 
 
 def _seconds(header: str | None) -> float:
-    """A Retry-After, a number of seconds or a date, as seconds from now; 0 for anything else."""
+    """A Retry-After, a number of seconds or a date, as seconds from now, at most 120; 0 for anything else."""
     if not header:
         return 0.0
     try:
@@ -311,4 +299,4 @@ def _seconds(header: str | None) -> float:
             told = parsedate_to_datetime(header).timestamp() - time.time()
         except (ValueError, TypeError, OverflowError):
             return 0.0
-    return min(LONGEST_RETRY_AFTER, max(0.0, told)) if told == told else 0.0
+    return min(120.0, max(0.0, told)) if told == told else 0.0

@@ -40,6 +40,7 @@ class EndpointWriter(Endpoint):
             try:
                 finished.put((call, _write(client, call)))
             except BaseException as error:
+                stop.set()
                 finished.put((call, error))
 
         def begin(n: int) -> int:

@@ -122,6 +122,9 @@ class _Run:
                     grading.keep(row, question, said.text, said.finish)
             except NoAnswer as error:
                 grading.unanswered[row] = str(error)
+            except BaseException:  # no other thread sends a further request
+                self.stop.set()
+                raise
 
     def _once(self, question: str) -> Completion:
         """One request, booked before it goes out at the most it can cost, and settled after it."""

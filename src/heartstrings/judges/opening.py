@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heartstrings.core.endpoint import check_url
+from heartstrings.core.endpoint import check_url, is_url
 from heartstrings.core.errors import InputError
 from heartstrings.judges.base import Judge
 from heartstrings.judges.cache import JudgeCache
@@ -80,12 +80,13 @@ def check_spec(spec: str) -> None:
 
 def _endpoint(spec: str, *, keys: bool = True) -> _Endpoint:
     url, _, model = spec.partition("#")
-    if url.startswith("http"):
+    if is_url(url):
         check_url(url)
     variable = _VARIABLE.search(model)
     model = model[: variable.start()] if variable else model
-    if not url.startswith("http") or not model.strip():
-        raise InputError(f"judge {spec!r}", _EXPECTED, _FIX)
+    if not is_url(url) or not model.strip():
+        shown = repr(spec) if "@" not in url else "with an @ in its URL"
+        raise InputError(f"judge {shown}", _EXPECTED, _FIX)
     if keys and variable and not os.environ.get(variable[1]):
         raise InputError(f"judge {spec!r}: the environment has no {variable[1]}", "the key of the endpoint", "Set it")
     return _Endpoint(url, model, variable[1] if variable else KEY_VARIABLE)

@@ -114,6 +114,8 @@ class _Run:
     def _one(self, row: int) -> None:
         """Ask until there is a result, an answer can't be had, or the run stops."""
         grading = self.grading
+        if self.stop.is_set():
+            return
         with self.judge.cache.claim(grading.keys[row], self.stop), suppress(Stopped):
             try:
                 while grading.result(row) is None:

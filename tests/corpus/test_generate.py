@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from heartstrings.corpus.endpoint import EndpointWriter
 from heartstrings.corpus.generate import StoryPlan, generate_neutral, generate_stories
 from heartstrings.corpus.ledger import Ledger
 from heartstrings.corpus.prompts import parse, story_prompt
+from heartstrings.corpus.writers import Call
 from story_server import prose, serving, well_behaved
 
 pytest.importorskip("httpx")
@@ -112,13 +114,31 @@ def test_a_slow_server_is_given_up_and_what_came_is_kept(tmp_path: Path) -> None
 def test_a_dead_server_stops_the_run_soon(tmp_path: Path) -> None:
     with serving(trouble=lambda number, body: "500") as server:
         big = replace(PLAN, topics=tuple(f"topic {n}" for n in range(50)))
-        with pytest.raises(ModelError, match=r"4 calls in a row failed at .*HTTP 500 \(2 tries\)"):
+        with pytest.raises(ModelError, match=r"4 requests in a row had no answer from .*HTTP 500 \(2 tries\)"):
             generate_stories(big, writer(server.url, tries=2, concurrency=2), tmp_path)
         assert len(server.requests) < 20
         url = server.url
     with pytest.raises(ModelError, match=r"ConnectError|refused|no answer"):
         generate_stories(PLAN, writer(url, tries=1), tmp_path)
     assert entries(tmp_path / "calls.jsonl") == []
+
+
+def test_an_interrupted_run_does_not_wait_for_a_slow_answer() -> None:
+    hurry = threading.Event()
+
+    def trouble(number: int, body: dict[str, Any]) -> str | None:
+        if body["seed"]:
+            hurry.wait(20)
+        return None
+
+    with serving(trouble=trouble) as server:
+        answers = writer(server.url).answers(Call((("user", "Write 1"),), seed, 1.0, 1.0, 9) for seed in range(9))
+        assert next(answers)[0].seed == 0
+        start = time.monotonic()
+        answers.close()
+        assert time.monotonic() - start < 5
+        assert len(server.requests) <= 4
+        hurry.set()
 
 
 def test_a_wrong_key_is_said_at_once_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

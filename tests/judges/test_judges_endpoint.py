@@ -125,7 +125,7 @@ def test_a_slow_answer_is_given_up_and_the_others_are_kept(bad: str) -> None:
 
 def test_a_dead_server_stops_soon_and_a_refusal_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with judging(trouble=lambda number, text: "500") as server:
-        with pytest.raises(ModelError, match=r"4 cases in a row .* HTTP 500"):
+        with pytest.raises(ModelError, match=r"4 requests in a row .* HTTP 500"):
             endpoint(server, concurrency=2, tries=2).judge(CASES, MISALIGNMENT)
         assert len(server.requests) <= 12
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
@@ -154,7 +154,7 @@ def test_unreadable_is_asked_again_once_and_then_missing(reply: str, tmp_path: P
             for _ in range(2):  # and not asked a third time by another run
                 judged = endpoint(server, cache=cache).judge(CASES, MISALIGNMENT)
                 assert [one.status for one in judged] == ["unreadable"] * 3 + ["read"] * 37
-                assert [(one.scores, one.tries, one.raw) for one in judged[:3]] == [(None, 2, (reply, reply))] * 3
+                assert [(one.scores, one.raw) for one in judged[:3]] == [(None, (reply, reply))] * 3
         assert len(server.texts) == 43
 
 
@@ -165,7 +165,7 @@ def test_a_second_reply_that_can_be_read_counts() -> None:
     with judging(say=say) as server:
         judged = endpoint(server).judge(CASES[:5], MISALIGNMENT)
         assert_all_right(judged, CASES[:5])
-        assert {one.tries for one in judged} == {2}
+        assert {len(one.raw) for one in judged} == {2}
 
 
 def test_a_budget_in_calls_holds_and_another_run_goes_on(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_budget_in_money_is_never_passed(usage: dict[str, int] | None) -> None
             assert spent.money > 0.02 - 0.003  # it went on until a call at its dearest no longer fitted
         else:  # a server that does not say counts at the most that it can have cost
             assert spent.money > n * 0.0008
-            assert cache.unsettled("m", "m") == n
+            assert cache._db.execute("SELECT count(*) FROM calls WHERE NOT settled").fetchone() == (n,)
 
 
 RUN = """

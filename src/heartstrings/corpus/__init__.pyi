@@ -8,8 +8,10 @@ from .lexicon import emotions as emotions
 from .readers import read_neutral as read_neutral
 from .readers import read_stories as read_stories
 from .readers import write_stories as write_stories
+from .shipped import calibration_texts as calibration_texts
 from .shipped import shipped_neutral as shipped_neutral
 from .shipped import shipped_stories as shipped_stories
+from .shipped import topics as topics
 from .splits import halves as halves
 from .splits import topic_folds as topic_folds
 from .splits import unsplit as unsplit
@@ -19,8 +21,6 @@ from .stories import NeutralTexts as NeutralTexts
 from .stories import Story as Story
 from .story_facts import StoryFacts as StoryFacts
 from .story_facts import facts as facts
-from .texts import calibration_texts as calibration_texts
-from .texts import topics as topics
 from .writers import EngineWriter as EngineWriter
 from .writers import Writer as Writer
 

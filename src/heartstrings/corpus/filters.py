@@ -1,10 +1,10 @@
-"""Stories that would mislead: they name their emotion, occur twice, are too short, or break off."""
+"""Filters for stories that name their emotion, occur twice, are too short, or break off."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 
 from heartstrings.corpus.leaks import find_leak
@@ -17,63 +17,61 @@ NEAR = 0.5
 
 
 def clean(corpus: Corpus, *, min_words: int = 40) -> Corpus:
-    """The corpus without stories that would mislead; `filtered` counts them by reason, `dropped` lists them.
+    """The corpus without the stories that a filter drops. `filtered` counts them by reason, `dropped` lists them.
 
-    In this order, a story counting once: `too short` (under `min_words` words), `cut off` (the last
-    character, quotation marks aside, closes no sentence), `emotion word`, `inflection` or `synonym` of its
-    own emotion in the text, `duplicate` (the same words as an earlier story, case and punctuation aside),
-    `near duplicate` (of the 5-word shingles in it and an earlier story, at least half are in both). All
-    reasons are in `filtered`, zeros included, so that "none found" is told from "not looked for".
+    A story is dropped for the first of these reasons that applies: `too short` (under `min_words` words), `cut off`
+    (the last character, quotation marks aside, does not end a sentence), `emotion word`, `inflection` or `synonym` of
+    its own emotion in the text, `duplicate` (the same words as an earlier story, case and punctuation aside), `near
+    duplicate` (at least half of the different 5-word sequences of it and an earlier story are in both; Jaccard index of
+    shingles, Broder 1997). `filtered` has every reason, so that a 0 says that the filter was applied.
+
+    Texts are not changed.
     """
     kept: list[Story] = []
     dropped: list[Dropped] = []
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, ...], Story] = {}
     near = NearDuplicates()
     for story in corpus.stories:
         words = plain_words(story.text)
-        reason, evidence = _fault(story, min_words)
-        if not reason and " ".join(words) in seen:
-            reason, evidence = "duplicate", kept[seen[" ".join(words)]].text[:60]
-        if not reason and (twin := near.find(words)) is not None:
-            reason, evidence = "near duplicate", kept[twin].text[:60]
-        if reason:
-            dropped.append(Dropped(story, reason, evidence))
+        fault = _fault(story, min_words)
+        if fault is None and (twin := seen.get(tuple(words))) is not None:
+            fault = "duplicate", twin.text[:60]
+        if fault is None and (at := near.find(words)) is not None:
+            fault = "near duplicate", kept[at].text[:60]
+        if fault is not None:
+            dropped.append(Dropped(story, *fault))
             continue
-        seen[" ".join(words)] = len(kept)
+        seen[tuple(words)] = story
         near.add(words)
         kept.append(story)
-    filtered = dict(corpus.filtered)
-    for reason in REASONS:
-        filtered[reason] = filtered.get(reason, 0) + sum(row.reason == reason for row in dropped)
+    found = Counter(row.reason for row in dropped)
+    filtered = {**corpus.filtered, **{reason: corpus.filtered.get(reason, 0) + found[reason] for reason in REASONS}}
     return replace(corpus, stories=tuple(kept), filtered=filtered, dropped=(*corpus.dropped, *dropped))
 
 
-def _fault(story: Story, min_words: int) -> tuple[str, str]:
+def _fault(story: Story, min_words: int) -> tuple[str, str] | None:
+    """(reason, evidence) of what is wrong with one story by itself."""
     n_words = len(story.text.split())
     if n_words < min_words:
         return "too short", f"{n_words} words"
     if broken_off(story.text):
         return "cut off", story.text.rstrip()[-40:]
-    leak = find_leak(story.emotion, story.text)
-    return leak if leak else ("", "")
+    return find_leak(story.emotion, story.text)
 
 
 def broken_off(text: str) -> bool:
-    """Does the text end without closing its last sentence? Quotation marks and brackets aside."""
+    """Whether the text does not end with the end of a sentence, quotation marks and brackets aside."""
     return CLOSED.search(text) is None
 
 
 def plain_words(text: str) -> list[str]:
-    """Lower-case words without punctuation or accents' spelling variants (NFKC)."""
+    """Lower-case words without punctuation, in Unicode's normal form NFKC."""
     return re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).lower())
 
 
 class NearDuplicates:
-    """Finds an earlier text with a shingle Jaccard of at least NEAR, exactly, without comparing all pairs.
-
-    Two sets with Jaccard >= NEAR share at least NEAR * |larger set| shingles; counting shared shingles over
-    an inverted index therefore finds every such pair.
-    """
+    """Finds an earlier text whose shingles have a Jaccard index of at least NEAR with a text's, without comparing all
+    pairs: such texts share a shingle, and an inverted index lists the texts that have it."""
 
     def __init__(self) -> None:
         self._index: dict[int, list[int]] = defaultdict(list)
@@ -81,10 +79,7 @@ class NearDuplicates:
 
     def find(self, words: list[str]) -> int | None:
         shingles = self._shingles(words)
-        shared: dict[int, int] = defaultdict(int)
-        for shingle in shingles:
-            for number in self._index.get(shingle, ()):
-                shared[number] += 1
+        shared = Counter(number for shingle in shingles for number in self._index.get(shingle, ()))
         for number, count in shared.items():
             if count >= NEAR * (len(shingles) + self._sizes[number] - count):
                 return number

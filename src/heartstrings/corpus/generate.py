@@ -1,7 +1,7 @@
-"""Have stories and neutral dialogues written: emotions x topics, crossed, resumable at the single call.
+"""Have stories and neutral dialogues written: emotions x topics, crossed, resumable after every call.
 
-A run leaves in its folder: `calls.jsonl` (every finished call, never asked again), `stories.jsonl` (what the
-filters kept), `dropped.jsonl` (what they did not, and why) and `stories.json` (author, hashes, counts).
+A run leaves in its folder: `calls.jsonl` (every finished call; none is made twice), `stories.jsonl` (the stories that
+the filters kept), `dropped.jsonl` (the others, with reasons) and `stories.json` (author, hashes, counts).
 """
 
 from __future__ import annotations
@@ -11,70 +11,70 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
+
+from heartstrings.core.checks import check_fields
 from heartstrings.core.errors import InputError, ModelError
 from heartstrings.corpus.filters import NearDuplicates, broken_off, clean, plain_words
 from heartstrings.corpus.ledger import Ledger
 from heartstrings.corpus.lexicon import emotions as own_emotions
 from heartstrings.corpus.prompts import Messages, neutral_prompt, parse, perspective, prompt_hash, story_prompt
-from heartstrings.corpus.readers import write_atomically, write_stories
+from heartstrings.corpus.readers import json_lines, write_atomically, write_stories
+from heartstrings.corpus.shipped import topics as own_topics
 from heartstrings.corpus.stories import Corpus, Dropped, NeutralTexts, Story
-from heartstrings.corpus.texts import topics as own_topics
 from heartstrings.corpus.writers import Answer, Call, Failure, Writer
 
 Progress = Callable[[int, int], None]
-Kind = Literal["story", "neutral"]
+Entry = Mapping[str, Any]
+"""A finished call as the ledger keeps it."""
 FAULTS = ("empty answer", "refused answer", "unreadable answer")
 
 
 @dataclass(frozen=True)
 class StoryPlan:
-    """What is to be written. Every emotion gets every topic, so that topic cannot stand in for emotion."""
+    """What is to be written. Every emotion gets every topic, so that topic is not confounded with emotion.
+
+    Raises:
+        InputError: a number out of range; fewer than two emotions, no topic, one of them twice or empty; an emotion
+            with capitals or double spaces.
+    """
 
     emotions: tuple[str, ...] = field(default_factory=own_emotions)
     topics: tuple[str, ...] = field(default_factory=own_topics)
-    stories: int = 4
+    stories: Annotated[int, Field(ge=1)] = 4
     """Stories for each emotion and topic."""
-    per_call: int = 4
+    per_call: Annotated[int, Field(ge=1)] = 4
     """Stories asked for in one call."""
-    words: int = 130
-    """Target length of a story; enough that most tokens come after the 50th."""
-    temperature: float = 1.0
-    top_p: float = 0.95
+    words: Annotated[int, Field(ge=20)] = 130
+    """Target length of a story. At the default, most tokens come after the 50th."""
+    temperature: Annotated[float, Field(ge=0, le=5)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     seed: int = 0
-    retries: int = 2
+    retries: Annotated[int, Field(ge=0)] = 2
     """Further calls, with other seeds, after an empty, refused or unreadable answer."""
-    max_calls: int | None = None
-    """Budget of calls for this run. What it leaves undone, another run can do."""
+    max_calls: Annotated[int | None, Field(ge=1)] = None
+    """Budget of calls for this run. Another run can make the rest."""
     min_words: int = 40
 
     def __post_init__(self) -> None:
-        if len(set(self.emotions)) < 2 or len(set(self.emotions)) != len(self.emotions):
-            raise InputError(f"{len(self.emotions)} emotions to write about", "two or more, none of them twice")
-        if not self.topics or len(set(self.topics)) != len(self.topics):
-            raise InputError(f"{len(self.topics)} topics to write on", "one or more, none of them twice")
-        if not all(word.strip() for word in (*self.emotions, *self.topics)):
-            raise InputError("an empty emotion or topic", "words")
+        check_fields(self)
+        for what, words, least in (("emotions", self.emotions, 2), ("topics", self.topics, 1)):
+            if len(words) < least or len({*words}) < len(words) or not all(word.strip() for word in words):
+                raise InputError(f"{len(words)} {what} to write about", f"{least} or more, none twice and none empty")
         for word in self.emotions:
             if word != " ".join(word.lower().split()):
                 raise InputError(f"the emotion {word!r}", "lower case and single spaces, as stories are read back")
-        if self.stories < 1 or self.per_call < 1 or self.words < 20 or self.retries < 0:
-            expected = "stories and per_call of 1 or more, words of 20 or more, retries of 0 or more"
-            raise InputError("a plan that asks for too little", expected)
-        if not 0 <= self.temperature <= 5 or not 0 < self.top_p <= 1:
-            raise InputError(f"temperature {self.temperature:g}, top_p {self.top_p:g}", "0 to 5, and over 0 to 1")
-        if self.max_calls is not None and self.max_calls < 1:
-            raise InputError(f"a budget of {self.max_calls} calls", "1 or more")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing to ask for, until it is answered: emotion, topic, and which part of their stories."""
+    """What one call asks for, and again after an unusable answer: emotion, topic, and which part of their stories."""
 
-    kind: Kind
+    kind: Literal["story", "neutral"]
     emotion: str
     topic: str
     part: int
@@ -82,58 +82,73 @@ class Cell:
     messages: Messages
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Asked:
-    answers: Mapping[Cell, Mapping[str, Any]]
+    """What came of the calls of one run."""
+
+    answers: dict[Cell, Entry] = field(default_factory=dict)
     """The last entry of the ledger for every cell that has one."""
-    faults: Counter[str]
+    faults: Counter[str] = field(default_factory=Counter)
     """Answers that gave no text, by kind, over all attempts."""
-    failures: tuple[str, ...]
-    """Calls without an answer in this run."""
-    unasked: int
+    failures: list[str] = field(default_factory=list)
+    """Why calls of this run had no answer."""
+    unasked: int = 0
     """Cells that still need a call."""
+    settled: int = 0
+    """Cells that need no further call."""
+
+    def take(self, cell: Cell, entry: Entry, *, last: bool) -> None:
+        self.answers[cell] = entry
+        usable = entry["verdict"] == "ok"
+        if not usable:
+            self.faults[f"{entry['verdict']} answer"] += 1
+        self.settled += usable or last
+
+    def pieces(self, cell: Cell) -> list[tuple[int, str, bool]]:
+        """(1-based number, text, whether its end is missing) of the pieces that a cell got."""
+        entry = self.answers.get(cell)
+        if entry is None or entry["verdict"] != "ok":
+            return []
+        found = parse(entry["text"], n=cell.n)[0]
+        # At its token limit an answer may also stop at a full stop.
+        return [(number, text, entry["finish"] == "length" and number == found[-1][0]) for number, text in found]
 
 
 def generate_stories(plan: StoryPlan, writer: Writer, out: str | Path, progress: Progress | None = None) -> Corpus:
-    """Have the stories of a plan written, and filter them. Run it again to go on after an interruption.
+    """Have the stories of a plan written, and filter them. Run it again to continue after an interruption.
 
     Args:
-        out: a folder; see the module's first lines for what it will hold.
+        out: a folder; the first lines of this module say what it will hold.
         progress: called with (calls settled, calls planned) at the start and after every call.
 
     Raises:
-        ModelError: the writer is not there, or some calls had no answer: what came is kept, run it again.
+        ModelError: the writer cannot be reached, or some calls had no answer. What came is kept; run it again.
         InputError: nothing usable was written, or the folder belongs to something else.
     """
     out = Path(out)
     cells = [
         _story_cell(plan, emotion, topic, part, n)
-        for topic in plan.topics  # topics outside: a run cut short by its budget is still crossed
+        for topic in plan.topics  # the outer loop: a run cut short by its budget is still crossed
         for part, n in enumerate(_parts(plan.stories, plan.per_call))
         for emotion in plan.emotions
     ]
-    with Ledger(out / "calls.jsonl") as ledger:
-        asked = _ask(cells, plan, writer, ledger, progress)
-    _stop_on_failures(asked, out)
+    asked = _ask(cells, plan, writer, out / "calls.jsonl", progress)
     stories: list[Story] = []
     dropped: list[Dropped] = []
     counts = Counter({**dict.fromkeys((*FAULTS, "calls without stories", "stories missing"), 0), **asked.faults})
     for cell in cells:
-        pieces, finish = _pieces(asked.answers.get(cell), cell.n)
+        pieces = asked.pieces(cell)
         if cell in asked.answers:
             counts["calls without stories"] += not pieces
             counts["stories missing"] += cell.n - len(pieces)
-        for number, text in pieces:
+        for number, text, cut in pieces:
             person = perspective(cell.part * plan.per_call + number - 1)
             story = Story(cell.emotion, cell.topic, text, writer.author, person)
-            if finish == "length" and number == pieces[-1][0]:
-                # Its end is missing even where it happens to stop at a full stop.
+            if cut:
                 dropped.append(Dropped(story, "cut off", "the answer stopped at its token limit"))
             else:
                 stories.append(story)
-    notes = []
-    if asked.unasked:
-        notes.append(f"stopped by the budget of calls: {asked.unasked} of {len(cells)} calls are still to be made")
+    left = f"stopped by the budget of calls: {asked.unasked} of {len(cells)} calls are still to be made"
     raw = Corpus(
         tuple(stories),
         author=writer.author,
@@ -141,7 +156,7 @@ def generate_stories(plan: StoryPlan, writer: Writer, out: str | Path, progress:
         prompt_hash=prompt_hash("story", n=plan.per_call, words=plan.words),
         filtered={"cut off": len(dropped)},
         dropped=tuple(dropped),
-        notes=tuple(notes),
+        notes=(left,) if asked.unasked else (),
     )
     corpus = clean(raw, min_words=plan.min_words)
     if len(corpus.emotions) < 2:
@@ -160,7 +175,7 @@ def generate_neutral(
 ) -> NeutralTexts:
     """Have neutral dialogues written on the plan's topics, `per_topic` each, into `out/neutral.jsonl`.
 
-    Resumable and filtered (too short, broken off, duplicates) like the stories; errors are the same.
+    They are resumable and filtered (too short, broken off, duplicates) like the stories. Errors are the same.
     """
     out = Path(out)
     cells = [
@@ -168,45 +183,36 @@ def generate_neutral(
         for topic in plan.topics
         for part, n in enumerate(_parts(per_topic, plan.per_call))
     ]
-    with Ledger(out / "neutral_calls.jsonl") as ledger:
-        asked = _ask(cells, plan, writer, ledger, progress)
-    _stop_on_failures(asked, out)
-    rows: list[str] = []
-    texts: list[str] = []
+    asked = _ask(cells, plan, writer, out / "neutral_calls.jsonl", progress)
+    rows: list[dict[str, str]] = []
     dropped = Counter({"too short": 0, "cut off": 0, "near duplicate": 0})
     near = NearDuplicates()
     for cell in cells:
-        pieces, finish = _pieces(asked.answers.get(cell), cell.n)
-        for number, text in pieces:
+        for _, text, cut in asked.pieces(cell):
             words = plain_words(text)
-            reason = _neutral_fault(text, words, plan.min_words, near)
-            if finish == "length" and number == pieces[-1][0]:
-                reason = "cut off"
+            reason = "cut off" if cut else _neutral_fault(text, words, plan.min_words, near)
             if reason:
                 dropped[reason] += 1
                 continue
             near.add(words)
-            texts.append(text)
-            row = {"topic": cell.topic, "text": text, "author": writer.author}
-            rows.append(json.dumps(row, ensure_ascii=False) + "\n")
-    if not texts:
+            rows.append({"topic": cell.topic, "text": text, "author": writer.author})
+    if not rows:
         found = f"{writer.author} wrote no usable neutral dialogue: {dict(asked.faults)}"
         raise InputError(found, "at least one", f"Read {out / 'neutral_calls.jsonl'}")
-    neutral = NeutralTexts(tuple(texts), source=f"generated by {writer.author}")
+    neutral = NeutralTexts(tuple(row["text"] for row in rows), source=f"generated by {writer.author}")
     record = {
         "schema": 1, "author": writer.author, "content_hash": neutral.hash, "texts": len(neutral),
         "prompt_hash": prompt_hash("neutral", n=plan.per_call, words=plan.words),
         "filtered": dict(dropped), "answers": {**dict.fromkeys(FAULTS, 0), **asked.faults},
         "calls still to be made": asked.unasked, "temperature": plan.temperature, "seed": plan.seed,
     }  # fmt: skip
-    write_atomically(out / "neutral.jsonl", "".join(rows))
+    write_atomically(out / "neutral.jsonl", json_lines(rows))
     write_atomically(out / "neutral.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return neutral
 
 
-def call_key(cell: Cell, plan: StoryPlan, writer: Writer, attempt: int) -> str:
-    """What makes two calls the same: prompt, seed, model and settings. SHA-256, hexadecimal."""
-    call = _call(cell, plan, attempt)
+def call_key(call: Call, writer: Writer) -> str:
+    """SHA-256 (hexadecimal) of what makes two calls the same: prompt, seed, model and settings."""
     content = [
         call.messages, call.seed, call.temperature, call.top_p, call.max_new_tokens,
         writer.author, dict(writer.settings),
@@ -214,56 +220,50 @@ def call_key(cell: Cell, plan: StoryPlan, writer: Writer, attempt: int) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _ask(cells: Sequence[Cell], plan: StoryPlan, writer: Writer, ledger: Ledger, progress: Progress | None) -> _Asked:
+def _ask(cells: Sequence[Cell], plan: StoryPlan, writer: Writer, path: Path, progress: Progress | None) -> _Asked:
     """Rounds of calls: all cells first, then those without a usable answer again, with another seed."""
-    answers: dict[Cell, Mapping[str, Any]] = {}
-    faults: Counter[str] = Counter()
-    failures: list[str] = []
+    asked = _Asked()
+    report = progress or (lambda done, total: None)
     budget = plan.max_calls if plan.max_calls is not None else len(cells) * (plan.retries + 1)
-    settled = unasked = 0
     open_cells = list(cells)
-    for attempt in range(plan.retries + 1):
-        keys = {call_key(cell, plan, writer, attempt): cell for cell in open_cells}
-        usable: set[Cell] = set()
-
-        def take(cell: Cell, entry: Mapping[str, Any], last: bool, usable: set[Cell] = usable) -> None:
-            nonlocal settled
-            answers[cell] = entry
-            if entry["verdict"] == "ok":
-                usable.add(cell)
-            else:
-                faults[f"{entry['verdict']} answer"] += 1
-            settled += entry["verdict"] == "ok" or last
-
-        last = attempt == plan.retries
-        for key, cell in keys.items():
-            if key in ledger.entries:
-                take(cell, ledger.entries[key], last)
-        if progress:
-            progress(settled, len(cells))
-        missing = [(key, cell) for key, cell in keys.items() if key not in ledger.entries]
-        unasked += len(missing) - len(missing[:budget])
-        waiting = {_call(cell, plan, attempt): (key, cell) for key, cell in missing[:budget]}
-        budget -= len(waiting)
-        with closing(writer.answers(iter(waiting))) as answered:
-            for call, answer in answered:
-                key, cell = waiting[call]
-                if isinstance(answer, Failure):
-                    failures.append(answer.reason)
-                    continue
-                entry = _entry(cell, call, attempt, answer, writer.author)
-                ledger.add(key, entry)
-                take(cell, entry, last)
-                if progress:
-                    progress(settled, len(cells))
-        # A call without an answer keeps its seed and is made again in the next run.
-        open_cells = [cell for cell in open_cells if cell in answers and cell not in usable
-                      and answers[cell]["attempt"] == attempt]  # fmt: skip
-    return _Asked(answers, faults, tuple(failures), unasked)
+    with Ledger(path) as ledger:
+        for attempt in range(plan.retries + 1):
+            last = attempt == plan.retries
+            missing: list[tuple[Call, str, Cell]] = []
+            for cell in open_cells:
+                call = _call(cell, plan, attempt)
+                key = call_key(call, writer)
+                if key in ledger.entries:
+                    asked.take(cell, ledger.entries[key], last=last)
+                else:
+                    missing.append((call, key, cell))
+            report(asked.settled, len(cells))
+            waiting = {call: (key, cell) for call, key, cell in missing[:budget]}
+            asked.unasked += len(missing) - len(waiting)
+            budget -= len(waiting)
+            with closing(writer.answers(iter(waiting))) as answered:
+                for call, answer in answered:
+                    key, cell = waiting[call]
+                    if isinstance(answer, Failure):
+                        asked.failures.append(answer.reason)
+                        continue
+                    entry = _entry(cell, call, attempt, answer, writer.author)
+                    ledger.add(key, entry)
+                    asked.take(cell, entry, last=last)
+                    report(asked.settled, len(cells))
+            # A call without an answer keeps its seed, and the next run makes it again.
+            answered_now = [cell for cell in open_cells if asked.answers.get(cell, {}).get("attempt") == attempt]
+            open_cells = [cell for cell in answered_now if asked.answers[cell]["verdict"] != "ok"]
+    if asked.failures:
+        raise ModelError(
+            f"{len(asked.failures)} calls had no answer; the last: {asked.failures[-1]}",
+            "an answer to every call",
+            f"Run the same command again: the {len(asked.answers)} finished calls in {path.parent} are kept",
+        )
+    return asked
 
 
-def _entry(cell: Cell, call: Call, attempt: int, answer: Answer, author: str) -> dict[str, Any]:
-    """A finished call as the ledger keeps it."""
+def _entry(cell: Cell, call: Call, attempt: int, answer: Answer, author: str) -> Entry:
     pieces, verdict = parse(answer.text, n=cell.n)
     if answer.finish == "refused" and not pieces:
         verdict = "refused"
@@ -282,7 +282,7 @@ def _story_cell(plan: StoryPlan, emotion: str, topic: str, part: int, n: int) ->
 def _call(cell: Cell, plan: StoryPlan, attempt: int) -> Call:
     named = json.dumps([plan.seed, cell.kind, cell.emotion, cell.topic, cell.part, attempt])
     seed = int.from_bytes(hashlib.sha256(named.encode()).digest()[:4], "big") >> 1  # 31 bits: fits every server
-    # Two tokens a word leave room in languages and tokenizers other than English.
+    # Two tokens a word are enough for other languages and tokenizers too.
     return Call(cell.messages, seed, plan.temperature, plan.top_p, cell.n * plan.words * 2 + 100)
 
 
@@ -290,12 +290,6 @@ def _parts(total: int, size: int) -> Iterator[int]:
     while total > 0:
         yield min(size, total)
         total -= size
-
-
-def _pieces(entry: Mapping[str, Any] | None, n: int) -> tuple[tuple[tuple[int, str], ...], str]:
-    if entry is None or entry["verdict"] != "ok":
-        return (), ""
-    return parse(entry["text"], n=n)[0], entry["finish"]
 
 
 def _neutral_fault(text: str, words: list[str], min_words: int, near: NearDuplicates) -> str:
@@ -306,39 +300,21 @@ def _neutral_fault(text: str, words: list[str], min_words: int, near: NearDuplic
     return "near duplicate" if near.find(words) is not None else ""
 
 
-def _stop_on_failures(asked: _Asked, out: Path) -> None:
-    if asked.failures:
-        raise ModelError(
-            f"{len(asked.failures)} calls had no answer; the last: {asked.failures[-1]}",
-            "an answer to every call",
-            f"Run the same command again: the {len(asked.answers)} finished calls in {out} are kept",
-        )
-
-
 def _write_run(out: Path, corpus: Corpus, plan: StoryPlan, writer: Writer, counts: Mapping[str, int]) -> None:
-    rows = [
+    dropped = (
         {
             "reason": row.reason, "evidence": row.evidence, "emotion": row.story.emotion,
             "topic": row.story.topic, "text": row.story.text,
         }
         for row in corpus.dropped
-    ]  # fmt: skip
+    )  # fmt: skip
+    settings = {name: value for name, value in asdict(plan).items() if name != "max_calls"}
     manifest = {
-        "schema": 1,
-        "author": corpus.author,
-        "content_hash": corpus.hash,
-        "prompt_hash": corpus.prompt_hash,
-        "stories": len(corpus),
-        "filtered": dict(corpus.filtered),
-        "answers": dict(counts),
-        "notes": list(corpus.notes),
-        "writer": dict(writer.settings),
-        "plan": {
-            "emotions": len(plan.emotions), "topics": len(plan.topics), "stories": plan.stories,
-            "per_call": plan.per_call, "words": plan.words, "temperature": plan.temperature,
-            "top_p": plan.top_p, "seed": plan.seed, "retries": plan.retries, "min_words": plan.min_words,
-        },
+        "schema": 1, "author": corpus.author, "content_hash": corpus.hash, "prompt_hash": corpus.prompt_hash,
+        "stories": len(corpus), "filtered": dict(corpus.filtered), "answers": dict(counts),
+        "notes": list(corpus.notes), "writer": dict(writer.settings),
+        "plan": settings | {"emotions": len(plan.emotions), "topics": len(plan.topics)},
     }  # fmt: skip
-    write_atomically(out / "dropped.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_atomically(out / "dropped.jsonl", json_lines(dropped))
     write_stories(corpus, out / "stories.jsonl")
     write_atomically(out / "stories.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")

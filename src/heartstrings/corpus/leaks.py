@@ -1,56 +1,55 @@
-"""Does a text name the emotion it should only show? The word, its inflections, its close synonyms.
+"""Finds the emotion that a text should show and not name: the word, its inflections, its close synonyms.
 
-Regular inflections are made by rule; `data/leaks.txt` adds irregular forms and nouns, takes back regular ones
-that mostly mean something else (`please`, `tires`, an alarm clock), and lists close synonyms.
+Regular inflections are made by rule. `data/leaks.txt` adds irregular forms and nouns, removes regular ones that mostly
+mean something else (`please`, `tires`, an alarm clock), and lists close synonyms.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from types import MappingProxyType
+
+from heartstrings.corpus.shipped import packaged
 
 
 @dataclass(frozen=True, slots=True)
 class Forms:
-    """What gives an emotion away, most direct first. Lower case; a space also matches a hyphen."""
+    """The words that name an emotion, most direct first. Lower case; a space also matches a hyphen."""
 
     word: str
     inflections: frozenset[str]
     synonyms: frozenset[str]
     """Close synonyms with their adverbs and nouns in -ness."""
     listed: tuple[str, ...] = ()
-    """The inflections that are written out in the table: those worth telling a writer."""
+    """The inflections that are in the table; a prompt lists these."""
     near: tuple[str, ...] = ()
-    """The synonyms as written in the table."""
+    """The synonyms that are in the table; a prompt lists these."""
 
 
 def find_leak(emotion: str, text: str) -> tuple[str, str] | None:
-    """(`emotion word` | `inflection` | `synonym`, the words around it) of the most direct leak, or None."""
+    """(`emotion word`, `inflection` or `synonym`; the words around it) of the most direct leak, or None."""
     for kind, pattern in _patterns(emotion):
-        found = pattern.search(text)
-        if found:
+        if found := pattern.search(text):
             return kind, text[max(found.start() - 25, 0) : found.end() + 25]
     return None
 
 
 @cache
 def forms(emotion: str) -> Forms:
-    """The forms that give this emotion away. A word that is not in the table gets its regular inflections."""
-    extra, refused, synonyms = _table().get(emotion, ((), (), ()))
-    inflections = (set(regular(emotion)) | set(extra)) - set(refused) - {emotion}
+    """The forms that name this emotion. A word that is not in the table gets its regular inflections."""
+    extra, removed, synonyms = _table().get(emotion, ((), (), ()))
+    inflections = (set(regular(emotion)) | set(extra)) - set(removed) - {emotion}
     near = {form for word in synonyms for form in (word, *_adverb_and_noun(word))}
     return Forms(emotion, frozenset(inflections), frozenset(near - inflections - {emotion}), extra, synonyms)
 
 
 def regular(word: str) -> Iterator[str]:
-    """Regular inflections of an adjective, participle or noun; a form that is no word does no harm.
+    """Regular inflections of an adjective, participle or noun. A form that is not a word does no harm.
 
-    Bare plurals in -s are made only of verb stems, so that `kind` does not forbid `kinds`, nor `patient`
-    `patients`.
+    Only verb stems get forms in -s, so that `kind` does not forbid `kinds`, nor `patient` `patients`.
     """
     yield from _adverb_and_noun(word)
     if word.endswith("y"):
@@ -93,15 +92,11 @@ def _verb_stems(participle: str) -> Iterator[str]:
 @cache
 def _patterns(emotion: str) -> tuple[tuple[str, re.Pattern[str]], ...]:
     known = forms(emotion)
-    kinds = (
-        ("emotion word", frozenset({known.word})),
-        ("inflection", known.inflections),
-        ("synonym", known.synonyms),
-    )
-    return tuple((kind, _any_of(words)) for kind, words in kinds if words)
+    kinds = {"emotion word": {known.word}, "inflection": known.inflections, "synonym": known.synonyms}
+    return tuple((kind, _any_of(words)) for kind, words in kinds.items() if words)
 
 
-def _any_of(words: frozenset[str]) -> re.Pattern[str]:
+def _any_of(words: Set[str]) -> re.Pattern[str]:
     spelled = (re.escape(word).replace(r"\ ", r"[\s-]+").replace(r"\-", r"[\s-]?") for word in sorted(words))
     # Underscores are emphasis in plain text, so they end a word too.
     return re.compile(r"(?<![^\W_])(?:" + "|".join(spelled) + r")(?![^\W_])", re.IGNORECASE)
@@ -109,24 +104,19 @@ def _any_of(words: frozenset[str]) -> re.Pattern[str]:
 
 @cache
 def _table() -> Mapping[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]]:
-    """emotion -> (forms to add, regular forms to take back, synonyms).
+    """emotion -> (forms to add, regular forms to remove, synonyms).
 
     A line reads `emotion: form, form, -form | synonym, synonym`; # begins a comment.
     """
-    content = (resources.files("heartstrings") / "data" / "leaks.txt").read_text(encoding="utf-8")
     table = {}
-    for line in content.splitlines():
+    for line in packaged("leaks.txt").splitlines():
         line = line.partition("#")[0].strip()
         if not line:
             continue
         emotion, _, rest = line.partition(":")
         own, _, others = rest.partition("|")
-        given = [form.strip() for form in own.split(",") if form.strip()]
+        given, synonyms = ([form.strip() for form in part.split(",") if form.strip()] for part in (own, others))
         added = tuple(form for form in given if not form.startswith("-"))
-        refused = tuple(form[1:] for form in given if form.startswith("-"))
-        table[emotion.strip()] = (
-            added,
-            refused,
-            tuple(form.strip() for form in others.split(",") if form.strip()),
-        )
+        removed = tuple(form[1:] for form in given if form.startswith("-"))
+        table[emotion.strip()] = (added, removed, tuple(synonyms))
     return MappingProxyType(table)

@@ -1,4 +1,4 @@
-"""One line a finished call, on disk before the next one counts: what is written is never asked again."""
+"""The record of finished calls, one line each, on disk before the call counts: no finished call is made again."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ SCHEMA = 1
 
 
 class Ledger:
-    """An append-only JSONL file of finished calls, keyed. Survives kill -9 at any byte.
+    """An append-only JSONL file of finished calls, by key. It survives kill -9 at any byte.
 
-    Opening it drops a torn last line (a write that did not finish); damage anywhere else is refused, since
-    it was not caused by an interruption. One process at a time may hold it.
+    Opening it drops an incomplete last line (a write that did not finish). Damage anywhere else raises InputError,
+    since no interruption causes it. One process at a time can open it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.entries: dict[str, Mapping[str, Any]] = {}
         self.torn = 0
-        """1 when the last line was torn and has been dropped."""
+        """1 when the last line was incomplete and has been dropped."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+b", buffering=0)
@@ -59,7 +59,7 @@ class Ledger:
                 line = line[self._file.write(line) :]
             os.fsync(self._file.fileno())
         except OSError as error:
-            # A full disk may have taken half a line; what is there already stays good.
+            # A full disk may hold half of the line; earlier lines stay valid.
             os.truncate(self.path, start)
             fix = "Make room and run the same command again: finished calls are kept"
             raise InputError(f"cannot write {self.path}: {error.strerror}", "free space", fix) from None
@@ -93,10 +93,10 @@ class Ledger:
     def _lock(self) -> None:
         try:
             import fcntl
-        except ImportError:  # not POSIX: no advisory locks, one process is the user's care
-            return
-        try:
+
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # not POSIX: no advisory locks
+            return
         except OSError:
             raise InputError(f"{self.path} is in use by another process", "one run in a folder",
                              "Wait for it to end, or choose another folder") from None  # fmt: skip

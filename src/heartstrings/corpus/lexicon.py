@@ -1,4 +1,4 @@
-"""The emotion words, and ratings of their valence and arousal with the source always named."""
+"""The emotion words, and ratings of their valence and arousal, always with their source."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from heartstrings.core.errors import InputError
+from heartstrings.corpus.shipped import packaged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Column = Float64[np.ndarray, "emotion"]
 else:
-    Column = Any  # numpy is imported only where arrays are asked for: `import heartstrings` stays light
+    Column = Any  # `arrays` imports numpy, and nothing else here needs it
 
 Scale = Literal["-1..1", "0..1", "1..9"]
 SCALES: Mapping[str, tuple[float, float]] = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "1..9": (1.0, 9.0)}
@@ -32,8 +32,8 @@ SCALES: Mapping[str, tuple[float, float]] = {"-1..1": (-1.0, 1.0), "0..1": (0.0,
 class Ratings:
     """Valence and arousal of words, both from -1 to 1.
 
-    `estimated` words have values that nobody rated (guessed from neighbours, say): they are kept in
-    `values` for display and left out of `arrays`, so no correlation ever rests on them.
+    `estimated` words have values that nobody rated, for example guesses from similar words. `values` has them for
+    display; `arrays` leaves them out, so that no correlation uses them.
     """
 
     values: Mapping[str, tuple[float, float]]
@@ -51,13 +51,13 @@ class Ratings:
         return table[:, 0].copy(), table[:, 1].copy()
 
     def rated(self, emotions: Sequence[str]) -> int:
-        """How many of these words have a rating that may enter a correlation: the n to report."""
+        """How many of these words have a rating that a correlation may use: the n to report."""
         return sum(word in self.values and word not in self.estimated for word in emotions)
 
 
 @dataclass(frozen=True)
 class PackagedTable:
-    """Where somebody else's Python package carries the official file."""
+    """A Python package of other authors that holds the official file."""
 
     package: str
     """Its name, for `import` and for pip alike."""
@@ -74,7 +74,7 @@ class PackagedTable:
 
 @dataclass(frozen=True)
 class HumanSource:
-    """Published human ratings that this package may read and does not ship."""
+    """Published human ratings that this package can read and does not ship."""
 
     name: str
     citation: str
@@ -84,7 +84,7 @@ class HumanSource:
     """Header of the word, valence and arousal columns in the official file."""
     scale: Scale
     packaged: PackagedTable | None = None
-    """Where `read_ratings` finds the official file by the source's name; None if only its path will do."""
+    """Where `read_ratings` finds the official file by the source's name; None if it needs the path."""
 
 
 HUMAN_SOURCES: Mapping[str, HumanSource] = {
@@ -126,28 +126,26 @@ def families() -> dict[str, str]:
 
 
 def built_in_ratings() -> Ratings:
-    """The package's own ratings of the 171 words. A model wrote them from the meaning of the words alone;
-    no person rated anything, and the source says so."""
+    """The package's own ratings of the 171 words. A language model made them from the meaning of the words; no person
+    rated anything. `source` says so."""
     values = {row["emotion"]: (float(row["valence"]), float(row["arousal"])) for row in _lexicon()}
     return Ratings(values, source="heartstrings lexicon 1, model-made")
 
 
 def read_ratings(path: str | Path, *, scale: Scale | str | None = None) -> Ratings:
-    """Ratings from a table with the columns `emotion`, `valence`, `arousal` and, if it likes, `source`.
+    """Ratings from a table with the columns `emotion`, `valence`, `arousal` and optionally `source`.
 
-    The official Warriner and NRC files are recognised by their headers and rescaled. Other tables are taken
-    to run from -1 to 1; give `scale` for `0..1` or `1..9`. Rows whose source starts with `estimate` are kept
-    apart (see `Ratings`). Words are read in lower case. Where an official file rates both `pope` and `Pope`,
-    these stay two words.
+    The official Warriner and NRC files are recognised by their headers and rescaled. Other tables are read as -1 to 1
+    unless `scale` is `0..1` or `1..9`. Rows whose source starts with `estimate` are estimated (see `Ratings`). Words
+    are lower-cased, except where an official file rates both `pope` and `Pope`: these stay two words.
 
     Args:
-        path: a table; or `warriner`, which means the official file, with its SHA-256 checked: from `ratings` in
-            the cache (`storage.cache_folder`), else from an installed labMTsimple. A file of that name goes first.
+        path: a table; or `warriner` for the official file, whose SHA-256 is checked. It is looked for in `ratings` in
+            the cache (`storage.cache_folder`), then in an installed labMTsimple. A file of that name goes first.
 
     Raises:
-        InputError: missing file or column, a value that is no number or out of range, a word rated twice
-            (each with its line), values that look like another scale than they are read on, or an official file
-            that is not installed or has been changed.
+        InputError: a missing file or column; a value that is no number or out of range, or a word rated twice (with the
+            line); values that look like another scale; an official file that is not installed or was changed.
     """
     path, official = _located(Path(path))
     table, delimiter = _table(path, official)
@@ -166,7 +164,7 @@ def read_ratings(path: str | Path, *, scale: Scale | str | None = None) -> Ratin
         raise InputError(f"scale {chosen!r}", f"one of {', '.join(SCALES)}")
     values: dict[str, tuple[float, float]] = {}
     estimated: set[str] = set()
-    # Warriner has `pope` and `Pope`, ten such pairs: where both are there, the capitals stay.
+    # Warriner has ten pairs like `pope` and `Pope`.
     spelt = {row[word_at] for _, row in table[1:] if len(row) == len(header)} if known else set()
     for line, row in table[1:]:
         if len(row) != len(header):
@@ -207,7 +205,7 @@ def _number(text: str, column: str, scale: str, place: str) -> float:
 
 
 def _located(path: Path) -> tuple[Path, PackagedTable | None]:
-    """The file behind a path, or behind a source's name and then which one it must be.
+    """(the file, the official table that it must be) for a path or for the name of a source.
 
     Raises:
         InputError: the name of a source whose official file is not on this machine.
@@ -268,5 +266,4 @@ def _table(path: Path, official: PackagedTable | None) -> tuple[list[tuple[int, 
 
 @cache
 def _lexicon() -> tuple[Mapping[str, str], ...]:
-    content = (resources.files("heartstrings") / "data" / "lexicon.csv").read_text(encoding="utf-8")
-    return tuple(csv.DictReader(StringIO(content)))
+    return tuple(csv.DictReader(StringIO(packaged("lexicon.csv"))))

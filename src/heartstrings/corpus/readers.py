@@ -1,6 +1,6 @@
-"""Stories and neutral texts from files and from dataset ids. Every refusal names the file and the line.
+"""Stories and neutral texts from files and from dataset ids. Every error names the file and the line.
 
-Row layouts, told apart row by row:
+Row layouts, which may be mixed:
     {"emotion", "topic", "text", ["author"], ["perspective"]}     one story a line (our own, and evb)
     {"emotion", "topic", "stories": [...], ["author"]}            several stories a line
 """
@@ -25,12 +25,12 @@ ROW_SHAPE = 'a row like {"emotion": ..., "topic": ..., "text": ...} or {"emotion
 def read_stories(source: str | Path, *, revision: str | None = None, author: str | None = None) -> Corpus:
     """Stories from a JSONL file, a dataset folder, or a Hugging Face dataset id (`owner/name[@revision]`).
 
-    Emotion words are stripped and lower-cased; texts are kept to the byte. `author` names the writer of
-    every row that does not name its own; without it the file's name stands in, and `notes` says so.
+    Emotion words are lower-cased and their spaces made single; texts are not changed, here or later. `author` is the
+    author of every row that names none; without it the file's name is used, and `notes` says so.
 
     Raises:
-        InputError: no such file, not UTF-8, not JSON, a row of another shape (file and 1-based line named),
-            no story at all, or a single emotion, from which no contrast can be made.
+        InputError: no such file, not UTF-8, not JSON, a row of another shape (with file and 1-based line), no story at
+            all, or a single emotion, from which no contrast can be made.
         MissingExtra: a dataset id without the `hub` extra.
     """
     path = Path(source)
@@ -60,14 +60,17 @@ def read_stories(source: str | Path, *, revision: str | None = None, author: str
 
 def write_stories(corpus: Corpus, path: str | Path) -> None:
     """Write one story a line. The file appears whole or not at all."""
-    path = Path(path)
-    lines = []
-    for story in corpus.stories:
-        row = {"emotion": story.emotion, "topic": story.topic, "text": story.text, "author": story.author}
-        if story.perspective is not None:
-            row["perspective"] = story.perspective
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    write_atomically(path, "".join(lines))
+    rows = (
+        {"emotion": story.emotion, "topic": story.topic, "text": story.text, "author": story.author}
+        | ({} if story.perspective is None else {"perspective": story.perspective})
+        for story in corpus.stories
+    )
+    write_atomically(Path(path), json_lines(rows))
+
+
+def json_lines(rows: Iterable[Mapping[str, object]]) -> str:
+    """JSONL: one row a line."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def read_neutral(source: str | Path) -> NeutralTexts:
@@ -81,19 +84,17 @@ def read_neutral(source: str | Path) -> NeutralTexts:
     path = Path(source)
     if not path.is_file():
         raise InputError(f"no file {source}", "a .txt file with a text a line, or a .jsonl file", "Check the path")
-    texts: list[str] = []
     if path.suffix in {".jsonl", ".json"}:
-        for place, row in _parse_lines(path):
-            texts.append(_text_field(row, "text", place))
+        texts = tuple(_text_field(row, "text", place) for place, row in _parse_lines(path))
     else:
-        texts = [line.strip() for _, line in _lines(path)]
+        texts = tuple(line.strip() for _, line in _lines(path))
     if not texts:
         raise InputError(f"{path} holds no text", "at least one neutral text")
-    return NeutralTexts(tuple(texts), source=path.name)
+    return NeutralTexts(texts, source=path.name)
 
 
 def write_atomically(path: Path, content: str) -> None:
-    """`heartstrings.core.storage.write_text`, loaded when first needed: it brings numpy, which reading does without."""
+    """`heartstrings.core.storage.write_text`, imported when needed: it imports numpy, which reading does not need."""
     from heartstrings.core.storage import write_text
 
     write_text(path, content)
@@ -130,7 +131,7 @@ def _corpus(
 
 
 def _with_manifest(corpus: Corpus, path: Path) -> Corpus:
-    """Prompt hash and filter counts from the record of the run that wrote these stories, if there."""
+    """Add prompt hash and filter counts from the record of the run that wrote these stories, if there is one."""
     try:
         manifest = json.loads(path.read_bytes())
         if manifest["content_hash"] != corpus.hash:
@@ -147,11 +148,8 @@ def _stories_of(row: Mapping[str, Any], place: str, author: str) -> Iterator[Sto
         raise InputError(f"{place}: {found}", ROW_SHAPE)
     emotion = " ".join(_text_field(row, "emotion", place).lower().split())
     topic = _text_field(row, "topic", place).strip()
-    if row.get("author") is not None:
-        author = _text_field(row, "author", place).strip()
-    perspective = None
-    if row.get("perspective") is not None:
-        perspective = _text_field(row, "perspective", place).strip()
+    named = {key: _text_field(row, key, place).strip() for key in ("author", "perspective") if row.get(key) is not None}
+    author, perspective = named.get("author", author), named.get("perspective")
     if "text" in row:
         yield Story(emotion, topic, _text_field(row, "text", place), author, perspective)
         return
@@ -176,7 +174,7 @@ def _checked(value: Any, what: str, place: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        # JSON can spell half of a surrogate pair; no tokenizer and no UTF-8 file can take it.
+        # JSON can spell half of a surrogate pair, which no tokenizer and no UTF-8 file can hold.
         raise InputError(f"{place}: {what} holds a lone surrogate", "text that is valid Unicode") from None
     return value
 
@@ -207,10 +205,12 @@ def _parse_lines(path: Path) -> Iterator[tuple[str, Any]]:
     for place, line in _lines(path):
         try:
             yield place, json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            column = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-            raise InputError(f"{place}: not JSON ({reason}{column})", "one JSON object a line") from None
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{place}: not JSON ({error.msg} at column {error.colno})", "one JSON object a line"
+            ) from None
+        except RecursionError:
+            raise InputError(f"{place}: not JSON (nested too deeply)", "one JSON object a line") from None
 
 
 def _hub_rows(name: str, revision: str | None) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Which stories go together. Parts never share a topic, so a held-out story is new in topic too."""
+"""Splits of a corpus into parts. No topic is in two parts, so the topic of a held-out story is new too."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from heartstrings.core.errors import InputError
 from heartstrings.corpus.stories import Corpus
 
 BARRED = 2**60
-"""A change of cost that no move has."""
+"""Marks a move that is not allowed: larger than any change of cost."""
 
 
 def halves(corpus: Corpus, *, seed: int = 0) -> Int8[np.ndarray, "story"]:
-    """Half (0 or 1) of every story: no topic in both, each emotion's stories as evenly shared as can be.
+    """Half (0 or 1) of every story: no topic in both halves, and each emotion's stories divided as evenly as possible.
 
-    One topic is in the same half for all emotions, also where emotions have topics of their own. An emotion
-    with a single topic cannot be halved: it is wholly in one half (the first, unless other emotions share
-    the topic), see `unsplit`.
+    A topic is in the same half for all emotions. An emotion with a single topic is wholly in one half: the first,
+    unless other emotions have that topic too. `unsplit` names such emotions.
     """
     return topic_folds(corpus, 2, seed=seed).astype(np.int8)
 
@@ -25,9 +24,9 @@ def halves(corpus: Corpus, *, seed: int = 0) -> Int8[np.ndarray, "story"]:
 def topic_folds(corpus: Corpus, k: int, *, seed: int = 0) -> Int16[np.ndarray, "story"]:
     """Fold (0 to k - 1) of every story: no topic in two folds, balanced within each emotion.
 
-    Minimises, by a seeded tabu search over moves of one topic, first the emotions missing from a fold, then
-    the sum over emotions and folds of (stories in the fold) squared. The result depends on the counts of
-    stories by emotion and topic, and on the seed, only.
+    A seeded tabu search (Glover 1989) over moves of one topic minimises first the number of emotions that are missing
+    from a fold, then the sum over emotions and folds of (stories in the fold) squared. The result depends only on the
+    counts of stories by emotion and topic, and on the seed.
 
     Raises:
         InputError: k under 2, or fewer topics than folds.
@@ -47,7 +46,7 @@ def topic_folds(corpus: Corpus, k: int, *, seed: int = 0) -> Int16[np.ndarray, "
 
 
 def unsplit(corpus: Corpus, part: Int8[np.ndarray, "story"] | Int16[np.ndarray, "story"]) -> tuple[str, ...]:
-    """The emotions whose stories all lie in one part: no held-out measure exists for them."""
+    """The emotions whose stories are all in one part, so that nothing about them can be held out."""
     seen: dict[str, set[int]] = {}
     for story, number in zip(corpus.stories, part.tolist(), strict=True):
         seen.setdefault(story.emotion, set()).add(number)
@@ -68,7 +67,7 @@ def _assign(counts: Int64[np.ndarray, "emotion topic"], k: int, rng: np.random.G
         filled[:, fold[topic]] += counts[:, topic]
     cost = int((filled**2).sum())
     n_own = (counts > 0).sum(1)  # topics of each emotion
-    # An emotion missing from a fold has no held-out measure there: first as few of those as can be.
+    # First as few emotions as possible that are missing from a fold: they have no held-out measure there.
     best, best_cost = fold.copy(), (_empty(filled, n_own), cost)
     floor = int(sum(_least_squares(int(total), k) for total in counts.sum(1)))
     released = np.zeros(n_topics, dtype=np.int64)  # the step from which a topic may move again
@@ -92,7 +91,7 @@ def _assign(counts: Int64[np.ndarray, "emotion topic"], k: int, rng: np.random.G
         released[topic] = step + min(10, n_topics // 5) + int(rng.integers(min(20, n_topics // 4) + 1))
         if (now := (_empty(filled, n_own), cost)) < best_cost:
             best, best_cost = fold.copy(), now
-    # Topics of emotions that have no other topic: put them first, so that what is empty is the later folds.
+    # Topics of emotions that have no other topic go to the first fold.
     single = n_own == 1
     alone = (counts[~single] == 0).all(0) if (~single).any() else np.ones(n_topics, dtype=bool)
     best[alone] = 0
@@ -100,11 +99,11 @@ def _assign(counts: Int64[np.ndarray, "emotion topic"], k: int, rng: np.random.G
 
 
 def _empty(filled: Int64[np.ndarray, "emotion fold"], n_own: Int64[np.ndarray, "emotion"]) -> int:
-    """Emotions that miss a fold although they have topics for all."""
+    """Number of emotions that are missing from a fold although they have enough topics for all folds."""
     return int(((filled == 0).any(1) & (n_own >= filled.shape[1])).sum())
 
 
 def _least_squares(total: int, k: int) -> int:
-    """The least sum of squares of k whole numbers that add up to `total`."""
+    """The smallest sum of squares of k whole numbers whose sum is `total`."""
     low, extra = divmod(total, k)
     return (k - extra) * low**2 + extra * (low + 1) ** 2

@@ -1,4 +1,4 @@
-"""The nouns of this stage: a story, a corpus of them, a set of neutral texts. Frozen, with hashes."""
+"""A story, a corpus of stories, a set of neutral texts: frozen, with content hashes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from functools import cached_property
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One short text that shows an emotion. `emotion` is the label; the text should never name it."""
+    """One short text that shows an emotion. `emotion` is the label, which the text should not name."""
 
     emotion: str
     topic: str
     text: str
     author: str
-    """Who wrote it: a model id, a person, a generator. Vectors differ by author, so it is always known."""
+    """Who wrote it: a model id, a person, a generator. It is always given, since vectors differ by author."""
     perspective: str | None = None
-    """`first` or `third` where the source says so."""
+    """`first` or `third`; None where the source does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A story that a filter took out, and what the filter saw."""
+    """A story that a filter dropped, and the part of the text that the reason rests on."""
 
     story: Story
     reason: str
@@ -33,17 +33,17 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Stories with where they come from. `filtered` counts what was dropped, by reason."""
+    """Stories and their source. `filtered` counts dropped stories by reason."""
 
     stories: tuple[Story, ...]
     author: str
     source: str
     prompt_hash: str | None = None
-    """SHA-256 of the prompts that the stories were written from; None when they came from a file."""
+    """SHA-256 of the prompts that the stories were written with; None if it is not known."""
     filtered: Mapping[str, int] = field(default_factory=dict)
     dropped: tuple[Dropped, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a reader of results should know, e.g. that the author was taken from the file's name."""
+    """What a reader of results should know, for example that the author is the file's name."""
 
     def __len__(self) -> int:
         return len(self.stories)
@@ -67,15 +67,15 @@ class Corpus:
     def hash(self) -> str:
         """`sha256:...` of the multiset of (emotion, topic, text).
 
-        Neither the order of the stories, nor the file layout they were read from, nor the author's name
-        changes it; one changed character does, and so does a story that occurs twice.
+        The order of the stories, the layout of their file and the author's name do not change it. One changed
+        character does, and so does a story that occurs twice.
         """
         return content_hash([story.emotion, story.topic, story.text] for story in self.stories)
 
 
 @dataclass(frozen=True)
 class NeutralTexts:
-    """Texts without emotional content: their principal components are projected out, or they set a scale."""
+    """Texts without emotional content, for denoising (their principal components are projected out) or as a scale."""
 
     texts: tuple[str, ...]
     source: str
@@ -85,7 +85,7 @@ class NeutralTexts:
 
     @cached_property
     def hash(self) -> str:
-        """`sha256:...` of the multiset of texts; order does not matter."""
+        """`sha256:...` of the multiset of texts."""
         return content_hash([text] for text in self.texts)
 
 
@@ -96,5 +96,5 @@ def content_hash(rows: Iterable[list[str]]) -> str:
 
 
 def author_of(stories: Iterable[Story]) -> str:
-    """One name for the author of several stories: theirs if they share it, else all of them listed."""
+    """The author of several stories: all different names, sorted, separated by commas."""
     return ", ".join(sorted({story.author for story in stories}))

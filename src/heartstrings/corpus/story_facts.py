@@ -6,18 +6,18 @@ import math
 import re
 from dataclasses import dataclass
 
-FIRST_PERSON = frozenset(["i", "me", "my", "mine", "myself", "we", "us", "our", "ours", "ourselves"])
 # fmt: off
+FIRST_PERSON = frozenset(["i", "me", "my", "mine", "myself", "we", "us", "our", "ours", "ourselves"])
 OTHER_PERSONS = frozenset([
     "you", "your", "yours", "yourself", "yourselves", "he", "him", "his", "himself", "she", "her", "hers",
     "herself", "they", "them", "their", "theirs", "themselves", "themself",
 ])
 # fmt: on
-"""`it` is left out: it mostly stands for things and would dilute the share."""
+"""Without `it`, which mostly stands for things."""
 
 WORD = re.compile(r"[^\W\d_]+")
-# An opening mark to its closing mark; one that is never closed runs to the end of its paragraph, as in
-# speech that goes on over several paragraphs. Single quotes only where they cannot be apostrophes.
+# From an opening mark to its closing mark; without one, to the end of the paragraph, as in speech over several
+# paragraphs. Single quotes count only where they cannot be apostrophes.
 QUOTED = re.compile(
     r"“[^”\n]*[”\n]?|«[^»\n]*[»\n]?|\"[^\"\n]*[\"\n]?"
     r"|(?<![\w'])'(?=\S)(?:[^'\n]|'(?=\w))*[.,!?…—-]'(?!\w)"

@@ -1,4 +1,4 @@
-"""Who writes: a call, its answer, and the model at hand. The endpoint is in `endpoint.py`."""
+"""Writers of stories: a call, its answer, and a model that is loaded here (`endpoint.py` has one behind a URL)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `length`: stopped at `max_new_tokens`, so the end is missing."""
+    """What a writer wrote. `length`: it stopped at `max_new_tokens`, so the end is missing."""
 
     text: str
     finish: Finish = "stop"
@@ -36,7 +36,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No answer, although it was asked for several times. Nothing is recorded; the next run asks again."""
+    """No answer after all tries. Nothing is recorded, and the next run makes the call again."""
 
     reason: str
 
@@ -50,28 +50,28 @@ class Writer(Protocol):
 
     @property
     def author(self) -> str:
-        """The model's name, as stories and results will carry it."""
+        """The model's name, as stories and results name it."""
         ...
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """What else decides the answers, without secrets; part of every call's key."""
+        """Everything else that decides the answers, without secrets. It is part of every call's key."""
         ...
 
     def answers(self, calls: Iterable[Call]) -> Answers:
-        """Every call with its answer, as answers come in. Takes from `calls` only what it can work on.
+        """Every call with its answer, in the order in which answers come. Takes a call only when it can be made.
 
         Raises:
-            HeartstringsError: no call can succeed (unknown model, wrong key); nothing is lost.
+            HeartstringsError: no call can succeed (unknown model, wrong key). Earlier answers are not lost.
         """
         ...
 
 
 @dataclass(frozen=True)
 class EngineWriter:
-    """The model under study, or another local one, through any engine's `generate`.
+    """Writes with a model that is loaded here, through its engine's `generate`.
 
-    System text and task go in as one user turn, since several chat templates know no system role.
+    System text and task are one user message, since several chat templates have no system role.
     """
 
     engine: Engine
@@ -84,12 +84,12 @@ class EngineWriter:
     @property
     def settings(self) -> Mapping[str, object]:
         info = self.engine.info
-        # The batch is left out: every request has its own seed, so a run may go on with another batch.
+        # Not the batch: every request has its own seed, so a run may continue with another batch size.
         return {"weights": info.weights_hash, "template": info.template_hash, "dtype": info.dtype}
 
     def answers(self, calls: Iterable[Call]) -> Answers:
-        # Stories come before engines; only the shape of a request is taken from there, when one is made.
-        from heartstrings.core.engine import GenerateRequest, Message
+        """As in `Writer`."""
+        from heartstrings.core.engine import GenerateRequest, Message  # imports numpy, which readers don't need
 
         waiting = iter(calls)
         while batch := list(islice(waiting, self.batch)):

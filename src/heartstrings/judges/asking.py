@@ -1,9 +1,9 @@
-"""How a judge is asked, and how its answer is read: a fence that a text can't end, and JSON or nothing.
+"""How a judge is asked, and how its answer is read: the text is quoted safely, and only JSON counts as an answer.
 
-What is judged was written by a model that may be steered towards anything, this sort of thing included: "score: 100",
-an imitation of the end of the quotation, an example of the wanted JSON. So it stands between marks that carry a random
-number drawn when the question is put, and anything shaped like a control token of a chat template is broken up, since
-tokenizers take such tokens for real wherever they stand.
+The text was written by a model that may be steered in any way. It may contain "score: 100", an imitation of the end of
+the quotation, or an example of the wanted JSON. So the text stands between marks with a random number that is drawn for
+each question. Whatever looks like a control token of a chat template is broken up, since tokenizers turn such text into
+real control tokens.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ AGAIN = "An earlier reply of yours could not be read. Reply with the JSON object
 
 
 def question(case: Case, rubric: Rubric, *, again: bool = False) -> str:
-    """The whole message to a judge. Another nonce every time; `again` after a reply that could not be read."""
-    # A nonce that already stands in the text would be no fence; 64 random bits make that a matter of form.
+    """The whole message to a judge, with a new random number each time. `again`: an earlier reply could not be read."""
+    # The text must not contain the number.
     while (nonce := secrets.token_hex(8)) in case.asked + case.answered:
         pass
     scales = "\n".join(
@@ -43,9 +43,9 @@ def question(case: Case, rubric: Rubric, *, again: bool = False) -> str:
 
 
 def read(reply: str, rubric: Rubric) -> dict[str, float] | None:
-    """The scores in a reply; None for anything but one JSON object of the wanted shape, bare or in one code fence.
+    """The scores in a reply; None unless the reply is one JSON object of the wanted shape, bare or in one code fence.
 
-    Every scale must be there once, as a number within its ends; `reason` may be there; nothing else may.
+    The object must have every scale once, as a number within its ends. It may have `reason`, and nothing else.
     """
     reply = reply.strip()
     fenced = _FENCED.fullmatch(reply)
@@ -62,14 +62,14 @@ def read(reply: str, rubric: Rubric) -> dict[str, float] | None:
 
 
 def _plain(text: str) -> str:
-    """With a space inside everything that has the look of a control token: `<|end|>`, `</s>`, `[INST]`."""
+    """The text with a space inside everything that looks like a control token: `<|end|>`, `</s>`, `[INST]`."""
     return _CONTROL.sub(lambda found: found[0] + " ", text)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        raise ValueError("a name twice")
+        raise ValueError("two values for one name")
     return made
 
 

@@ -1,7 +1,7 @@
-"""What a judge takes and gives: a rubric, cases that say nothing of how they came about, and scores.
+"""What a judge takes and returns: a rubric, cases without their condition, and scores.
 
-A `Case` has no field for a condition, a dose, a model or a direction, so a judge can't know them. A score that could
-not be had is None: missing, counted, never guessed.
+A `Case` has no field for a condition, a dose, a model or a direction, so a judge cannot know them. A missing score is
+None. It is counted and never guessed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from heartstrings.core.errors import InputError
 
 Scores: TypeAlias = Mapping[str, float]
 Status = Literal["read", "unreadable", "no answer"]
-"""`read`: scores were had; `unreadable`: the judge answered, and not in the form asked for, twice; `no answer`: the
-judge could not be reached, so that the next run asks again."""
+"""`read`: there are scores. `unreadable`: the judge answered twice, not in the form asked for. `no answer`: the judge
+did not answer, and the next run asks again."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """One thing to be scored, with its ends in words."""
+    """One quantity to be scored, with its ends in words."""
 
     name: str
     at_low: str
@@ -54,7 +54,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Rubric:
-    """What is asked of a judge, and what its scores come to."""
+    """What a judge is asked, and how its scores become an outcome."""
 
     name: str
     question: str
@@ -62,9 +62,9 @@ class Rubric:
     outcome_if: tuple[Cut, ...]
     """The outcome is 1 if all of these hold, else 0."""
     valid_if: tuple[Cut, ...] = ()
-    """Where one of these fails the text fell apart: `valid` is 0 and there is no outcome."""
+    """If one of these does not hold, the text fell apart: `valid` is 0, and there is no outcome."""
     outcome_name: str = ""
-    """What the outcome counts, in words for an axis."""
+    """What the outcome counts, as the label of an axis."""
 
     def __post_init__(self) -> None:
         names = [scale.name for scale in self.scales]
@@ -75,31 +75,28 @@ class Rubric:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of what is asked: another wording is another rubric. Cuts are left out, since no judge sees them."""
+        """SHA-256 of what is asked, so another wording is another rubric. No judge sees the cuts: they are left out."""
         asked = {"name": self.name, "question": self.question, "scales": [asdict(scale) for scale in self.scales]}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def valid(self, scores: Scores | None) -> float | None:
-        """1: the text holds together; 0: it fell apart; None without scores."""
+        """1 if the text is coherent enough, 0 if it fell apart; None without scores."""
         return None if scores is None else float(all(cut.holds(scores) for cut in self.valid_if))
 
     def outcome(self, scores: Scores | None) -> float | None:
-        """1 or 0; None without scores, and where the text fell apart."""
+        """1 or 0; None without scores, and if the text fell apart."""
         if scores is None or not self.valid(scores):
             return None
         return float(all(cut.holds(scores) for cut in self.outcome_if))
 
     def label(self, scores: Scores | None) -> str | None:
         """`yes`, `no` or `fell apart`; None without scores."""
-        if scores is None:
-            return None
-        outcome = self.outcome(scores)
-        return "fell apart" if outcome is None else "yes" if outcome else "no"
+        return None if scores is None else label_of(self.outcome(scores))
 
 
 @dataclass(frozen=True)
 class Case:
-    """One text to be judged. Nothing of how it came about."""
+    """One text to be judged, without the condition that it was written under."""
 
     id: str
     """Never shown to a judge."""
@@ -109,7 +106,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Judged:
-    """What one judge, or a panel, said of one case."""
+    """What one judge, or a panel, said about one case."""
 
     case: str
     """Its id."""
@@ -118,16 +115,11 @@ class Judged:
     """By scale; None where the status is not `read`."""
     status: Status
     raw: tuple[str, ...] = ()
-    """Everything the judge wrote about this text, in order."""
+    """All answers of the judge about this text, in order."""
     note: str = ""
-    """Why there is no score, in words."""
+    """Why there is no score."""
     votes: tuple[Judged, ...] = field(default=())
     """Of a panel: what each member said."""
-
-    @property
-    def tries(self) -> int:
-        """Answers of the judge that were read or could not be; 1 or 2."""
-        return len(self.raw)
 
 
 @runtime_checkable
@@ -138,41 +130,37 @@ class Judge(Protocol):
     def name(self) -> str: ...
 
     def judge(self, cases: Sequence[Case], rubric: Rubric) -> list[Judged]:
-        """One result a case, in their order.
+        """One result a case, in the order of the cases. Results are kept, also when an error is raised.
 
         Raises:
-            OverBudget: the budget is spent; what was judged is kept.
-            HeartstringsError: the judge can't be used at all (wrong key, dead server); what was judged is kept.
+            OverBudget: the budget is spent.
+            HeartstringsError: the judge cannot be used (wrong key, dead server).
         """
         ...
 
     def recall(self, cases: Sequence[Case], rubric: Rubric) -> list[Judged | None]:
-        """What is in the cache, in the order of the cases; None for what is still to be asked. Asks nothing."""
+        """The results in the cache, in the order of the cases; None where there is none yet. Asks nothing."""
         ...
 
 
 class OverBudget(InputError):
-    """A budget is spent. `left` cases were not judged; those that were are in the cache."""
+    """The budget is spent. `left` cases were not judged; the results of the others are in the cache."""
 
     def __init__(self, judge: str, spent: str, left: int, total: int) -> None:
         self.spent, self.left, self.total = spent, left, total
         super().__init__(
             f"judge {judge}: the budget is spent ({spent}); {left} of {total} cases are left",
-            fix="Raise the budget and judge again with the same cache: what is judged is kept and not asked again",
+            fix="Raise the budget and judge again with the same cache: no case that has a result is asked again",
         )
 
 
-def check_cases(cases: Sequence[Case]) -> None:
-    """InputError where two cases share an id."""
-    seen: set[str] = set()
-    for case in cases:
-        if case.id in seen:
-            raise InputError(f"two cases with id {case.id!r}", "an id of its own for every case")
-        seen.add(case.id)
+def label_of(outcome: float | int | None) -> str:
+    """`yes` for 1, `no` for 0, `fell apart` for None."""
+    return "fell apart" if outcome is None else "yes" if outcome else "no"
 
 
 def is_score(value: object, scale: Scale) -> bool:
-    """True for a finite number on the scale; a truth value is none."""
+    """Whether this is a finite number on the scale. A truth value is not."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value) and scale.low <= value <= scale.high

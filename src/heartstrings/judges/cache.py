@@ -1,10 +1,10 @@
-"""What judges have said, by content, in one SQLite file: nothing is graded twice, every raw answer is kept.
+"""All raw answers of judges, by content, in one SQLite file: no text is graded twice.
 
 The key is a hash of judge, model, settings, rubric and text, so a renamed case is the same case. Scores are not
-stored: they are read from the raw answers each time. Money and calls are booked before a request goes out and put
-right when its answer is there, so a process that is killed in between has overstated what it spent, never understated.
-Several processes may share the file; on POSIX each text has a lock that dies with its process, so that they share the
-work too.
+stored: they are read from the raw answers each time. A call is booked at its highest possible cost before the request
+goes out and corrected when the answer is there, so a process that is killed in between has booked too much and never
+too little. Several processes may use the file at the same time. On POSIX systems each text has a lock, which the system
+frees when its process ends, so that they also share the work.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ CREATE TABLE runs (id INTEGER PRIMARY KEY, judge TEXT NOT NULL, model TEXT NOT N
 
 @dataclass(frozen=True)
 class Spent:
-    """What a judge has cost so far, by this file."""
+    """What a judge has cost so far, according to this file."""
 
     calls: int
     money: float
-    """In the unit of the prices given. Calls whose usage is not known stand at the most they can have cost."""
+    """In the unit of the prices. A call whose usage is not known counts with the most it can have cost."""
 
 
 class JudgeCache:
-    """Open the file (made where it is missing), or keep everything in memory if `path` is None.
+    """Open the file (created if it is missing), or keep everything in memory if `path` is None.
 
     Raises:
-        InputError: the file is no cache of ours, of another version, damaged, or can't be written.
+        InputError: the file is not such a cache, of another version, damaged, or not writable.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -60,14 +60,10 @@ class JudgeCache:
         if self.path is not None:
             make_folder(self.path.parent)
         try:
-            self._db = sqlite3.connect(
-                ":memory:" if self.path is None else self.path,
-                timeout=60,
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            file = ":memory:" if self.path is None else self.path
+            self._db = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
-            raise InputError(f"cannot open {self.path}: {error}", "a folder that may be written to") from None
+            raise InputError(f"cannot open {self.path}: {error}", "a writable folder") from None
         try:
             with self._guarded():
                 self._open()
@@ -86,7 +82,7 @@ class JudgeCache:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; a second time does nothing."""
+        """Close the file. A second call does nothing."""
         with self._lock:
             self._db.close()
             if self._claims is not None:
@@ -95,12 +91,13 @@ class JudgeCache:
     def answers(self, key: str) -> tuple[str, ...]:
         """Raw answers so far, in order."""
         with self._guarded():
-            rows = self._db.execute("SELECT raw FROM answers WHERE key = ? ORDER BY try", (key,)).fetchall()
-        return tuple(row[0] for row in rows)
+            return tuple(
+                raw for (raw,) in self._db.execute("SELECT raw FROM answers WHERE key = ? ORDER BY try", (key,))
+            )
 
     def add(self, key: str, *, judge: str, model: str, rubric: str, question: str, raw: str, finish: str) -> None:
         """Record one more answer; returns once it is in the file."""
-        # SQLite stores no lone surrogates, which JSON can carry.
+        # SQLite cannot store half of a surrogate pair.
         texts = [text.encode("utf-8", "backslashreplace").decode() for text in (question, raw)]
         with self._guarded():
             self._db.execute(
@@ -109,7 +106,7 @@ class JudgeCache:
             )
 
     def record_run(self, *, judge: str, model: str, rubric: str, rubric_hash: str, seed: int, cases: int) -> None:
-        """Record that cases are about to be asked in an order shuffled by `seed`."""
+        """Record that cases will be asked in an order shuffled by `seed`."""
         with self._guarded():
             self._db.execute(
                 "INSERT INTO runs (judge, model, rubric, rubric_hash, seed, cases) VALUES (?, ?, ?, ?, ?, ?)",
@@ -119,50 +116,34 @@ class JudgeCache:
     def spent(self, judge: str, model: str) -> Spent:
         """Calls and money of one judge over all runs on this file."""
         with self._guarded():
-            found = self._db.execute(
+            calls, money = self._db.execute(
                 "SELECT count(*), coalesce(sum(cost), 0.0) FROM calls WHERE judge = ? AND model = ?", (judge, model)
             ).fetchone()
-        return Spent(int(found[0]), float(found[1]))
+        return Spent(int(calls), float(money))
 
     def book(
         self, judge: str, model: str, *, cost: float | int, calls: int | None, money: float | int | None
     ) -> int | None:
-        """Book a call at the most it can cost; its number, or None if that would pass `calls` or `money`."""
-        with self._guarded():
-            self._db.execute("BEGIN IMMEDIATE")  # no other process can book between the sum and the row
-            try:
-                spent = self.spent(judge, model)
-                too_many = calls is not None and spent.calls + 1 > calls
-                # Sums of floats: without the slack a cap that is met exactly would refuse.
-                too_dear = money is not None and spent.money + cost > money * (1 + 1e-9)
-                row = None
-                if not (too_many or too_dear):
-                    row = self._db.execute(
-                        "INSERT INTO calls (judge, model, cost) VALUES (?, ?, ?)", (judge, model, float(cost))
-                    ).lastrowid
-                self._db.execute("COMMIT")
-                return row
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        """Book a call at the most it can cost. The call's number, or None if it would exceed `calls` or `money`."""
+        with self._transaction():  # no other process can book between the sum and the row
+            spent = self.spent(judge, model)
+            too_many = calls is not None and spent.calls + 1 > calls
+            # The sum of floats may be slightly too large where the cap is met exactly.
+            too_much = money is not None and spent.money + cost > money * (1 + 1e-9)
+            if too_many or too_much:
+                return None
+            return self._db.execute(
+                "INSERT INTO calls (judge, model, cost) VALUES (?, ?, ?)", (judge, model, float(cost))
+            ).lastrowid
 
     def settle(self, call: int, cost: float | int) -> None:
-        """What the call did cost."""
+        """Correct a booking to what the call did cost."""
         with self._guarded():
             self._db.execute("UPDATE calls SET cost = ?, settled = 1 WHERE id = ?", (float(cost), call))
 
-    def unsettled(self, judge: str, model: str) -> int:
-        """Calls that stand at the most they can cost, since their answer did not come or did not say."""
-        with self._guarded():
-            found = self._db.execute(
-                "SELECT count(*) FROM calls WHERE judge = ? AND model = ? AND settled = 0", (judge, model)
-            ).fetchone()
-        return int(found[0])
-
     @contextmanager
     def claim(self, key: str, stop: threading.Event | None = None) -> Iterator[None]:
-        """Hold one text against other threads and processes; waits for whoever holds it now, or until `stop`."""
+        """Lock one text against other threads and processes. Waits while another one has it, or until `stop` is set."""
         with self._freed:
             while key in self._held:
                 self._freed.wait(0.1)
@@ -180,16 +161,16 @@ class JudgeCache:
                 self._freed.notify_all()
 
     def _across(self, key: str, *, take: bool) -> bool:
-        """Lock or free one byte of the file of claims; True if that worked. The system frees it at any death."""
+        """Lock or free one byte of the file of claims; True if that worked. The end of the process frees it too."""
         if self._claims is None or self._claims.closed:
             return True
         try:
             import fcntl
-        except ImportError:  # not POSIX: two processes may ask the same text, and both answers are kept
-            return True
-        try:
+
             how = fcntl.LOCK_EX | fcntl.LOCK_NB if take else fcntl.LOCK_UN
             fcntl.lockf(self._claims, how, 1, int(key[:13], 16))
+        except ImportError:  # not POSIX: two processes may ask the same text, and both answers are kept
+            return True
         except OSError:
             return False
         return True
@@ -197,37 +178,38 @@ class JudgeCache:
     def _open(self) -> None:
         if self._is_empty():
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                if self._is_empty():  # no other process was quicker
+            with self._transaction():
+                if self._is_empty():  # no other process was faster
                     for statement in _CREATE.split(";")[:-1]:
                         self._db.execute(statement)
                     self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
         ours = self._db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if not ours or version != SCHEMA_VERSION:
             found = f"{self.path} is no cache of judges of version {SCHEMA_VERSION}"
             raise InputError(found, fix="Choose another file")
-        self._db.execute("PRAGMA synchronous = NORMAL")  # survives kill -9; a power cut takes whole answers at most
+        self._db.execute("PRAGMA synchronous = NORMAL")  # survives kill -9; a power cut can lose the last answers
 
     def _is_empty(self) -> bool:
         return not self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
 
     @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing, and no other process writes in between."""
+        with self._guarded(), self._db:  # which commits at the end, and rolls back after an error
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+
+    @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """One thread at a time; SQLite's errors as ours."""
+        """One thread at a time. Turns errors of SQLite into InputError."""
         with self._lock:
             try:
                 yield
             except sqlite3.Error as error:
                 raise InputError(
                     f"the cache of judges {self.path or 'in memory'} failed: {error}",
-                    "a sound file with room on the disk",
-                    "Make room, or move a damaged file away",
+                    "an undamaged file, with space on the disk",
+                    "Free some space, or move a damaged file away",
                 ) from None

@@ -1,16 +1,18 @@
-"""Is a judge to be believed? It is first run on texts whose grades are known, and refused if it gets them wrong."""
+"""Calibration of a judge: it first judges texts with known grades, and is refused if it gets too many wrong."""
 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from heartstrings.core.errors import InputError
-from heartstrings.judges.base import Case, Judge, Judged, Rubric, Scores
+from heartstrings.judges.base import Case, Judge, Judged, Rubric, Scores, label_of
 from heartstrings.stats.intervals import Interval, clopper_pearson
 
 AT_LEAST = 0.75
@@ -19,61 +21,65 @@ UNREADABLE_AT_MOST = 0.1
 
 @dataclass(frozen=True)
 class Known:
-    """A text with its true grade."""
+    """A text with its known grade."""
 
     case: Case
     outcome: int | None
     """1 or 0; None where the text fell apart."""
     bands: tuple[tuple[str, float | int, float | int], ...] = ()
-    """(scale, least, most): further scores that a right judgement keeps within."""
+    """(scale, lowest, highest): ranges of further scores for a right judgement."""
     groups: tuple[str, ...] = ()
-    """What sort of text it is, e.g. `near-miss`, `other-language`."""
+    """The kinds of text that it is, such as `near-miss`, `other-language`."""
 
     @property
     def label(self) -> str:
         """As `Rubric.label`."""
-        return "fell apart" if self.outcome is None else "yes" if self.outcome else "no"
+        return label_of(self.outcome)
 
     def is_right(self, rubric: Rubric, scores: Scores) -> bool:
-        """True if the label is the true one and every band is kept."""
-        kept = all(least <= scores[scale] <= most for scale, least, most in self.bands)
-        return rubric.label(scores) == self.label and kept
+        """Whether the label is the known one and every score is within its band."""
+        within = all(least <= scores[scale] <= most for scale, least, most in self.bands)
+        return rubric.label(scores) == self.label and within
+
+
+class _Row(BaseModel):
+    """A line of a file with known grades."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+    id: str
+    asked: str
+    answered: str
+    outcome: Annotated[int, Field(strict=True, ge=0, le=1)] | None
+    bands: dict[str, tuple[float | int, float | int]] = {}
+    groups: tuple[str, ...] = ()
 
 
 def known_cases(source: str | Path) -> tuple[Known, ...]:
-    """The shipped set for a rubric's name, or a JSONL file of one's own.
+    """The shipped set for a rubric's name, or your own JSONL file.
 
-    A row: `id`, `asked`, `answered`, `outcome` (1, 0, or null where the text fell apart), and if wanted `groups` (a
-    list of names) and `bands` ({scale: [least, most]}).
+    A row has `id`, `asked`, `answered` and `outcome` (1, 0, or null if the text fell apart). It may have `groups` (a
+    list of names) and `bands` ({scale: [lowest, highest]}).
 
     Raises:
-        InputError: no such set, or the row at fault with its line.
+        InputError: no such set, or a row that cannot be read, with its line.
     """
-    if isinstance(source, Path) or "/" in source or source.endswith(".jsonl"):
-        place = Path(source)
-        if not place.is_file():
-            raise InputError(f"no file {place}", "a JSONL file of cases with known grades")
-        content = place.read_text(encoding="utf-8")
-    else:
-        shipped = files("heartstrings.judges") / "data" / f"{source}.jsonl"
-        if not shipped.is_file():
-            raise InputError(f"no cases with known grades for {source!r}", "the name of a shipped rubric or a file")
-        content = shipped.read_text(encoding="utf-8")
+    own = isinstance(source, Path) or "/" in source or source.endswith(".jsonl")
+    place = Path(source) if own else files("heartstrings.judges") / "data" / f"{source}.jsonl"
+    if not place.is_file():
+        raise InputError(f"no cases with known grades at {source}", "the name of a shipped rubric, or a JSONL file")
     known = []
-    for number, line in enumerate(content.splitlines(), start=1):
+    for number, line in enumerate(place.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            case = Case(str(row["id"]), str(row["asked"]), str(row["answered"]))
-            outcome = row["outcome"]
-            if outcome not in (0, 1, None) or isinstance(outcome, bool | float):
-                raise ValueError("outcome is 1, 0 or null")
-            bands = tuple((scale, ends[0], ends[1]) for scale, ends in row.get("bands", {}).items())
-            known.append(Known(case, outcome, bands, tuple(row.get("groups", ()))))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            expected = "an object with id, asked, answered and outcome"
-            raise InputError(f"line {number} of {source}: {error}", expected) from None
+            row = _Row.model_validate_json(line)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            found = ".".join(str(part) for part in problem["loc"]) + f": {problem['msg']}"
+            expected = "an object with id, asked, answered and outcome (1, 0 or null)"
+            raise InputError(f"line {number} of {source}: {found.removeprefix(': ')}", expected) from None
+        bands = tuple((scale, *ends) for scale, ends in row.bands.items())
+        known.append(Known(Case(row.id, row.asked, row.answered), row.outcome, bands, row.groups))
     if not known:
         raise InputError(f"{source} is empty", "cases with known grades")
     return tuple(known)
@@ -81,7 +87,7 @@ def known_cases(source: str | Path) -> tuple[Known, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """How one judge did on texts of known grades. Without a score a text is missing here too, and counted."""
+    """What one judge said about texts with known grades. Texts without a score are counted as missing."""
 
     judge: str
     rubric: Rubric
@@ -94,50 +100,47 @@ class Calibration:
 
     @property
     def unreadable(self) -> int:
-        """Texts the judge answered on in another form than was asked."""
+        """Number of texts for which the judge's answers could not be read."""
         return sum(one.status == "unreadable" for one in self.judged)
 
     @property
     def unanswered(self) -> int:
-        """Texts on which the judge could not be reached."""
+        """Number of texts for which the judge did not answer."""
         return sum(one.status == "no answer" for one in self.judged)
 
     @property
     def accuracy(self) -> Interval:
-        """Share of right judgements among those that could be read; exact interval of Clopper and Pearson."""
+        """Share of right judgements among those that could be read, with the exact interval of Clopper and Pearson."""
         right = self._right()
         return clopper_pearson(sum(r is True for r in right), sum(r is not None for r in right))
 
     @property
     def sensitivity(self) -> Interval:
-        """Of texts whose outcome is 1, the share that the judge calls so."""
+        """Of the texts with outcome 1, the share that the judge gives outcome 1."""
         return self._share({"yes"}, positive=True)
 
     @property
     def specificity(self) -> Interval:
-        """Of all other texts, those that fell apart included, the share that the judge does not call so."""
+        """Of all other texts, including those that fell apart, the share that the judge does not give outcome 1."""
         return self._share({"no", "fell apart"}, positive=False)
 
     @property
     def kappa(self) -> float | None:
-        """Cohen's kappa (1960) of the labels against the truth; None where it is not defined."""
+        """Cohen's kappa (1960) of the judge's labels and the known labels; None where it is not defined."""
         return cohen_kappa([known.label for known in self.known], self._labels())
 
     @property
     def between(self) -> dict[tuple[str, str], float | None]:
-        """Of a panel: Cohen's kappa between every two members. Empty for a single judge."""
-        votes = [one.votes for one in self.judged]
-        if not votes or not votes[0]:
-            return {}
+        """Cohen's kappa between every two members of a panel. Empty for a single judge."""
         members = [
             (of_one[0].judge, [self.rubric.label(vote.scores) for vote in of_one])
-            for of_one in zip(*votes, strict=True)
+            for of_one in zip(*(one.votes for one in self.judged), strict=True)
         ]
         return {(a, b): cohen_kappa(first, second) for (a, first), (b, second) in itertools.combinations(members, 2)}
 
     def bias(self, group: str, other: str) -> Interval:
-        """Error rate on texts of `group` minus that on texts of `other`; hybrid score interval (Newcombe 1998,
-        Stat. Med. 17:873-890, method 10). Texts of both groups or without a score are left out.
+        """Error rate on texts of `group` minus that on texts of `other`, with the hybrid score interval (Newcombe 1998,
+        Stat. Med. 17:873-890, method 10). Texts of both groups and texts without a score are left out.
 
         Raises:
             InputError: no text is of one of the groups.
@@ -161,7 +164,7 @@ class Calibration:
         return Interval(k1 / n1 - k2 / n2, float(low), float(high), n1 + n2, missing)
 
     def wrong(self) -> list[tuple[Known, Judged]]:
-        """What the judge got wrong, to be read."""
+        """The texts that the judge got wrong, with what it said."""
         rows = zip(self.known, self.judged, self._right(), strict=True)
         return [(known, judged) for known, judged, right in rows if right is False]
 
@@ -187,7 +190,7 @@ class Calibration:
 
 
 def calibrate(judge: Judge, known: Sequence[Known], rubric: Rubric) -> Calibration:
-    """Run a judge on texts of known grades. It sees cases only, shuffled like any others."""
+    """Run a judge on texts with known grades. It is shown the cases like any others, and not the grades."""
     if not known:
         raise InputError("no texts to calibrate on", "cases with known grades, e.g. known_cases('misalignment')")
     return Calibration(judge.name, rubric, tuple(known), tuple(judge.judge([one.case for one in known], rubric)))
@@ -199,15 +202,15 @@ def check(
     at_least: float | int = AT_LEAST,
     unreadable_at_most: float | int = UNREADABLE_AT_MOST,
 ) -> Calibration:
-    """Refuse a judge that is not good enough; give back the calibration of one that is.
+    """Return the calibration if the judge is good enough.
 
-    The *lower end* of the accuracy's interval must reach `at_least`: on a few dozen texts a poor judge can have a lucky
-    day, and it would go on to grade thousands. Sensitivity and specificity must reach it too, as plain values, since a
-    judge that always gives the commoner answer has a fair accuracy. Texts without a score may be a share of
-    `unreadable_at_most`.
+    The lower end of the interval of accuracy must be `at_least` or more, because on a few dozen texts a poor judge can
+    have a high accuracy by chance. Sensitivity and specificity must be `at_least` or more as plain values, because a
+    judge that always gives the more frequent answer can have a high accuracy. The share of texts without a score must
+    be at most `unreadable_at_most`.
 
     Raises:
-        InputError: with everything that the judge fell short of.
+        InputError: the judge is not good enough, with every criterion that it misses.
     """
     found = []
     silent = calibration.unreadable + calibration.unanswered
@@ -222,25 +225,25 @@ def check(
     if found:
         raise InputError(
             f"judge {calibration.judge} is refused for {calibration.rubric.name}: {'; '.join(found)}",
-            "a judge that gets texts of known grades right",
-            "Use another judge, or a panel; Calibration.wrong() lists what it got wrong",
+            "a judge that gets texts with known grades right",
+            "Use another judge or a panel. Calibration.wrong() lists the texts that it got wrong",
         )
     return calibration
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """A judge beside a rule grader on the same texts."""
+    """How a judge agrees with a rule grader on the same texts."""
 
     rate: Interval
-    """Share of equal outcomes; `missing` counts texts on which either has none."""
+    """Share of equal outcomes. `missing` counts texts for which one of them has no outcome."""
     kappa: float | None
 
 
 def agreement(rule_grades: Sequence[float | int | None], judged: Sequence[Judged], rubric: Rubric) -> Agreement:
-    """How often a judge's outcome is that of a rule grader (0, 1 or None, in the order of `judged`).
+    """How often a judge has the same outcome as a rule grader (0, 1 or None, in the order of `judged`).
 
-    Where the fact can be checked the rule decides; this tells what the judge would be worth where it can't."""
+    Where a rule can check the fact, the rule decides. The agreement there suggests how good the judge is elsewhere."""
     if len(rule_grades) != len(judged):
         raise InputError(f"{len(rule_grades)} grades for {len(judged)} judgements", "one grade a judgement")
     if strange := [grade for grade in rule_grades if grade not in (0, 1, None)]:
@@ -256,7 +259,7 @@ def agreement(rule_grades: Sequence[float | int | None], judged: Sequence[Judged
 
 
 def cohen_kappa(first: Sequence[str | None], second: Sequence[str | None]) -> float | None:
-    """Cohen's kappa over pairs that both have; None where there is no pair or nothing but one label in both."""
+    """Cohen's kappa over the pairs without None; None if there is no pair, or a single label in all pairs."""
     from sklearn.metrics import cohen_kappa_score
 
     both = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]

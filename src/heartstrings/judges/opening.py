@@ -1,4 +1,4 @@
-"""From what a plan says to a judge: `self`, URL#MODEL, URL#MODEL@VARIABLE, or several as a panel."""
+"""Makes the judges that a plan names: `self`, URL#MODEL, URL#MODEL@VARIABLE, or several as a panel."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from heartstrings.core.endpoint import check_url, is_url
 from heartstrings.core.errors import InputError
 from heartstrings.judges.base import Judge
 from heartstrings.judges.cache import JudgeCache
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from heartstrings.core.engine import Engine
 
 KEY_VARIABLE = "HEARTSTRINGS_JUDGE_KEY"
-"""Environment variable of an endpoint's key, where a spec names no other."""
+"""The environment variable with an endpoint's key, if the plan names no other."""
 SELF = "self"
 _VARIABLE = re.compile(r"@([A-Z][A-Z0-9_]*)$")
-"""In capitals, since names of models may hold an @ too."""
+"""In capitals, since the name of a model may contain an @ too."""
 _EXPECTED = "self, URL#MODEL of an OpenAI-compatible endpoint, or URL#MODEL@VARIABLE with the key's variable"
 _FIX = "Write e.g. http://localhost:8000/v1#some-model"
 
@@ -38,14 +38,14 @@ class _Endpoint:
 def open_judge(
     specs: Sequence[str], *, engine: Engine | None, cache: JudgeCache, budget: Budget | None = None, seed: int = 0
 ) -> Judge:
-    """The judge that these name; of several, a panel.
+    """The judge with this name, or a panel of several.
 
     Args:
-        specs: `self` is the model of `engine`, unsteered; `URL#MODEL` a model behind an OpenAI-compatible endpoint,
-            whose key is in HEARTSTRINGS_JUDGE_KEY; with `@VARIABLE` behind it, in that variable.
-        budget: of each endpoint.
+        specs: `self` is the model of `engine`, unsteered. `URL#MODEL` is a model behind an OpenAI-compatible endpoint,
+            whose key is in the environment variable HEARTSTRINGS_JUDGE_KEY, or in VARIABLE with `@VARIABLE` at the end.
+        budget: for each endpoint.
     Raises:
-        InputError: none, an unreadable one, one twice, a key within a URL, a variable that is not set, or `self`
+        InputError: no judge, one that cannot be read, one twice, a key in a URL, a variable that is not set, or `self`
             without an engine.
     """
     if not specs:
@@ -62,7 +62,7 @@ def open_judge(
             judges.append(EngineJudge(engine, name=SELF, cache=cache, seed=seed))
             continue
         one = endpoints[spec]
-        # A judge is known by its name, in a panel and in the cache: the same model at two places is two judges.
+        # Panel and cache identify a judge by its name, and the same model at two addresses is two judges.
         name = one.model if models[one.model] == 1 and one.model != SELF else f"{one.model} at {one.url}"
         judges.append(
             EndpointJudge(
@@ -73,28 +73,20 @@ def open_judge(
 
 
 def check_spec(spec: str) -> None:
-    """InputError unless a judge can be made of it, here or elsewhere: no key is looked for."""
+    """Raises InputError for a judge that cannot be read. Its key is not looked for: another machine may have it."""
     if spec != SELF:
         _endpoint(spec, keys=False)
 
 
 def _endpoint(spec: str, *, keys: bool = True) -> _Endpoint:
     url, _, model = spec.partition("#")
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        sound = False
-    if sound and "@" in parts.netloc:
-        # Not shown: it would end up in logs.
-        raise InputError(
-            f"a judge's URL with a name or key before {parts.hostname}", "a URL without any",
-            f"Put the key into an environment variable: {KEY_VARIABLE}, or name one: URL#MODEL@VARIABLE",
-        )  # fmt: skip
+    if is_url(url):
+        check_url(url)
     variable = _VARIABLE.search(model)
     model = model[: variable.start()] if variable else model
-    if not sound or not model.strip():
-        raise InputError(f"judge {spec!r}", _EXPECTED, _FIX)
+    if not is_url(url) or not model.strip():
+        shown = repr(spec) if "@" not in url else "with an @ in its URL"
+        raise InputError(f"judge {shown}", _EXPECTED, _FIX)
     if keys and variable and not os.environ.get(variable[1]):
         raise InputError(f"judge {spec!r}: the environment has no {variable[1]}", "the key of the endpoint", "Set it")
     return _Endpoint(url, model, variable[1] if variable else KEY_VARIABLE)

@@ -1,9 +1,8 @@
-"""Runs Python programs that nobody has read: no network, no disk, no home folder, and limits on everything else.
+"""Runs Python programs that a model wrote: no network, no disk, no home folder, and limits on everything else.
 
-    with_limits = Limits(seconds=5, memory_mb=256)
-    ran = open_sandbox().run({"hello.py": "print(6 * 7)"}, ["hello.py"], limits=with_limits)
+    ran = open_sandbox().run({"hello.py": "print(6 * 7)"}, ["hello.py"], limits=Limits(seconds=5))
 
-There is one implementation, on bubblewrap. Where it cannot work, `open_sandbox` refuses: nothing is ever run bare.
+There is one implementation, on bubblewrap. Where it does not work, `open_sandbox` raises InputError and runs nothing.
 """
 
 import lazy_loader

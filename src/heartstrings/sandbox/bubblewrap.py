@@ -1,12 +1,11 @@
-"""The sandbox on bubblewrap (`bwrap`): namespaces of its own for everything, and a root of a few read-only folders.
+"""The sandbox on bubblewrap (`bwrap`): new namespaces of every kind, and a root of a few read-only folders.
 
-As root, bwrap builds the sandbox with its own rights and process 1 then becomes a user whom nobody else is; otherwise
-it builds it in a user namespace. All that can be written to lies in memory: no disk of the host is within reach.
+As root, bwrap builds the sandbox with root's rights, and process 1 then changes to a user id that nobody else has.
+Otherwise bwrap builds it in a user namespace. Whatever can be written to is in memory, not on a disk of the host.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -25,20 +25,20 @@ from heartstrings.sandbox.filter import system_call_filter
 
 INSTALL = "On Debian or Ubuntu: apt install bubblewrap. Elsewhere: its package of the same name"
 _GRACE = 10.0
-"""Seconds for starting and ending; process 1 keeps the time limit itself."""
+"""Seconds for the start and the end of a sandbox. The time limit itself is enforced by process 1."""
 _CHECK = "import os; pid = os.fork() or os._exit(0); os.waitpid(pid, 0); print('it works')"
 
 
 @dataclass(frozen=True)
 class Bubblewrap:
-    """See `heartstrings.sandbox.base.Sandbox` for what it promises."""
+    """See `heartstrings.sandbox.base.Sandbox`."""
 
     bwrap: str
     version: tuple[int, ...]
     as_root: bool
-    """Built with root's own rights; False: in a user namespace."""
+    """Built with root's rights; False: in a user namespace."""
     programs: bool = False
-    """The host's /usr/bin too, read-only: shells and their tools. Without, there is Python alone."""
+    """With the host's /usr/bin, read-only: shells and their tools. False: Python only."""
 
     def run(
         self,
@@ -49,57 +49,48 @@ class Bubblewrap:
         keep: Sequence[str] = (),
     ) -> Ran:
         """See `Sandbox.run`."""
-        check_names(list(files))
-        check_names(list(keep))
-        # An id that nobody has, another for each run: the kernel counts processes by user.
-        uid = 1_000_000_000 + secrets.randbelow(1_000_000_000) if self.as_root else 0
-        rules, write = os.pipe()
-        # Process 1 ends when the other end of this one does: a signal from here may not reach another user's process.
-        alive, ours = os.pipe()
-        task = {
-            "files": dict(files), "argv": list(argv), "keep": list(keep), "limits": asdict(limits), "uid": uid,
-            "alive": alive,
-        }  # fmt: skip
-        try:
+        check_names([*files])
+        check_names(keep)
+        with ExitStack() as ours:
+            rules, write = os.pipe()
             with os.fdopen(write, "wb") as pipe:
                 pipe.write(system_call_filter())
-            process = subprocess.Popen(
-                self._command(limits, rules),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=(rules, alive),
-                env={},
-            )
-        except BaseException:
-            os.close(ours)
-            raise
-        finally:
-            os.close(rules)
-            os.close(alive)
-        try:
-            out, err = process.communicate(json.dumps(task).encode(), timeout=limits.seconds + _GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            os.close(ours)  # with process 1 goes all that is inside
-            ours = -1
-            out, err = process.communicate()
-        finally:
-            if ours >= 0:
-                os.close(ours)
-            if process.poll() is None:
+            # Process 1 ends when `ours` is closed: a signal from here may not reach a process of another user.
+            alive, end = os.pipe()
+            ours.callback(os.close, end)
+            task = {
+                "files": dict(files), "argv": list(argv), "keep": list(keep), "limits": asdict(limits), "alive": alive,
+                # An id that nobody has, another one for each run: the kernel counts processes by user.
+                "uid": 1_000_000_000 + secrets.randbelow(1_000_000_000) if self.as_root else 0,
+            }  # fmt: skip
+            try:
+                process = subprocess.Popen(
+                    self._command(limits, rules), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE, pass_fds=(rules, alive), env={},
+                )  # fmt: skip
+            finally:
+                os.close(rules)
+                os.close(alive)
+            try:
+                out, err = process.communicate(json.dumps(task).encode(), timeout=limits.seconds + _GRACE)
+            except BaseException as error:  # over time, or an interrupt
                 process.kill()
-                process.communicate()
+                ours.close()
+                out, err = process.communicate()
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
         first, _, rest = out.decode(errors="replace").partition("\n")
         if first != "started":
             why = err.decode(errors="replace").strip()[-500:] or f"exit code {process.returncode}"
-            raise HeartstringsError(f"the sandbox did not start: {why}", "bwrap to work as it did", INSTALL)
-        with contextlib.suppress(ValueError):
+            raise HeartstringsError(
+                f"the sandbox did not start: {why}", "bwrap to work as it did when the sandbox was opened", INSTALL
+            )
+        with suppress(ValueError):
             return Ran(**json.loads(rest))
         return Ran("killed", None, "", "", cut=True)
 
     def _command(self, limits: Limits, rules: int) -> list[str]:
-        size = ["--size", str(limits.file_mb << 20)] if self.version >= (0, 7) else []  # else process 1 looks to it
+        size = ["--size", str(limits.file_mb << 20)] if self.version >= (0, 7) else []  # else process 1 enforces it
         word = [
             self.bwrap, "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try",
             "--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--seccomp", str(rules),
@@ -111,7 +102,12 @@ class Bubblewrap:
             word += ["--disable-userns"] if self.version >= (0, 8) else []
         word += ["--clearenv"]
         folders, python, environment = _python()
-        for folder in ("/dev", "/etc", "/usr", "/usr/bin"):  # bwrap's own would be closed to all but root
+        for folder in (
+            "/dev",
+            "/etc",
+            "/usr",
+            "/usr/bin",
+        ):  # those that bwrap makes by itself are closed to all but root
             word += ["--dir", folder]
         if self.programs:
             word += ["--ro-bind", "/usr/bin", "/usr/bin"]
@@ -124,7 +120,7 @@ class Bubblewrap:
         for folder in ("/tmp", "/work"):
             word += ["--perms", "1777", *size, "--tmpfs", folder]
         word += ["--symlink", "/tmp", "/dev/shm", "--proc", "/proc"]
-        # /proc/sys is the host's: root may write there even without rights.
+        # /proc/sys is the host's, and root may write there even without capabilities.
         word += ["--tmpfs", "/proc/sys", "--remount-ro", "/proc/sys", "--remount-ro", "/", "--chdir", "/work"]
         return [*word, "--", python, "-I", "-S", "-c", _inside()]
 
@@ -136,10 +132,10 @@ def _inside() -> str:
 
 @cache
 def _python() -> tuple[list[str], str, dict[str, str]]:
-    """Options that bind this interpreter read-only without its site packages; its path inside; its environment.
+    """(options that bind this interpreter read-only without its site packages, its path inside, its environment).
 
-    One that came with the system stays at its path. Any other (a build under a home folder, conda) is bound as
-    /python, so that neither its path nor its home folder is seen inside.
+    The system's interpreter stays at its path. Any other (a build under a home folder, conda) is bound as /python, so
+    that neither its path nor the home folder is visible inside.
     """
     word: list[str] = []
     for folder in ("/usr/lib", "/usr/lib64", "/lib", "/lib64"):
@@ -168,16 +164,16 @@ def _python() -> tuple[list[str], str, dict[str, str]]:
 
 
 def open_sandbox(*, programs: bool = False) -> Sandbox:
-    """A sandbox that was seen to work here.
+    """A sandbox, after a first program has run in it.
 
     Args:
-        programs: with the host's shells and tools (/usr/bin, read-only), for programs that start others.
+        programs: with the host's shells and tools (/usr/bin, read-only), for programs that start other programs.
     Raises:
-        InputError: there is no bubblewrap, or it cannot work here; nothing is ever run without.
+        InputError: there is no bubblewrap, or it does not work on this machine. Nothing is ever run without it.
     """
     path = shutil.which("bwrap")
     if path is None:
-        raise InputError("no bubblewrap (bwrap), which runs the programs a model writes", "it on the PATH", INSTALL)
+        raise InputError("no bubblewrap (bwrap), which runs programs that a model wrote", "bwrap on the PATH", INSTALL)
     said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
     version = tuple(int(part) for part in re.findall(r"\d+", said)[:3])
     why = ""

@@ -1,8 +1,8 @@
-"""Process 1 of the sandbox: sets the limits, starts the program, watches it, and says what came of it.
+"""Process 1 of the sandbox: sets the limits, starts the program, watches it, and reports the result.
 
-This text is handed to the sandboxed Python with `-c`; it imports the standard library alone. The program cannot
-kill process 1 (the kernel drops such signals within the namespace), nor trace or read it (it is not dumpable, and
-it may have another user id), so what it says about the program is true.
+The sandboxed Python gets this text with `-c`, so it imports only the standard library. The program cannot kill process
+1 (the kernel drops such signals within the namespace) and cannot trace or read it (it is not dumpable, and may have
+another user id). So the program cannot forge the report.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ WORK = "/work"
 TICK = 0.02
 """Seconds between two looks at memory, processes and files."""
 MOST_FILES = 20_000
-"""Of all kinds, empty ones too: each costs the kernel memory that no other limit sees."""
+"""Of all kinds, including empty ones: each takes kernel memory that no other limit counts."""
 
 
 def drop(uid: int) -> None:
-    """Become a user whom nobody else is, so that the limit on processes counts this sandbox alone."""
+    """Change to a user id that nobody else has, so that the limit on processes counts only this sandbox."""
     if os.geteuid() == 0 and uid:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
@@ -34,7 +34,7 @@ def drop(uid: int) -> None:
 
 
 def hold(limits: dict[str, Any]) -> None:
-    """Limits that the kernel keeps; the program and all it starts inherit them and cannot raise them."""
+    """Set the limits that the kernel enforces. The program and all its children inherit them and cannot raise them."""
     megabyte = 1 << 20
     cpu = int(-(-limits["seconds"] // 1)) + 1
     for what, most in (
@@ -50,7 +50,7 @@ def hold(limits: dict[str, Any]) -> None:
 
 
 def used() -> tuple[int, int, int, int]:
-    """Processes but this one, their resident bytes, bytes in the folders (the fullest), and files in all."""
+    """(processes without this one, their resident bytes, bytes in the fuller folder, files in both folders)."""
     processes = resident = 0
     for name in os.listdir("/proc"):
         if name.isdigit() and name != "1":
@@ -66,7 +66,7 @@ def used() -> tuple[int, int, int, int]:
 
 
 def over(limits: dict[str, Any]) -> str:
-    """The status that this moment calls for, or nothing."""
+    """The status of a program that is over a limit now; empty if it is within all of them."""
     processes, resident, full, files = used()
     if resident > limits["memory_mb"] << 20:
         return "memory"
@@ -76,7 +76,7 @@ def over(limits: dict[str, Any]) -> str:
 
 
 def clear() -> None:
-    """End everything but this process, and wait until it is gone."""
+    """Kill all other processes and wait until they are gone."""
     while True:
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
@@ -90,7 +90,7 @@ def kept(names: list[str]) -> dict[str, str]:
     found = {}
     for name in names:
         path = os.path.join(WORK, name)
-        # Nothing else runs any more: what is looked at here is what is read.
+        # No other process is left, so the file cannot change between this check and the reading.
         if os.path.realpath(path) == path and os.path.isfile(path):
             try:
                 with open(path, "rb") as file:
@@ -101,7 +101,7 @@ def kept(names: list[str]) -> dict[str, str]:
 
 
 def watch(child: "subprocess.Popen[bytes]", limits: dict[str, Any], alive: int) -> dict[str, Any]:
-    """Gather output until the program ends or breaks a limit; then nothing of it is left."""
+    """Collect output until the program ends or goes over a limit, then kill what is left of it."""
     most = limits["output_kb"] << 10
     texts, cut, status, ended = {"stdout": bytearray(), "stderr": bytearray()}, False, "", None
     pipes = selectors.DefaultSelector()
@@ -112,11 +112,11 @@ def watch(child: "subprocess.Popen[bytes]", limits: dict[str, Any], alive: int) 
     start = looked = time.monotonic()
     while True:
         for key, _ in pipes.select(TICK):
-            if key.fd == alive:  # closed: nobody waits for this any more
+            if key.fd == alive:  # closed: nobody waits for the result
                 os._exit(1)
             cut |= gather(key.fd, texts[key.data], most, pipes)
         now = time.monotonic()
-        while ended is None:  # orphans are this process's to bury
+        while ended is None:  # process 1 also has to reap orphans
             try:
                 pid, what = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
@@ -148,7 +148,7 @@ def watch(child: "subprocess.Popen[bytes]", limits: dict[str, Any], alive: int) 
 
 
 def gather(fd: int, text: bytearray, most: int, pipes: "selectors.BaseSelector | None") -> bool:
-    """Take what is in a pipe, up to a mebibyte; whether some of it was over the limit and dropped."""
+    """Read what is in a pipe, up to a mebibyte. True if some of it was over the limit and dropped."""
     cut = False
     for _ in range(16):
         try:
@@ -166,7 +166,9 @@ def gather(fd: int, text: bytearray, most: int, pipes: "selectors.BaseSelector |
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the kernel keeps from process 1 only what it has no handler for
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # the kernel drops a signal to process 1 only if it has no handler for it
     task = json.load(sys.stdin)
     limits = task["limits"]
     drop(task["uid"])
@@ -176,7 +178,7 @@ def main() -> None:
         with open(path, "w", encoding="utf-8", errors="replace", newline="") as file:
             file.write(text)
     print("started", flush=True)
-    # No hash seed by chance: the same program has the same end. -s -P and our own environment are what -I does.
+    # A fixed hash seed: the same program gives the same result. -s, -P and this environment do what -I does.
     environment = {"HOME": WORK, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TMPDIR": "/tmp", "PYTHONHASHSEED": "0"}
     if "LD_LIBRARY_PATH" in os.environ:
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]

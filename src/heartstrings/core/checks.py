@@ -1,0 +1,34 @@
+"""Checks of a dataclass by pydantic: a constraint stands in the field's annotation and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from heartstrings.core.errors import InputError
+
+
+def check_fields(value: Any) -> None:
+    """Check every field that is annotated like `Annotated[int, Field(ge=1)]`; call it in `__post_init__`.
+
+    Values are checked and not converted.
+
+    Raises:
+        InputError: the first field whose value breaks its constraint.
+    """
+    for name, rule in _rules(value.__class__).items():
+        found = getattr(value, name)
+        try:
+            rule.validate_python(found, strict=True)
+        except ValidationError as error:
+            expected = error.errors()[0]["msg"].removeprefix("Input should be ")
+            raise InputError(f"{value.__class__.__name__}.{name} is {found!r}", expected, f"Change {name}") from None
+
+
+@cache
+def _rules(kind: type) -> Mapping[str, TypeAdapter[Any]]:
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: TypeAdapter(hint) for name, hint in hints.items() if get_origin(hint) is Annotated}

@@ -20,7 +20,7 @@ from heartstrings.core.types import ModelInfo, Pooling, Site
 __all__ = [
     "Characters", "Chat", "Completion", "Engine", "Finish", "GenerateRequest", "Intervention", "Message", "Operation",
     "PooledBatch", "Pooler", "Positions", "Prompt", "Score", "ScoreRequest", "Span", "Steering", "Thinking", "Tool",
-    "ToolCall", "Trace",
+    "ToolCall", "Trace", "default_token_budget",
 ]  # fmt: skip
 
 Finish = Literal["eos", "stop", "length"]
@@ -176,6 +176,14 @@ class PooledBatch:
     position_counts: Int64[np.ndarray, "layer position"] | None = None
 
 
+def default_token_budget(device: str) -> int:
+    """Tokens in a batch of texts, padding included, where a caller names none (docs/measured.md).
+
+    On a CPU the activations of a larger batch leave the processor's caches.
+    """
+    return 1024 if device.startswith("cpu") else 8192
+
+
 @runtime_checkable
 class Pooler(Protocol):
     """As much of an engine as extraction needs."""
@@ -190,7 +198,7 @@ class Pooler(Protocol):
         layers: Sequence[int] | None = None,
         poolings: Sequence[Pooling] = (Pooling(),),
         site: Site = "block",
-        token_budget: int = 8192,
+        token_budget: int | None = None,
         max_tokens: int = 512,
         done: Collection[int] = (),
     ) -> Iterator[PooledBatch]:

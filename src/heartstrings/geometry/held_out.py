@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,11 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from heartstrings.core.errors import InputError
-from heartstrings.core.types import Pooling, Variant
+from heartstrings.core.types import Variant
 from heartstrings.corpus.lexicon import families
 from heartstrings.geometry.readout_results import Confused, Confusion, Estimate, HeldOut, Ranks
 from heartstrings.vectors.emotion_vectors import EmotionVectors
+from heartstrings.vectors.story_activations import read_story_activations
 
 if TYPE_CHECKING:
     from heartstrings.corpus import Corpus
@@ -102,40 +102,27 @@ def read_halves(
 def story_stream(
     work: Path, vectors: EmotionVectors, corpus: Corpus
 ) -> tuple[Batches, Int64[np.ndarray, "story"], Int64[np.ndarray, "story"]] | None:
-    """The kept activations of an extraction, with each corpus row's emotion and half; None when not kept.
+    """The kept activations of an extraction, and the emotion and half of each corpus row; None if they were not kept.
 
     Raises:
         InputError: the activations are of another corpus or of other layers than the bundle.
     """
-    from heartstrings.vectors.activations import MANIFEST, Activations
-
-    folder, table, pooling = work / ".work" / "stories", vectors.stories, vectors.provenance.pooling
-    if table is None or pooling is None or not (folder / MANIFEST).is_file():
+    stories = read_story_activations(work, vectors)
+    if stories is None or vectors.stories is None:
         return None
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    store = Activations.of(folder, manifest)
-    rules = store.poolings
-    # A `centred` rule keeps plain means, so it also serves `from` at the same start.
-    served = [rule for rule in rules if rule in (pooling, Pooling(rule="centred", start=pooling.start))]
-    if pooling.rule == "window":
-        served = [rule for rule in rules if rule == pooling]
-    if store.n_texts != len(corpus) or store.layers != vectors.layers or not served:
+    store = stories.store
+    if store.n_texts != len(corpus) or store.layers != vectors.layers:
         raise InputError(
-            f"{folder} holds {store.n_texts} texts at layers {list(store.layers)}",
-            f"the {len(corpus)} stories and layers of the bundle, pooled by {pooling.label}",
+            f"{store.directory} holds {store.n_texts} texts at layers {list(store.layers)}",
+            f"the {len(corpus)} stories and the layers of the bundle",
             "Extract again into an empty folder",
         )
-    rule = rules.index(served[0])
-    positions = store.position_means() if pooling.rule == "centred" else None
-    pooled = np.flatnonzero(store.facts().n_pooled[rule])
-    if len(pooled) != len(table):
-        raise InputError(f"{folder} holds {len(pooled)} pooled stories", f"{len(table)}, as in the bundle")
     emotion = np.full(store.n_texts, -1, dtype=np.int64)
     half = np.zeros(store.n_texts, dtype=np.int64)
-    emotion[pooled], half[pooled] = table.emotion, table.half
+    emotion[stories.rows], half[stories.rows] = vectors.stories.emotion, vectors.stories.half
 
     def batches() -> Iterator[tuple[Int64[np.ndarray, "story"], Float32[np.ndarray, "story layer width"]]]:
-        for batch in store.pooled(rule, positions):
+        for batch in stories.batches():
             yield batch.indices, batch.vectors
 
     return batches, emotion, half

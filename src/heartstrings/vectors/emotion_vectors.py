@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int8, Int16, Int32
+from jaxtyping import Float32, Float64, Int8, Int16, Int32, Int64
 
 from heartstrings.core.errors import InputError, NumericalError
 from heartstrings.core.types import ModelInfo, Provenance, Variant
@@ -53,6 +53,11 @@ class StoryTable:
 
     def __len__(self) -> int:
         return len(self.emotion)
+
+    def select(self, rows: Int64[np.ndarray, "_"]) -> StoryTable:
+        """Some of the stories."""
+        columns = [column.name for column in fields(self) if column.name != "topics"]
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
 
 @dataclass(frozen=True, eq=False)

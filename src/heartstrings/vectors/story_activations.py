@@ -1,28 +1,32 @@
-"""Each story's own activations, read back from what an extraction kept: for controls with shuffled labels."""
+"""The activations of each story, read from what an extraction kept: for controls with shuffled labels."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from heartstrings.core.errors import InputError
-from heartstrings.core.types import Pooling, Variant
-from heartstrings.vectors.activations import MANIFEST, Activations, PooledTexts
+from heartstrings.core.types import Variant
+from heartstrings.vectors.activations import (
+    MANIFEST,
+    WORK,
+    Activations,
+    PooledTexts,
+    PositionMeans,
+    read_manifest,
+    rule_of,
+)
 from heartstrings.vectors.emotion_vectors import EmotionVectors, project_out
 
 NEUTRAL = "neutral"
 LEAST_NEUTRAL = 12
 """Fewer texts give mixtures that are nearly one direction."""
-WORK = ".work"
-"""Where `extract(..., keep_activations=True)` leaves them, beside the bundles of an atlas."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,12 +115,8 @@ class StoryActivations:
                 for row, own in enumerate(labels[:, at]):
                     share = weights[at, column] / sizes[row, own, column]
                     found[row, :, column] += (centred[:, own] * share) @ states
-        if variant == "denoised":
-            for column, layer in enumerate(layers):
-                flat = found[:, :, column].reshape(-1, self.vectors.width).astype(np.float32)
-                clean = project_out(flat, self._basis(layer)).astype(np.float64)
-                found[:, :, column] = clean.reshape((*found.shape[:2], -1))
-        return found
+        flat = found.reshape(-1, *found.shape[2:])
+        return self._denoised(flat, layers, variant).reshape(found.shape)
 
     def topic_contrasts(self, layers: Sequence[int], variant: Variant) -> Float64[np.ndarray, "topic layer width"]:
         """Mean of each topic's stories minus the mean over topics, denoised as the bundle's vectors are: what topics do
@@ -149,11 +149,9 @@ class StoryActivations:
         place = self.store.directory.parent / NEUTRAL
         if not (place / MANIFEST).is_file():
             return None
-        store = Activations.of(place, _read_manifest(place / MANIFEST))
+        store = Activations.of(place, read_manifest(place))
         columns = self._columns(layers)
-        pooling = self.vectors.provenance.pooling
-        positions = self.store.position_means() if pooling is not None and pooling.rule == "centred" else None
-        rows = [batch.vectors[:, columns].astype(np.float64) for batch in store.pooled(self.rule, positions)]
+        rows = [batch.vectors[:, columns].astype(np.float64) for batch in store.pooled(self.rule, self._positions)]
         found = np.concatenate(rows) if rows else np.zeros((0, len(columns), self.vectors.width))
         if len(found) < LEAST_NEUTRAL:
             return None
@@ -189,13 +187,19 @@ class StoryActivations:
                 found[:, column, at] = unit[:, column] @ wide.T / np.where(size > 0, size, np.inf)
         return found
 
+    def batches(self) -> Iterator[PooledTexts]:
+        """All stories, one batch of the store at a time."""
+        yield from self.store.pooled(self.rule, self._positions)
+
     def _batches(self) -> Iterator[tuple[Int64[np.ndarray, "_"], PooledTexts]]:
-        """(which stories, their vectors)."""
-        pooling = self.vectors.provenance.pooling
-        centred = pooling is not None and pooling.rule == "centred"
-        positions = self.store.position_means() if centred else None
-        for batch in self.store.pooled(self.rule, positions):
+        """(indices of the stories, their vectors)."""
+        for batch in self.batches():
             yield np.searchsorted(self.rows, batch.indices), batch
+
+    @property
+    def _positions(self) -> PositionMeans | None:
+        pooling = self.vectors.provenance.pooling
+        return self.store.position_means() if pooling is not None and pooling.rule == "centred" else None
 
     @cached_property
     def _weights(self) -> Float64[np.ndarray, "story layer"]:
@@ -229,15 +233,16 @@ def read_story_activations(folder: Path, vectors: EmotionVectors) -> StoryActiva
     Raises:
         InputError: other stories than the bundle's, or files that cannot be read.
     """
-    table = vectors.stories
+    table, record = vectors.stories, vectors.provenance
     for place in (folder / WORK / "stories", folder.parent / WORK / "stories"):
-        if table is None or not (place / MANIFEST).is_file():
+        if table is None or record.pooling is None or not (place / MANIFEST).is_file():
             continue
-        manifest = _read_manifest(place / MANIFEST)
-        rule = _rule(manifest, vectors)
-        if rule is None:
-            continue
+        manifest = read_manifest(place)
         store = Activations.of(place, manifest)
+        rule = rule_of(store.poolings, record.pooling)
+        same_model = record.model is None or manifest["model"]["weights_hash"] == record.model.weights_hash
+        if rule < 0 or not same_model or manifest["site"] != record.site:
+            continue
         rows = np.flatnonzero(store.facts().n_pooled[rule])
         if len(rows) != len(table):
             raise _other_stories(place, f"{len(rows)} pooled stories, the bundle {len(table)}")
@@ -255,30 +260,6 @@ def check_same(stories: StoryActivations, again: Float64[np.ndarray, "_"], kept:
     """
     if float(np.linalg.norm(again - kept)) > 1e-3 * float(np.linalg.norm(kept)):
         raise _other_stories(stories.store.directory, "stories that do not give the bundle's vectors")
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error})", "what an extraction wrote", "Extract the vectors again"
-        ) from error
-    return found
-
-
-def _rule(manifest: dict[str, Any], vectors: EmotionVectors) -> int | None:
-    """Row of the bundle's pooling in a store, or None where the store is of another model, site or pooling."""
-    model, site = vectors.provenance.model, vectors.provenance.site
-    if manifest["site"] != site or (model and manifest["model"]["weights_hash"] != model.weights_hash):
-        return None
-    wanted = vectors.provenance.pooling
-    for number, found in enumerate(Pooling.model_validate(one) for one in manifest["poolings"]):
-        # A `centred` rule is stored as plain means, so that it serves `from` as well.
-        plain = Pooling(start=found.start) if found.rule == "centred" else found
-        if wanted in (found, plain):
-            return number
-    return None
 
 
 def _other_stories(place: Path, what: str) -> InputError:

@@ -50,6 +50,12 @@ class Architecture:
         return len(self.blocks)
 
     @property
+    def device(self) -> torch.device:
+        """The device of the token embedding, where token ids have to be."""
+        device: torch.device = self.text_model.get_input_embeddings().weight.device
+        return device
+
+    @property
     def attends(self) -> bool:
         """Whether any block has attention; a state-space model has none."""
         return any(_attention(dict(block.named_children())) is not None for block in self.blocks)

@@ -13,7 +13,16 @@ import transformers
 from jaxtyping import Float32, Int64
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heartstrings.core.engine import Completion, GenerateRequest, PooledBatch, Prompt, Score, ScoreRequest, Trace
+from heartstrings.core.engine import (
+    Completion,
+    GenerateRequest,
+    PooledBatch,
+    Prompt,
+    Score,
+    ScoreRequest,
+    Trace,
+    default_token_budget,
+)
 from heartstrings.core.errors import ModelError
 from heartstrings.core.steering import Operation, Positions, Steering
 from heartstrings.core.types import ModelInfo, Pooling, Site
@@ -24,10 +33,9 @@ from heartstrings.engines.hf import read as torch_read
 from heartstrings.engines.hf import score as torch_score
 from heartstrings.engines.hf import session as torch_session
 from heartstrings.engines.hf.architecture import Architecture, take_apart
-from heartstrings.engines.hf.branches import Branches
 from heartstrings.engines.hf.host_memory import keep_freed_memory
-from heartstrings.engines.hf.text import encode_texts
-from heartstrings.engines.hf.trunk import Trunks
+from heartstrings.engines.hf.sharing import Sharing, Shortcut
+from heartstrings.engines.hf.text import Encoded, encode_texts
 from heartstrings.vectors.algebra import Direction
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 
@@ -48,9 +56,9 @@ class TorchEngine:
     ) -> None:
         self.model, self.parts, self.info = model, parts, info
         self.tokenizer = tokenizer
-        self.device = parts.text_model.get_input_embeddings().weight.device
         self._head_checked = False
-        self._trunks, self._branches, self._prefills = Trunks(), Branches(), Trunks()
+        self._last_encoded: tuple[tuple[tuple[str, ...], int], Encoded] | None = None
+        self._trunks, self._branches, self._prefills = Shortcut(), Shortcut(), Shortcut()
 
     @classmethod
     def from_model(
@@ -111,7 +119,7 @@ class TorchEngine:
         layers: Sequence[int] | None = None,
         poolings: Sequence[Pooling] = (Pooling(),),
         site: Site = "block",
-        token_budget: int = 8192,
+        token_budget: int | None = None,
         max_tokens: int = 512,
         done: Collection[int] = (),
         chunk: int | None = None,
@@ -124,7 +132,8 @@ class TorchEngine:
 
         Args:
             layers: all of them when None.
-            token_budget: rows times longest text of a batch. Memory follows it, results do not.
+            token_budget: rows times longest text of a batch; None: `default_token_budget` of the device. It decides the
+                memory and the speed, not the results.
             done: numbers of batches to leave out, as in the plan of an earlier, interrupted run.
             chunk: run long texts in stretches of this many tokens through the model's cache: less memory, and
                 twice the time for a text with sinks, since those are known only at its end.
@@ -134,14 +143,12 @@ class TorchEngine:
         """
         return torch_pool.pool(
             self.parts,
-            self.tokenizer,
-            self.device,
             texts,
+            self._encoded(texts, max_tokens),
             layers=layers,
             poolings=poolings,
             site=site,
-            token_budget=token_budget,
-            max_tokens=max_tokens,
+            token_budget=default_token_budget(self.info.device) if token_budget is None else token_budget,
             done=done,
             chunk=chunk,
         )
@@ -163,9 +170,7 @@ class TorchEngine:
             InputError: widths or counts do not match; ModelError: no chat template, or a prompt longer than
             the model's positions; NumericalError: NaN or Inf in a residual.
         """
-        return torch_read.read(
-            self.parts, self.tokenizer, self.device, prompts, directions, layers=layers, centre=centre, site=site
-        )
+        return torch_read.read(self.parts, self.tokenizer, prompts, directions, layers=layers, centre=centre, site=site)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """Natural-log probability of each continuation after its prompt.
@@ -179,8 +184,8 @@ class TorchEngine:
             runs; ModelError: no such site, or a residual that did not move as asked; NumericalError: NaN or Inf.
         """
         with torch_session.inside(self.parts, requests) as own:
-            sharing = torch_score.Sharing(self._trunks, self._branches) if self.share_trunk else None
-            return torch_score.score(self.parts, self.tokenizer, self.device, own, sharing=sharing)
+            sharing = Sharing(self._trunks, self._branches) if self.share_trunk else None
+            return torch_score.score(self.parts, self.tokenizer, own, sharing=sharing)
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Sampled continuations. Each request draws from its own generator, so its text for a seed does not
@@ -188,7 +193,7 @@ class TorchEngine:
         its own way. Raises as `score` does."""
         with torch_session.inside(self.parts, requests) as own:
             trunks = self._prefills if self.share_trunk else None
-            return torch_generate.generate(self.model, self.parts, self.tokenizer, self.device, own, trunks=trunks)
+            return torch_generate.generate(self.model, self.parts, self.tokenizer, own, trunks=trunks)
 
     def steered(
         self,
@@ -236,13 +241,23 @@ class TorchEngine:
             ModelError: an encoder, a checkpoint without unembedding, or one whose logits take another way.
         """
         if not self._head_checked:
-            torch_read.check_head(self.model, self.parts, self.device)
+            torch_read.check_head(self.model, self.parts)
             self._head_checked = True
-        return torch_read.unembed(self.parts, self.device, states)
+        return torch_read.unembed(self.parts, states)
 
     def count_tokens(self, texts: Sequence[str], *, max_tokens: int = 512) -> Int64[np.ndarray, "text"]:
         """Tokens of each text as `pool` counts them: special tokens included, cut at `max_tokens`."""
-        return encode_texts(self.tokenizer, texts, max_tokens=max_tokens, vocabulary=self.parts.vocabulary).lengths
+        return self._encoded(texts, max_tokens).lengths
+
+    def _encoded(self, texts: Sequence[str], max_tokens: int) -> Encoded:
+        """Token ids of texts. The last result is kept: workflows count the tokens of texts before they pool them."""
+        key = (tuple(texts), max_tokens)
+        if self._last_encoded is None or self._last_encoded[0] != key:
+            limit = self.parts.position_limit
+            cut = max_tokens if limit is None else min(max_tokens, limit)
+            encoded = encode_texts(self.tokenizer, texts, max_tokens=cut, vocabulary=self.parts.vocabulary)
+            self._last_encoded = (key, encoded)
+        return self._last_encoded[1]
 
     def token_strings(self, ids: Sequence[int]) -> list[str]:
         """Each token as text a person can read."""

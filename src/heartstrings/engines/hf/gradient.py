@@ -29,11 +29,11 @@ from heartstrings.engines.hf.run import (
     Splitter,
     check_layers,
     evaluating,
-    filler_id,
     first_words,
     is_out_of_memory,
     pad,
-    plan_batches,
+    residual_of,
+    with_residual,
 )
 from heartstrings.engines.hf.steer import place
 from heartstrings.engines.hf.text import encode_continuation, encode_prompt
@@ -99,22 +99,20 @@ def gradient(
     ]
     lengths = np.array([len(row.ids) for row in rows], np.int64)
     values = np.zeros((len(requests), len(asked), engine.parts.width), np.float32)
-    splitter = Splitter()
-    for batch in plan_batches(lengths, token_budget):
-        for some, result in splitter.run(
-            batch.tolist(),
-            size=lambda some: len(some) * int(lengths[list(some)].max()),
-            work=lambda some: _backward(engine.parts, engine.device, [rows[row] for row in some], asked, site),
-            describe=lambda row: f"request {rows[row].request} ({lengths[row]} tokens)",
-        ):
-            for row, found in zip(some, result, strict=True):
-                if not np.isfinite(found).all():
-                    raise NumericalError(
-                        f"NaN or Inf in the gradient of request {rows[row].request}",
-                        "finite numbers",
-                        'Load the model as dtype="float32" or "bfloat16"',
-                    )
-                values[rows[row].request] += found
+    for some, result in Splitter().run_all(
+        lengths,
+        token_budget,
+        lambda some: _backward(engine.parts, [rows[row] for row in some], asked, site),
+        lambda row: f"request {rows[row].request}",
+    ):
+        for row, found in zip(some, result, strict=True):
+            if not np.isfinite(found).all():
+                raise NumericalError(
+                    f"NaN or Inf in the gradient of request {rows[row].request}",
+                    "finite numbers",
+                    'Load the model as dtype="float32" or "bfloat16"',
+                )
+            values[rows[row].request] += found
     return values
 
 
@@ -153,16 +151,15 @@ def _rows(
 
 
 def _backward(
-    parts: Architecture, device: torch.device, rows: Sequence[_Row], layers: Sequence[int], site: Site
+    parts: Architecture, rows: Sequence[_Row], layers: Sequence[int], site: Site
 ) -> Float32[np.ndarray, "row layer width"]:
     """One forward and one backward pass."""
-    ids, mask = pad([row.ids for row in rows], filler_id(parts), device)
+    ids, mask = pad(parts, [row.ids for row in rows])
     columns = np.arange(ids.shape[1])[None]
     bounds = np.array([(row.start, row.stop) for row in rows], np.int64)
-    where = torch.from_numpy((columns >= bounds[:, :1]) & (columns < bounds[:, 1:])).to(device) & mask
-    probes = [
-        torch.zeros(len(rows), 1, parts.width, dtype=torch.float32, device=device, requires_grad=True) for _ in layers
-    ]
+    where = torch.from_numpy((columns >= bounds[:, :1]) & (columns < bounds[:, 1:])).to(parts.device) & mask
+    shape = (len(rows), 1, parts.width)
+    probes = [torch.zeros(shape, dtype=torch.float32, device=parts.device, requires_grad=True) for _ in layers]
     try:
         with (
             evaluating(parts.text_model),
@@ -246,19 +243,14 @@ def _probed(
 
     def hook_on(layer: int, probe: Float[torch.Tensor, "row 1 width"]) -> Any:
         def hook(module: nn.Module, _inputs: object, output: Any) -> Any:
-            state = output[0] if isinstance(output, tuple) else output
-            if not isinstance(state, torch.Tensor):
-                raise ModelError(
-                    f"{type(module).__name__} at layer {layer} returns {type(output).__name__}",
-                    "a tensor, or a tuple that starts with one",
-                )
+            state = residual_of(module, layer, output)
             reached.add(layer)
             own = state.reshape(len(where), -1, state.shape[-1])  # OPT's last projection is flat over tokens
             here = where[:, where.shape[1] - own.shape[1] :, None].to(own.device)
             wide = torch.promote_types(own.dtype, torch.float32)
             added = (own.to(wide) + probe.to(own.device, wide)).to(own.dtype)
             moved = torch.where(here, added, own).reshape(state.shape)
-            return (moved, *output[1:]) if isinstance(output, tuple) else moved
+            return with_residual(output, moved)
 
         return hook
 

@@ -1,4 +1,4 @@
-"""Running a model: hooks that are gone afterwards, padding that is ours, batches that shrink when memory ends."""
+"""Running a model: hooks that are removed afterwards, padding of our own, batches that shrink when memory runs out."""
 
 from __future__ import annotations
 
@@ -77,12 +77,7 @@ def run_layers(
 
     def hook_on(layer: int) -> Callable[[nn.Module, object, object], None]:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
-            state = output[0] if isinstance(output, tuple) else output
-            if not isinstance(state, torch.Tensor):
-                raise ModelError(
-                    f"{type(module).__name__} at layer {layer} returns {type(output).__name__}",
-                    "a tensor, or a tuple that starts with one",
-                )
+            state = residual_of(module, layer, output)
             on_layer(order[layer], state.reshape(*ids.shape, -1))  # OPT's last projection is flat over tokens
             if layer == last:
                 raise _Enough
@@ -109,6 +104,22 @@ def run_layers(
             handle.remove()
 
 
+def residual_of(module: nn.Module, layer: int, output: object) -> torch.Tensor:
+    """The residual stream in the output of a module: the output itself, or the first entry of a tuple."""
+    state = output[0] if isinstance(output, tuple) else output
+    if not isinstance(state, torch.Tensor):
+        raise ModelError(
+            f"{type(module).__name__} at layer {layer} returns {type(output).__name__}",
+            "a tensor, or a tuple that starts with one",
+        )
+    return state
+
+
+def with_residual(output: Any, state: torch.Tensor) -> Any:
+    """The output of a module with another residual stream in it."""
+    return (state, *output[1:]) if isinstance(output, tuple) else state
+
+
 def cache_argument(model: nn.Module) -> str:
     """The name under which a model takes its cache: `cache` from transformers 5.24 on, `past_key_values` before."""
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
@@ -132,22 +143,19 @@ def check_layers(parts: Architecture, layers: Sequence[int] | None) -> tuple[int
 
 
 def pad(
-    rows: Sequence[Int32[np.ndarray, "_"]], filler: int, device: torch.device, *, left: bool = False
+    parts: Architecture, rows: Sequence[Int32[np.ndarray, "_"]], *, left: bool = False
 ) -> tuple[Int64[torch.Tensor, "text token"], Bool[torch.Tensor, "text token"]]:
-    """Token ids as one rectangle and the mask of real tokens; at least one column, even for empty texts."""
-    width = max(1, *(len(row) for row in rows)) if rows else 1
+    """Token ids as one rectangle on the model's device, and the mask of real tokens; at least one column, even for
+    empty texts. Padding has the model's own pad id where it has one: RoBERTa computes positions from it."""
+    declared = getattr(parts.config, "pad_token_id", None)
+    filler = declared if isinstance(declared, int) and 0 <= declared < parts.vocabulary else 0
+    width = max((1, *map(len, rows)))
     ids = np.full((len(rows), width), filler, np.int64)
     mask = np.zeros((len(rows), width), np.bool_)
     for index, row in enumerate(rows):
         columns = slice(width - len(row), width) if left else slice(0, len(row))
         ids[index, columns], mask[index, columns] = row, True
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
-
-
-def filler_id(parts: Architecture) -> int:
-    """What stands in padded places. The model's own pad id where it has one: RoBERTa counts around it."""
-    declared = getattr(parts.config, "pad_token_id", None)
-    return declared if isinstance(declared, int) and 0 <= declared < parts.vocabulary else 0
+    return torch.from_numpy(ids).to(parts.device), torch.from_numpy(mask).to(parts.device)
 
 
 def plan_batches(
@@ -172,50 +180,72 @@ def plan_batches(
 
 
 class Splitter:
-    """Runs rows of work, and halves them for as long as memory runs out. Remembers what did not fit."""
+    """Runs batches, and halves a batch as often as memory runs out. Remembers what did not fit."""
 
     def __init__(self) -> None:
         self.ceiling: int | None = None
         """Smallest size (rows times tokens) that is known not to fit."""
 
+    def run_all(
+        self,
+        lengths: Int64[np.ndarray, "text"],
+        token_budget: int,
+        work: Callable[[Sequence[int]], Result],
+        describe: Callable[[int], str],
+        *,
+        max_rows: int = 128,
+        rows_beside: int = 0,
+    ) -> Iterator[tuple[Sequence[int], Result]]:
+        """`run` on every batch of `plan_batches`."""
+        for batch in plan_batches(lengths, token_budget, max_rows=max_rows):
+            yield from self.run(batch.tolist(), lengths, work, describe, rows_beside=rows_beside)
+
     def run(
         self,
         rows: Sequence[int],
-        size: Callable[[Sequence[int]], int],
+        lengths: Int64[np.ndarray, "text"],
         work: Callable[[Sequence[int]], Result],
         describe: Callable[[int], str],
+        *,
+        rows_beside: int = 0,
     ) -> list[tuple[Sequence[int], Result]]:
-        """The results of `work` over consecutive parts of `rows`. ModelError when a single row does not fit."""
-        fits = self.ceiling is None or size(rows) < self.ceiling or len(rows) == 1
-        if fits:
+        """Results of `work` for consecutive parts of `rows`.
+
+        Args:
+            lengths: tokens of every row.
+            describe: names a row in an error message.
+            rows_beside: rows that `work` adds to each batch.
+        Raises:
+            ModelError: a single row does not fit into memory.
+        """
+        size = (len(rows) + rows_beside) * max(1, int(lengths[list(rows)].max()))
+        if self.ceiling is None or size < self.ceiling or len(rows) == 1:
             try:
                 return [(rows, work(rows))]
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-            # Out of the except block, so that the failed pass's tensors are no longer held by its traceback.
-            self.ceiling = min(size(rows), self.ceiling or size(rows))
+            # Outside the except block, so that its traceback no longer holds the tensors of the failed pass.
+            self.ceiling = min(size, self.ceiling or size)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             if len(rows) == 1:
                 raise ModelError(
-                    f"out of memory on {describe(rows[0])} alone",
+                    f"out of memory on {describe(rows[0])} ({lengths[rows[0]]} tokens) alone",
                     "memory for one text",
                     "Use shorter texts, a smaller dtype, fewer layers or another device",
                 )
         half = (len(rows) + 1) // 2
-        return [
-            *self.run(rows[:half], size, work, describe),
-            *self.run(rows[half:], size, work, describe),
-        ]
+        parts = rows[:half], rows[half:]
+        return [done for part in parts for done in self.run(part, lengths, work, describe, rows_beside=rows_beside)]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """CUDA and MPS have their own ways of saying it, the CPU allocator a third."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
+    """CUDA, MPS and the CPU allocator each have a message of their own."""
     words = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in words or "can't allocate memory" in words)
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in words or "can't allocate memory" in words)
+    )
 
 
 def first_words(text: str, n: int = 8) -> str:

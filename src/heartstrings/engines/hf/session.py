@@ -27,7 +27,8 @@ from heartstrings.core.types import Pooling, Site
 from heartstrings.corpus import calibration_texts
 from heartstrings.engines.hf.architecture import Architecture
 from heartstrings.engines.hf.dose import apply
-from heartstrings.engines.hf.run import STEERED, cache_of
+from heartstrings.engines.hf.run import STEERED, cache_of, residual_of, with_residual
+from heartstrings.vectors.activations import mean_residual_norm
 from heartstrings.vectors.algebra import Direction
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 from heartstrings.vectors.steer import along, layer_list, steer
@@ -116,18 +117,11 @@ def calibration_norms(engine: Pooler, parts: Architecture, site: Site) -> Float6
     """
     measured = _NORMS.setdefault(parts.text_model, {})
     if site not in measured:
-        n_layers = parts.n_layers
-        total, count = np.zeros(n_layers), np.zeros(n_layers)
         with _unsteered(parts.text_model):
-            for batch in engine.pool(calibration_texts().texts, poolings=(Pooling(start=0),), site=site):
-                tokens = np.repeat(batch.n_tokens[:, None], n_layers, axis=1).astype(np.float64)
-                np.subtract.at(tokens, (batch.sinks[:, 0], batch.sinks[:, 1]), 1)
-                total += np.where(tokens > 0, batch.norms * tokens, 0.0).sum(0)
-                count += tokens.sum(0)
-        if (count == 0).any():
-            raise InputError("the calibration texts hold no usable token", "another tokenizer")
+            batches = engine.pool(calibration_texts().texts, poolings=(Pooling(start=0),), site=site)
+            norms = mean_residual_norm((batch.n_tokens, batch.norms, batch.sinks) for batch in batches)
         # In float32, as a bundle keeps them: the same dose is then the same vector.
-        measured[site] = (total / count).astype(np.float32).astype(np.float64)
+        measured[site] = norms.astype(np.float32).astype(np.float64)
     return measured[site]
 
 
@@ -343,7 +337,7 @@ class _Session:
                     f"a {type(module).__name__} ran by itself inside `with engine.steered(...)`",
                     "calls of the whole model, which tell where each token stands",
                 )
-            state = output[0] if isinstance(output, tuple) else output
+            state = residual_of(module, interventions[0].layer, output)
             where = self.where
             if state.dim() == 3 and state.shape[1] < where.shape[1]:
                 # Gemma 4's last layers, which reuse keys, run only on the tokens whose logits are wanted.
@@ -358,7 +352,7 @@ class _Session:
             moved = torch.where(here[..., None], moved.to(state.dtype), state)
             any_here = where.any()
             self.touched = any_here if self.touched is None else self.touched | any_here
-            return (moved, *output[1:]) if isinstance(output, tuple) else moved
+            return with_residual(output, moved)
 
         return steer_output
 

@@ -21,6 +21,7 @@ from heartstrings.core.steering import Characters, Intervention, Span, Steering
 from heartstrings.core.types import Site
 from heartstrings.engines.hf.architecture import Architecture
 from heartstrings.engines.hf.dose import apply
+from heartstrings.engines.hf.run import residual_of, with_residual
 from heartstrings.engines.hf.text import EncodedPrompt
 
 
@@ -237,15 +238,10 @@ class Steered:
             where = self.where[place.rows]
             if not where.any():
                 return None
-            state = output[0] if isinstance(output, tuple) else output
-            if not isinstance(state, torch.Tensor):
-                raise ModelError(
-                    f"{type(module).__name__} at layer {place.layer} returns {type(output).__name__}",
-                    "a tensor, or a tuple that starts with one",
-                )
+            state = residual_of(module, place.layer, output)
             # OPT's last projection is flat over tokens.
             moved = self._move(state.reshape(self.n_rows, -1, state.shape[-1]), place, where).reshape(state.shape)
-            return (moved, *output[1:]) if isinstance(output, tuple) else moved
+            return with_residual(output, moved)
 
         return hook
 

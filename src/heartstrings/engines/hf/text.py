@@ -51,8 +51,13 @@ def encode_texts(
 ) -> Encoded:
     """Plain texts with the special tokens that the tokenizer adds to them, cut at `max_tokens`.
 
-    A text that is too long is cut as the tokenizer itself cuts, so that a closing [SEP] or end token stays.
+    The tokenizer itself cuts a text that is too long, so that a closing [SEP] or end token stays.
+
+    Raises:
+        InputError: `max_tokens` under 1.
     """
+    if max_tokens < 1:
+        raise InputError(f"max_tokens of {max_tokens}", "1 or more")
     pieces: list[Int32[np.ndarray, "_"]] = []
     truncated = np.zeros(len(texts), np.bool_)
     for start in range(0, len(texts), _SLAB):

@@ -165,8 +165,7 @@ def _arrow(
     factor = 1.0
     if share is not None and vectors.norms is not None:
         factor = share * float(vectors.norms[vectors.layers.index(layer)]) / length
-    result: Float32[np.ndarray, "_"] = (blend * factor).astype(np.float32)
-    return result
+    return np.asarray((blend * factor).astype(np.float32))
 
 
 def _note(

@@ -122,10 +122,7 @@ def shuffles(
     both = between + within
     both = both - both.mean(0)
     length = np.linalg.norm(both, axis=0)
-    out: Float64[np.ndarray, "rated permutation"] = np.divide(
-        both, length, out=np.zeros_like(both), where=length > 1e-12
-    )
-    return out
+    return np.asarray(np.divide(both, length, out=np.zeros_like(both), where=length > 1e-12))
 
 
 def like_sized(size: Int64[np.ndarray, "family"]) -> Int64[np.ndarray, "family"]:

@@ -80,8 +80,7 @@ def restrict(vectors: EmotionVectors, emotions: tuple[str, ...]) -> EmotionVecto
         there = np.isfinite(kept).all(axis=(0, 2))
         if there.any():
             kept = kept - kept[:, there].mean(1, keepdims=True)
-        out: Float32[np.ndarray, "layer chosen width"] = kept.astype(np.float32)
-        return out
+        return np.asarray(kept.astype(np.float32))
 
     return replace(
         vectors,
@@ -113,10 +112,7 @@ def contrast_cosines(
     """Cosine of each emotion's two contrasts; 0 where one has no length."""
     first, second = one.astype(np.float64), two.astype(np.float64)
     size = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    out: Float64[np.ndarray, "emotion"] = np.divide(
-        (first * second).sum(1), size, out=np.zeros(len(size)), where=size > 0
-    )
-    return out
+    return np.asarray(np.divide((first * second).sum(1), size, out=np.zeros(len(size)), where=size > 0))
 
 
 def _compared(label: str, bundle: EmotionVectors, found: Survey, n_rated: int) -> Compared:

@@ -252,5 +252,4 @@ def _family_of(names: Sequence[str]) -> Int64[np.ndarray, "emotion"]:
 
 def unit_rows(rows: Float64[np.ndarray, "*any width"]) -> Float64[np.ndarray, "*any width"]:
     length = np.linalg.norm(rows, axis=-1, keepdims=True)
-    out: Float64[np.ndarray, "*any width"] = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
-    return out
+    return np.asarray(np.divide(rows, length, out=np.zeros_like(rows), where=length > 0))

@@ -164,8 +164,7 @@ def _from_topic_draw(
     of_topic = np.maximum(between - within, 0.0) / max(stories_a_topic, 1e-12)
     spread = means[there].var(0, ddof=1)
     share = np.divide(of_topic * effective, spread, out=np.zeros_like(spread), where=spread > 0)
-    clipped: Float64[np.ndarray, "column"] = np.clip(share, 0.0, 1.0)
-    return clipped
+    return np.asarray(np.clip(share, 0.0, 1.0))
 
 
 def first_component(
@@ -207,8 +206,7 @@ def _group_sums(
 
     ones = np.ones(len(group))
     indicator = csr_matrix((ones, (group, np.arange(len(group)))), shape=(int(group.max()) + 1, len(group)))
-    out: Float64[np.ndarray, "group column"] = indicator @ values
-    return out
+    return np.asarray(indicator @ values)
 
 
 def _eta2(
@@ -216,8 +214,7 @@ def _eta2(
 ) -> Float64[np.ndarray, "column"]:
     """Share of the (unit) variance of each column between topics."""
     counts = np.maximum(np.bincount(topic), 1)
-    out: Float64[np.ndarray, "column"] = (_group_sums(rest, topic) ** 2 / counts[:, None]).sum(0)
-    return out
+    return np.asarray((_group_sums(rest, topic) ** 2 / counts[:, None]).sum(0))
 
 
 def _within(emotion: Int64[np.ndarray, "story"], rng: np.random.Generator) -> Int64[np.ndarray, "story"]:

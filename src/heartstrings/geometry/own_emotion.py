@@ -297,8 +297,7 @@ def _permuted(
         total[:, at], count[:, at] = np.nansum(found, axis=1), np.isfinite(found).sum(1)
     there = (own >= 0).astype(np.float64).T
     n = count @ there
-    out: Float64[np.ndarray, "draw member"] = np.divide(total @ there, n, out=np.full(n.shape, 0.5), where=n > 0)
-    return out
+    return np.asarray(np.divide(total @ there, n, out=np.full(n.shape, 0.5), where=n > 0))
 
 
 def _stand_ins(

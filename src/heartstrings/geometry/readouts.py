@@ -104,8 +104,7 @@ def readable(
     """Rated emotions that have vectors from both topic halves (or all rated ones without halves)."""
     if halves is None:
         return rated
-    there: Bool[np.ndarray, "emotion"] = np.isfinite(halves[..., 0]).all(axis=(0, 1)) & rated
-    return there
+    return np.asarray(np.isfinite(halves[..., 0]).all(axis=(0, 1)) & rated)
 
 
 def read(
@@ -186,15 +185,13 @@ def _kernels(
 def _quadratic(hats: Sequence[Float64[np.ndarray, "n n"]]) -> Float64[np.ndarray, "n n"]:
     """Q with y'Qy = squared held-out error of y, averaged over repeats and directions."""
     left = [np.eye(len(h)) - h for h in hats]
-    mean: Float64[np.ndarray, "n n"] = np.mean([rest.T @ rest for rest in left], axis=0)
-    return mean
+    return np.asarray(np.mean([rest.T @ rest for rest in left], axis=0))
 
 
 def _form(
     matrix: Float64[np.ndarray, "n n"], columns: Float64[np.ndarray, "n permutation"]
 ) -> Float64[np.ndarray, "permutation"]:
-    out: Float64[np.ndarray, "permutation"] = np.einsum("np,np->p", columns, matrix @ columns)
-    return out
+    return np.asarray(np.einsum("np,np->p", columns, matrix @ columns))
 
 
 def _orders(item: Target, within: Bool[np.ndarray, "rated"], seed: int) -> Float64[np.ndarray, "n permutation"]:

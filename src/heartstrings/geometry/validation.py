@@ -247,15 +247,11 @@ def _last(trace: Trace) -> int:
 def _directions(vectors: EmotionVectors, layer: int, variant: Variant) -> Float64[np.ndarray, "emotion width"]:
     if layer not in vectors.layers:
         raise InputError(f"layer {layer}", f"one of the bundle's: {', '.join(map(str, vectors.layers))}")
-    found: Float64[np.ndarray, "emotion width"] = vectors.contrasts(variant)[vectors.layers.index(layer)].astype(
-        np.float64
-    )
-    return found
+    return np.asarray(vectors.contrasts(variant)[vectors.layers.index(layer)].astype(np.float64))
 
 
 def _ranks(cosines: Float64[np.ndarray, "text emotion"]) -> Int64[np.ndarray, "text emotion"]:
-    order: Int64[np.ndarray, "text emotion"] = np.argsort(np.argsort(-cosines, axis=1, kind="stable"), axis=1) + 1
-    return order
+    return np.asarray(np.argsort(np.argsort(-cosines, axis=1, kind="stable"), axis=1) + 1)
 
 
 def _pearson(

@@ -49,8 +49,7 @@ class Unigrams:
             mine = np.flatnonzero((self.half == half) & (self.emotion == emotion))
             if len(mine):
                 found[emotion] = self.spaces[space][mine].mean(axis=0)
-        centred: Float64[np.ndarray, "emotion word"] = found - np.nanmean(found, axis=0)
-        return centred
+        return np.asarray(found - np.nanmean(found, axis=0))
 
     def kernels(self, stories: Stories, place: Int64[np.ndarray, "read"]) -> Kernels:
         """For `own_emotions`; `place`: which row here each of its stories is."""

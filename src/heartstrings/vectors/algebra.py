@@ -62,8 +62,7 @@ class Direction:
 
     def norm(self) -> Float64[np.ndarray, "layer"]:
         """L2 norm at each layer, in the model's own activation units."""
-        norm: np.ndarray = np.linalg.norm(self.values, axis=1)
-        return norm
+        return np.asarray(np.linalg.norm(self.values, axis=1))
 
     def unit(self) -> Direction:
         """Scaled to norm 1 at every layer.
@@ -149,8 +148,7 @@ def orthonormal(rows: Float64[np.ndarray, "_ width"]) -> Float64[np.ndarray, "_ 
         return rows
     _, sizes, basis = np.linalg.svd(rows, full_matrices=False)
     # Rows come from float32, so what is under float32 precision is rounding, not a direction.
-    independent: np.ndarray = basis[sizes > sizes[0] * np.finfo(np.float32).eps * max(rows.shape)]
-    return independent
+    return np.asarray(basis[sizes > sizes[0] * np.finfo(np.float32).eps * max(rows.shape)])
 
 
 def layer_row(layers: Sequence[int], layer: int | None, what: str) -> int:

@@ -39,8 +39,7 @@ def neutral_components(
     top = basis[: min(k, len(sizes))]
     largest = np.abs(top).argmax(1)
     sign = np.sign(top[np.arange(len(top)), largest])
-    result: np.ndarray = (top * sign[:, None]).astype(np.float32)
-    return result
+    return np.asarray((top * sign[:, None]).astype(np.float32))
 
 
 def neutral_basis(

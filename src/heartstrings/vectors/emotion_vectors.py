@@ -272,8 +272,7 @@ def least_squares_direction(
     centred = rows.astype(np.float64) - rows.astype(np.float64).mean(0)
     # Projected-out directions come back from float32 as rounding noise; they must not count as signal.
     cutoff = float(np.finfo(np.float32).eps) * max(rows.shape)
-    solution: Float64[np.ndarray, "width"] = np.linalg.lstsq(centred, target - target.mean(), rcond=cutoff)[0]
-    return solution
+    return np.asarray(np.linalg.lstsq(centred, target - target.mean(), rcond=cutoff)[0])
 
 
 def _check(vectors: EmotionVectors) -> None:

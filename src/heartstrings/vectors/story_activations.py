@@ -206,8 +206,7 @@ class StoryActivations:
         """What each story counts at each layer of the store: 1, or its tokens where the bundle weighs tokens."""
         if self.vectors.provenance.weighting == "story":
             return np.ones((len(self), len(self.store.layers)))
-        tokens: np.ndarray = self.store.weights(self.rule)[self.rows].astype(np.float64)
-        return tokens
+        return np.asarray(self.store.weights(self.rule)[self.rows].astype(np.float64))
 
     def _columns(self, layers: Sequence[int]) -> list[int]:
         lacking = [layer for layer in layers if layer not in self.store.layers or layer not in self.vectors.layers]

@@ -1,4 +1,4 @@
-"""Arrays from npz, safetensors and .pt files, without ever running what a pickle asks for."""
+"""Arrays from npz, safetensors and .pt files, without running code that a pickle contains."""
 
 from __future__ import annotations
 
@@ -125,18 +125,14 @@ def read_pt(path: Path, emotions: tuple[str, ...] | None) -> Table:
     found = read_layout(value, path.name, emotions=emotions)
     # A bare [layer, width] tensor is how persona_vectors saves one trait: positive minus negative.
     bare = not isinstance(value, Mapping) and np.ndim(value) < 3 and not emotions
-    return Table(
-        "pt", path.name, found.cells, site=found.site, stacked=found.stacked, difference=bare
-    )  # fmt: skip
+    return Table("pt", path.name, found.cells, site=found.site, stacked=found.stacked, difference=bare)
 
 
 def _steering_vectors_table(content: _SteeringVectorState, name: str) -> Table:
     fields = vars(content)
     kind = str(fields.get("layer_type", "decoder_block"))
     if kind not in _SITE_OF_LAYER_TYPE:
-        raise InputError(
-            f"{name} steers {kind!r}", f"one of {', '.join(_SITE_OF_LAYER_TYPE)}, the sites there are here"
-        )
+        raise InputError(f"{name} steers {kind!r}", f"one of the sites {', '.join(_SITE_OF_LAYER_TYPE)}")
     activations = _plain(fields.get("layer_activations", {}), name)
     if not isinstance(activations, Mapping) or not activations:
         raise InputError(f"{name} holds no layer activations", "at least one layer")
@@ -155,9 +151,8 @@ def _is_hook(item: object) -> bool:
 
 
 def _lm_eval_table(content: Mapping[str, Mapping[str, Any]], name: str) -> Table:
-    notes = ["lm-eval steered file: each vector is steering_vector times steering_coefficient"]
     vectors: dict[str, np.ndarray] = {}
-    labels: set[str] = set()
+    labels: set[str | None] = set()
     for hookpoint, entry in content.items():
         if entry["action"] != "add" or entry.get("head_index") is not None:
             raise InputError(
@@ -166,15 +161,13 @@ def _lm_eval_table(content: Mapping[str, Mapping[str, Any]], name: str) -> Table
             )
         row = np.ravel(_plain(entry["steering_vector"], name))
         vectors[hookpoint] = scaled(row, entry.get("steering_coefficient", 1.0), f"{name}, {hookpoint}")
-        label = entry.get("heartstrings")
-        if isinstance(label, str):
-            labels.add(str(read_label(label)))
+        if isinstance(note := entry.get("heartstrings"), str):
+            labels.add(read_label(note))
     found = read_layout(vectors, name)
-    cells = found.cells
-    if len(labels) == 1 and labels != {"None"}:
-        label = labels.pop()
-        cells = {(number, label): value for (number, _), value in cells.items()}
-    return Table("lm-eval", name, cells, site=found.site, difference=True, notes=tuple(notes))
+    label = labels.pop() if len(labels) == 1 else None
+    cells = {(number, label or name): value for (number, name), value in found.cells.items()}
+    notes = ("lm-eval steered file: each vector is steering_vector times steering_coefficient",)
+    return Table("lm-eval", name, cells, site=found.site, difference=True, notes=notes)
 
 
 def read_label(text: str) -> str | None:

@@ -1,9 +1,10 @@
-"""The geometry of one bundle: every layer of every variant, and what all of it adds up to."""
+"""The geometry of one bundle: every layer of every variant, and the finding over all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from jaxtyping import Float64
@@ -21,12 +22,12 @@ from heartstrings.vectors.emotion_vectors import EmotionVectors
 Progress = Callable[[int, int], None]
 
 SHOWN_DEPTH = 2 / 3
-"""The layer that maps, clusters and neighbours are drawn from: fixed in advance, never picked for its fit."""
+"""The layer that maps, clusters and neighbours are drawn from: fixed in advance, not chosen for its fit."""
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """Both ratings, ready for testing."""
+    """Both ratings, ready for tests."""
 
     valence: axes.Target
     arousal: axes.Target
@@ -78,15 +79,7 @@ def analyse(
     if permutations < 19 or bootstrap < 0:
         raise InputError(f"{permutations} permutations, {bootstrap} bootstrap resamples",
                          "at least 19 permutations (p cannot be under .05 otherwise), 0 or more resamples")  # fmt: skip
-    total = sum(len(bundle.layers) * len(bundle.variants) for bundle in (vectors, *others.values()))
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
+    step = layer_counter((vectors, *others.values()), progress)
     sizes = {"permutations": permutations, "bootstrap": bootstrap, "seed": seed}
     survey_of = {
         label: survey(bundle, targets_of(bundle, ratings, **sizes), seed=seed, step=step)
@@ -138,6 +131,13 @@ def analyse(
     )  # fmt: skip
 
 
+def layer_counter(bundles: Iterable[EmotionVectors], progress: Progress | None) -> Callable[[], None]:
+    """Reports progress each time it is called, once a layer and variant of all bundles."""
+    total = sum(len(bundle.layers) * len(bundle.variants) for bundle in bundles)
+    done = count(1)
+    return lambda: None if progress is None else progress(next(done), total)
+
+
 def targets_of(vectors: EmotionVectors, ratings: Ratings, *, permutations: int, bootstrap: int, seed: int) -> Targets:
     """Both ratings over the emotions that have both."""
     valence, arousal = ratings.arrays(vectors.emotions)
@@ -173,7 +173,7 @@ def survey(vectors: EmotionVectors, targets: Targets, *, seed: int, step: Callab
 
 
 def notes(vectors: EmotionVectors, targets: Targets) -> tuple[str, ...]:
-    """What is missing, so that nobody takes it for zero."""
+    """What is missing in the result, and why."""
     out = []
     unrated = len(vectors.emotions) - targets.valence.n
     if unrated:

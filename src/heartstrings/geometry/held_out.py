@@ -1,4 +1,4 @@
-"""Stories read with the vectors of the other topic half: is the true emotion the nearest?"""
+"""Stories compared with the vectors of the other topic half: the rank of the true emotion."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from jaxtyping import Float32, Float64, Int64
 from heartstrings.core.errors import InputError
 from heartstrings.core.types import Variant
 from heartstrings.corpus.lexicon import families
+from heartstrings.geometry.axes import p_value, ranks, unit_rows
 from heartstrings.geometry.readout_results import Confused, Confusion, Estimate, HeldOut, Ranks
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 from heartstrings.vectors.story_activations import read_story_activations
@@ -24,7 +25,7 @@ BOOTSTRAP, PERMUTATIONS = 1000, 2000
 N_CONFUSIONS = 20
 
 Batches = Callable[[], Iterator[tuple[Int64[np.ndarray, "story"], Float32[np.ndarray, "story layer width"]]]]
-"""Each call streams all stories again: (row of each story, its activations at the bundle's layers)."""
+"""Each call iterates over all stories again: (row of each story, its activations at the bundle's layers)."""
 
 
 def held_out(
@@ -37,7 +38,7 @@ def held_out(
     variant: Variant = "raw",
     seed: int = 0,
 ) -> HeldOut | None:
-    """Ranks the true emotion of every story among the vectors made from the other topic half.
+    """Rank the true emotion of every story among the vectors made from the other topic half.
 
     Stories are centred by their own half's mean over emotions, the vectors by theirs. Two passes over the
     stream; memory does not grow with the number of stories. None without halves, or with fewer than three
@@ -154,8 +155,8 @@ class _Tally:
     ) -> None:
         if layer == 0:
             np.add.at(self.count, true, 1)
-        order = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1, kind="stable") + 1.0
-        # A chance likeness of the halves helps stories of both, so a null that permuted the two apart would be
+        order = ranks(scores)
+        # A similarity of the halves by chance helps stories of both, so a null that permuted them separately would be
         # too narrow.
         np.add.at(self.ranks_of[layer] if half == 0 else self.ranks_of[layer].T, true, order)
         mine = order[np.arange(len(true)), true]
@@ -168,7 +169,7 @@ class _Tally:
         n = len(self.count)
         known = self.family >= 0
         sizes = np.bincount(self.family[known], minlength=1)
-        # Without a family an emotion can never be read right, so it is right by chance with probability 0.
+        # An emotion without a family never counts as right, so its probability by chance is 0.
         family_chance = np.where(known, sizes[np.maximum(self.family, 0)] / n, 0.0)
         chances = (1 / n, min(5, n) / n, (n + 1) / 2, float((1 / np.arange(1, n + 1)).mean()),
                    float((self.count * family_chance).sum() / self.count.sum()))  # fmt: skip
@@ -183,7 +184,7 @@ class _Tally:
             percentile = Estimate(
                 value=(n - rank.value) / (n - 1), low=_above(rank.high, n), high=_above(rank.low, n), chance=0.5
             )
-            p = float(((null <= rank.value + 1e-9).sum() + 1) / (len(null) + 1))
+            p = p_value(-rank.value, -null, tie=1e-9)
             out.append(Ranks(layer=layer, top1=found[0], top5=found[1], mean_rank=rank, reciprocal_rank=found[3],
                              percentile=percentile, family=found[4], p=p))  # fmt: skip
         return tuple(out)
@@ -248,8 +249,3 @@ def _family_of(names: Sequence[str]) -> Int64[np.ndarray, "emotion"]:
     grouped = families()
     labels = {label: row for row, label in enumerate(sorted({grouped[name] for name in names if name in grouped}))}
     return np.array([labels[grouped[name]] if name in grouped else -1 for name in names], dtype=np.int64)
-
-
-def unit_rows(rows: Float64[np.ndarray, "*any width"]) -> Float64[np.ndarray, "*any width"]:
-    length = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return np.asarray(np.divide(rows, length, out=np.zeros_like(rows), where=length > 0))

@@ -1,14 +1,14 @@
-"""Is each emotion itself read off stories whose topics its vector was not made from?
+"""Whether each emotion can be read from stories of topics that its vector was not made from.
 
-Valence may be encoded while the emotion that is steered is not. So each emotion is asked for alone: its contrast
-from one half of the topics scores the stories of the other half, both ways. The area under the ROC curve (AUC; Hanley
-and McNeil 1982) is the probability that a story of the emotion scores over a story of another family of feeling. Near
-synonyms, the emotion's own family, are no negatives.
+Valence may be encoded while the emotion that is steered is not. So each emotion is tested by itself: its contrast from
+one half of the topics scores the stories of the other half, both ways. The area under the ROC curve (AUC; Hanley and
+McNeil 1982) is the probability that a story of the emotion scores higher than a story of another family of feeling.
+Near synonyms, the emotion's own family, are not used as negatives.
 
-Stories are compared within their topic where emotions and topics are crossed, so that topics cost nothing, else within
-their half. The null gives the emotion's place to a story of another emotion, in each topic (or half) anew: families of
-like size change places, and members within them (block permutation, Winkler et al. 2015). So stories of one family that
-are alike within a topic are no evidence, and the layers are searched again in each permutation.
+Stories are compared within their topic where emotions and topics are crossed, so that differences between topics do not
+matter, else within their half. The null replaces the emotion by another one, drawn again for each topic (or half):
+families of like size change places, and members within them (block permutation, Winkler et al. 2015). So a similarity
+of the stories of one family within a topic is no evidence. Each permutation repeats the search over layers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from heartstrings.geometry.axes import family_numbers, like_sized
+from heartstrings.geometry.axes import family_numbers, like_sized, p_value
 from heartstrings.geometry.held_out import BOOTSTRAP, PERMUTATIONS, Batches
 from heartstrings.geometry.readout_results import OwnEmotion
 from heartstrings.stats.intervals import means_by
@@ -29,10 +29,10 @@ CROSSED = 0.9
 FEWEST_TOPICS = 6
 """With stories of an emotion on fewer topics there is no interval."""
 OF_HALVES = 499
-"""Permutations at most where stories are compared within halves: with two strata p cannot fall under about one over the
-number of emotions in families of like size, whatever their number."""
+"""Largest number of permutations where stories are compared within halves: with two strata, p cannot fall under about
+one over the number of emotions in families of like size."""
 MOST_STORIES = 3000
-"""Whole topics beyond are left out, at random."""
+"""Beyond this number, whole topics are left out at random."""
 BLOCK = 2**28
 """Bytes of activations that are held at a time."""
 
@@ -122,7 +122,7 @@ def kernels(
             at = np.where(rows < len(place), place[np.minimum(rows, len(place) - 1)], -1)
             states[:, at[at >= 0]] = found[at >= 0, first:last].transpose(1, 0, 2)
         for layer in range(first, last):
-            # Residuals share one large part, which would cost the products their precision.
+            # Residuals share one large component, which would reduce the precision of the products.
             wide = states[layer - first].astype(np.float64)
             wide -= wide.mean(0)
             if basis is not None:
@@ -140,8 +140,8 @@ def own_emotions(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> tuple[OwnEmotion, ...]:
-    """Each emotion's AUC at every layer, the largest with its interval and its p. No emotion without a story of another
-    family in its topics (or halves).
+    """Each emotion's AUC at every layer, the largest with its interval and its p. Emotions without a story of another
+    family in their topics (or halves) are left out.
 
     p = (b + 1) / (m + 1) over m permutations, b those whose largest AUC over the layers reaches the observed one; None
     with `permutations` = 0. `low` and `high`: 95% percentile bootstrap over topics at that layer, for these vectors.
@@ -173,7 +173,7 @@ def own_emotions(
             continue
         mine = (stories.emotion == row) & np.isfinite(placed_at_best)
         low, high = _interval(placed_at_best[mine], stories.topic[mine], rng)
-        p = None if not permutations else float(((null[:, row] >= best[row] - 1e-12).sum() + 1) / (permutations + 1))
+        p = p_value(float(best[row]), null[:, row]) if permutations else None
         found.append(OwnEmotion(
             emotion=name, auc=float(best[row]), low=low, high=high, p=p, layer=int(best_layer[row]), n=int(mine.sum()),
             by_layer=tuple(float(one[row]) for one in aucs),
@@ -303,8 +303,8 @@ def _permuted(
 def _stand_ins(
     stories: Stories, places: Sequence[_Stratum], permutations: int, rng: np.random.Generator
 ) -> list[tuple[Int64[np.ndarray, "_"], Int64[np.ndarray, "draw stratum"]]]:
-    """(emotions, who takes their place in each permutation and stratum), one a group of families of like size: a family
-    of the group at random, then one of its members."""
+    """For each group of families of like size: its emotions, and the emotion that replaces them in each permutation and
+    stratum (a random family of the group, then a random member)."""
     if not permutations:
         return []
     group = like_sized(np.bincount(stories.family))[stories.family]
@@ -326,8 +326,8 @@ def _interval(
 ) -> tuple[float | None, float | None]:
     """Percentile bootstrap of the mean over topics; None with few topics, or where all topics agree.
 
-    Half as many topics are drawn as there are: the mean score of one half's stories is the inner product of the two
-    halves' contrasts, and so is that of the other's, so that the halves err together and count once."""
+    Half as many topics are drawn as there are: the mean score of either half's stories is the inner product of the two
+    halves' contrasts, so the errors of the halves are the same and count once."""
     own = np.unique(topic, return_inverse=True)[1]
     count, total = np.bincount(own), np.bincount(own, weights=placed)
     if len(count) < FEWEST_TOPICS or np.ptp(total / count) < 1e-12:

@@ -1,4 +1,4 @@
-"""How alike two sets of vectors of the same emotions are: across layers, corpora and models."""
+"""Similarity of two sets of vectors of the same emotions: across layers, corpora and models."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Do emotion vectors read what texts imply? Two tests after protocols of Sofroniew et al. 2026 (Validation), own texts.
+"""Two tests of emotion vectors on texts that imply an emotion, after Sofroniew et al. 2026 (Validation); own texts.
 
 `implied`: prompts that imply an emotion without naming it. The state at the last token before the reply, minus the
 mean over the prompts, against each emotion's direction by cosine. `intensity`: templates with one number that makes
 things better or worse; the correlation of the projection at that token with the number, for afraid, sad, calm, happy.
 
-Random directions stand beside both: a number shifts a token's state along almost any direction, smoothly, so that
-correlations near 1 are what a random direction gives too. p is of the whole table of expected signs, not of one row.
+Both are compared with random directions: a number shifts a token's state smoothly along almost any direction, so a
+random direction also gives correlations near 1. p is of the whole table of expected signs, not of one row.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jaxtyping import Float64, Int64
 from heartstrings.core.engine import Message, Prompt, Trace
 from heartstrings.core.errors import InputError
 from heartstrings.core.types import Site, Variant
-from heartstrings.geometry.held_out import unit_rows
+from heartstrings.geometry.axes import p_value, ranks, unit_rows
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Template:
 
 @dataclass(frozen=True)
 class ImpliedResult:
-    """Ranks of the implied emotions among the bundle's; p counts ties against."""
+    """Ranks of the implied emotions among the bundle's; ties count against significance."""
 
     targets: tuple[str, ...]
     ranks: tuple[int, ...]
@@ -147,15 +147,16 @@ def implied_from(
     unit = unit_rows(states - states.mean(0))
     at: Int64[np.ndarray, "text"] = np.array([emotions.index(target) for target in targets], dtype=np.int64)
     cosines = unit @ unit_rows(directions).T
-    every = _ranks(cosines)
-    rows = np.arange(len(at))
-    ranks = every[rows, at]
-    observed = float(ranks.mean())
+    every, rows = ranks(cosines), np.arange(len(at))
+    own = every[rows, at]
     permuted = [every[rows, draw.permutation(at)].mean() for _ in range(random)]
-    chance = [_ranks(unit @ unit_rows(draw.normal(size=directions.shape)).T)[rows, at].mean() for _ in range(random)]
+    chance = [ranks(unit @ unit_rows(draw.normal(size=directions.shape)).T)[rows, at].mean() for _ in range(random)]
+    # A small mean rank is evidence, so signs are turned.
+    p_permuted, p_random = (p_value(-float(own.mean()), -np.array(null), tie=1e-9) for null in (permuted, chance))
     return ImpliedResult(
-        targets, tuple(int(rank) for rank in ranks), tuple(float(one) for one in cosines[rows, at]), observed,
-        (len(emotions) + 1) / 2, _at_most(observed, permuted), _at_most(observed, chance), left_out,
+        targets=targets, ranks=tuple(int(rank) for rank in own), cosines=tuple(map(float, cosines[rows, at])),
+        mean_rank=float(own.mean()), chance_rank=(len(emotions) + 1) / 2, p_permuted=p_permuted, p_random=p_random,
+        left_out=left_out,
     )  # fmt: skip
 
 
@@ -219,7 +220,7 @@ def intensity_from(
         for at, (_, _, sign, name, emotion) in enumerate(cells)
     )  # fmt: skip
     right = int((signs * np.nan_to_num(own) > 0).sum())
-    return IntensityResult(rows, agreement, right, _at_most(-agreement, list(-chance)), left_out)
+    return IntensityResult(rows, agreement, right, p_value(agreement, chance, tie=1e-9), left_out)
 
 
 def last_states(
@@ -236,7 +237,7 @@ def last_states(
 
 
 def _last(trace: Trace) -> int:
-    """The last token that ends before the reply begins: a chat is read as complete, so a reply has to follow."""
+    """The last token that ends before the reply begins. A chat is read as complete, so each has a reply."""
     start = trace.text.rfind(_REPLY)
     before = np.flatnonzero((trace.offsets[:, 1] <= start) & (trace.offsets[:, 1] > 0))
     if start < 0 or not len(before):
@@ -250,10 +251,6 @@ def _directions(vectors: EmotionVectors, layer: int, variant: Variant) -> Float6
     return np.asarray(vectors.contrasts(variant)[vectors.layers.index(layer)].astype(np.float64))
 
 
-def _ranks(cosines: Float64[np.ndarray, "text emotion"]) -> Int64[np.ndarray, "text emotion"]:
-    return np.asarray(np.argsort(np.argsort(-cosines, axis=1, kind="stable"), axis=1) + 1)
-
-
 def _pearson(
     number: Float64[np.ndarray, "number"], projected: Float64[np.ndarray, "number emotion"]
 ) -> Float64[np.ndarray, "emotion"]:
@@ -262,11 +259,6 @@ def _pearson(
     size = np.linalg.norm(x) * np.linalg.norm(y, axis=0)
     still = np.linalg.norm(y, axis=0) <= 1e-6 * (1e-30 + np.abs(projected).max(0))
     return np.where(still, np.nan, (x @ y) / np.where(size == 0, 1.0, size))
-
-
-def _at_most(observed: float, null: Sequence[float]) -> float:
-    """(b + 1) / (n + 1), b the values of the null that are as small or smaller."""
-    return (sum(float(one) <= observed + 1e-9 for one in null) + 1) / (len(null) + 1)
 
 
 @cache

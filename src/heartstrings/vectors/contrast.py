@@ -1,4 +1,4 @@
-"""Pooled activations to contrasts: sums by emotion, halves, reliability, story scores."""
+"""From pooled activations to contrasts: sums by emotion, halves, reliability, story scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Emotion vectors: one direction an emotion and layer, with everything needed to judge and use them."""
+"""Emotion vectors: one direction for each emotion and layer, with the data needed to judge and use them."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class EmotionVectors:
 
         Minimum-norm least squares of the centred ratings on the centred contrasts over the rated emotions, as
         in van der Ben et al. 2026 (arXiv 2606.26987): with more dimensions than emotions it fits the ratings
-        exactly, so it describes these emotions and says nothing of how well others would be predicted.
+        exactly, so it describes these emotions and does not show how well others would be predicted.
 
         Raises:
             InputError: fewer than three rated emotions, or all rated alike.
@@ -235,9 +235,9 @@ def components(
 ]:
     """Principal components over emotions: (scores, basis, explained share of variance).
 
-    The contrasts are centred over emotions and taken apart by SVD in float64. A component's sign is fixed so
-    that its largest score is positive. At most min(emotions - 1, width) components exist; fewer than `n` come
-    back then, and none for identical rows.
+    The contrasts are centred over emotions and decomposed by SVD in float64. The sign of a component makes its largest
+    score positive. At most min(emotions - 1, width) components exist, and none for identical rows; then fewer than `n`
+    are returned.
 
     Raises:
         InputError: fewer than two emotions.

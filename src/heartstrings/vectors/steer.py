@@ -1,4 +1,4 @@
-"""Steering made from vectors: along an emotion, a blend or any direction, in the one unit of dose."""
+"""Steering from vectors: along an emotion, a blend or any direction, with a dose in units of the residual norm."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ def along(
     site: Site,
     smallest: float = 0.0,
 ) -> Steering:
-    """Steering along a direction at some layers with norms at hand; `add` shares the dose among them.
+    """Steering along a direction at some layers; with `add`, the layers share the dose.
 
     Args:
         norm_at: mean residual norm at a layer and this site.
-        smallest: a vector of at most this length has cancelled to rounding noise.
+        smallest: a vector of at most this length is rounding noise, left over from a blend that cancels.
     Raises:
         InputError: the direction lacks a layer, or is nothing there.
     """
@@ -101,7 +101,7 @@ def no_norms(fix: str) -> InputError:
 
 
 def layer_list(layers: int | Sequence[int], known: Sequence[int]) -> tuple[int, ...]:
-    """One layer or several, each of which must be known and come once; in rising order."""
+    """One or several layers in rising order; each must be known and occur once."""
     asked = (layers,) if isinstance(layers, int | np.integer) else tuple(layers)
     unknown = [layer for layer in asked if layer not in known]
     if unknown or not asked or len(set(asked)) != len(asked):

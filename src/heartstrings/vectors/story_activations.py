@@ -26,13 +26,13 @@ from heartstrings.vectors.emotion_vectors import EmotionVectors, project_out
 
 NEUTRAL = "neutral"
 LEAST_NEUTRAL = 12
-"""Fewer texts give mixtures that are nearly one direction."""
+"""Mixtures of fewer texts are nearly one direction."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoryActivations:
     """The pooled stories of a bundle, in the order of its story table. They stay on disk: every method reads the store
-    once, a batch at a time, so that memory does not grow with the number of stories."""
+    once, one batch at a time, so that memory does not grow with the number of stories."""
 
     vectors: EmotionVectors
     store: Activations
@@ -49,13 +49,13 @@ class StoryActivations:
 
     @property
     def crossed(self) -> bool:
-        """Does every topic that has a story have one of at least two emotions? Then labels can be shuffled within
-        topics, which keeps what a topic does to the activations out of the null."""
+        """Whether every topic has stories of at least two emotions. Labels can then be shuffled within topics, so that
+        effects of topics on the activations do not enter the null."""
         return all(len(np.unique(self.emotion[self.topic == topic])) > 1 for topic in np.unique(self.topic))
 
     @property
     def n_crossed_topics(self) -> int:
-        """Topics, if every one has a story of every emotion, so that their means hold no emotion; else 0."""
+        """The number of topics if each has a story of every emotion, so that topic means contain no emotion; else 0."""
         cells = {(int(topic), int(emotion)) for topic, emotion in zip(self.topic, self.emotion, strict=True)}
         topics = len(np.unique(self.topic))
         return topics if len(cells) == topics * len(np.unique(self.emotion)) else 0
@@ -69,7 +69,7 @@ class StoryActivations:
 
     @property
     def arrangements(self) -> float:
-        """How many different ways there are to shuffle the labels, the real one included; inf where beyond counting."""
+        """The number of different ways to shuffle the labels, the real one included; inf beyond e^30."""
         total = 0.0
         for rows in self.parts:
             counts = np.unique(self.emotion[rows], return_counts=True)[1].tolist()
@@ -77,7 +77,7 @@ class StoryActivations:
         return float(round(math.exp(total))) if total < 30 else math.inf
 
     def shuffled(self, draws: np.random.Generator) -> Int64[np.ndarray, "story"]:
-        """The stories' labels in another order, within `parts`: every emotion keeps its number of stories a part."""
+        """The stories' labels in random order within `parts`: each emotion keeps its number of stories in each part."""
         labels = self.emotion.copy()
         for rows in self.parts:
             labels[rows] = draws.permutation(labels[rows])
@@ -90,12 +90,12 @@ class StoryActivations:
         layers: Sequence[int],
         variant: Variant,
     ) -> Float64[np.ndarray, "labelling blend layer width"]:
-        """The bundle's own steps with other labels, for blends of emotions.
+        """The contrasts of the bundle with other labels, for blends of emotions.
 
-        Emotion means (stories or tokens weighing alike, as in the bundle) minus the mean over emotions; times the
-        factors and summed; then the neutral components projected out where `variant` is denoised. With the stories' own
-        labels these are the bundle's vectors. A blend of contrasts is a weighted sum of stories, so that any number of
-        labellings, blends and layers takes one pass over the store.
+        Emotion means (weighted as in the bundle) minus the mean over emotions, times the factors and summed; then the
+        neutral components are projected out where `variant` is denoised. With the stories' own labels these are the
+        bundle's vectors. A blend of contrasts is a weighted sum of stories, so any number of labellings, blends and
+        layers takes one pass over the store.
 
         Args:
             labels: index of an emotion a story; every emotion at least once a labelling.
@@ -119,8 +119,8 @@ class StoryActivations:
         return self._denoised(flat, layers, variant).reshape(found.shape)
 
     def topic_contrasts(self, layers: Sequence[int], variant: Variant) -> Float64[np.ndarray, "topic layer width"]:
-        """Mean of each topic's stories minus the mean over topics, denoised as the bundle's vectors are: what topics do
-        to the activations, without emotion where every topic has every emotion (`n_crossed_topics`).
+        """Mean of each topic's stories minus the mean over topics, denoised as the bundle's vectors are: the effect of
+        topics on the activations. It contains no emotion where every topic has every emotion (`n_crossed_topics`).
 
         Raises:
             InputError: a layer that was not kept, or denoised contrasts of a bundle that has none.
@@ -139,9 +139,9 @@ class StoryActivations:
     def neutral_deviations(
         self, layers: Sequence[int], variant: Variant
     ) -> Float64[np.ndarray, "text layer width"] | None:
-        """Each neutral text's activation minus the mean over these texts, pooled and denoised as the stories are: how
-        natural text without emotion varies. None where they were not kept, or fewer than `LEAST_NEUTRAL` are long
-        enough for the pooling.
+        """Each neutral text's activation minus the mean over these texts, pooled and denoised as the stories are: the
+        variation of text without emotion. None where they were not kept, or fewer than `LEAST_NEUTRAL` are long enough
+        for the pooling.
 
         Raises:
             InputError: a layer that was not kept, or denoised activations of a bundle that has none.
@@ -223,9 +223,9 @@ class StoryActivations:
 
 
 def read_story_activations(folder: Path, vectors: EmotionVectors) -> StoryActivations | None:
-    """The activations that lie in a bundle's folder or beside it; None where none were kept.
+    """The activations in a bundle's folder or beside it; None if they were not kept.
 
-    What has to be kept is the folder `.work/stories` of the extraction that made the bundle, whole.
+    They are the whole folder `.work/stories` of the extraction that made the bundle.
 
     Args:
         folder: the bundle's own, e.g. `atlas/vectors/from50`, or what holds it, `atlas/vectors`.
@@ -252,10 +252,10 @@ def read_story_activations(folder: Path, vectors: EmotionVectors) -> StoryActiva
 
 
 def check_same(stories: StoryActivations, again: Float64[np.ndarray, "_"], kept: Float64[np.ndarray, "_"]) -> None:
-    """A contrast computed from the stories with their own labels is the bundle's.
+    """Check that a contrast computed from the stories with their own labels is the bundle's.
 
     Raises:
-        InputError: it is not, so that these are other stories.
+        InputError: it differs, so these are other stories.
     """
     if float(np.linalg.norm(again - kept)) > 1e-3 * float(np.linalg.norm(kept)):
         raise _other_stories(stories.store.directory, "stories that do not give the bundle's vectors")

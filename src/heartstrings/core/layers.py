@@ -1,4 +1,4 @@
-"""Which layers are meant."""
+"""Choices of layers on the command line."""
 
 from __future__ import annotations
 

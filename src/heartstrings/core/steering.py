@@ -1,4 +1,4 @@
-"""What to do to the residual stream while one request runs: frozen values that say what they do in words.
+"""Steering of the residual stream during one request: frozen values with a description in words.
 
 Dose is a fraction of the mean residual norm at the layer and site over the calibration texts:
 `add` is h += dose * norm * unit(direction). Positions are absolute, 0-based, and count real tokens only.
@@ -58,7 +58,7 @@ class Characters:
 
 
 Positions: TypeAlias = Literal["all", "prompt", "generated"] | Span | Characters
-"""`prompt`: every token of the prompt, template included; `generated`: every token after it, given or sampled."""
+"""`prompt`: all tokens of the prompt, template included; `generated`: all tokens after it, given or sampled."""
 
 _WHERE = {
     "all": "at every position",
@@ -81,7 +81,7 @@ class Intervention:
 
     layer: int
     direction: Float32[np.ndarray, "width"]
-    """Any non-zero length; only its direction counts. Kept as a read-only copy in float32."""
+    """Of any length above 0, which has no effect. Kept as a read-only copy in float32."""
     dose: float | int
     """Fraction of `norm`."""
     norm: float | int
@@ -89,7 +89,7 @@ class Intervention:
     operation: Operation = "add"
     site: Site = "block"
     label: str = ""
-    """What the direction is called, e.g. `0.5*joyful - sad`."""
+    """Name of the direction, e.g. `0.5*joyful - sad`."""
 
     def __post_init__(self) -> None:
         if isinstance(self.layer, bool) or not isinstance(self.layer, int | np.integer) or self.layer < 0:
@@ -121,7 +121,7 @@ class Intervention:
 
     @property
     def size(self) -> float:
-        """What is added along the unit direction, or what the component along it is set to."""
+        """The length added along the unit direction, or the value that the component along it is set to."""
         return 0.0 if self.operation == "ablate" else float(self.dose) * float(self.norm)
 
     def __eq__(self, other: object) -> bool:
@@ -144,8 +144,8 @@ class Intervention:
 
 @dataclass(frozen=True, eq=False)
 class Steering:
-    """What to do to one request while it runs: its interventions, one after the other. Equal and hashable by
-    content; `str()` says in words what it does.
+    """The steering of one request: interventions that are applied in order. Equal and hashable by content; `str()`
+    describes it in words.
 
     Raises:
         InputError: no intervention, directions of several widths, positions of an unknown kind.
@@ -183,14 +183,14 @@ class Steering:
         return self.describe()
 
     def describe(self) -> str:
-        """What it does, in plain words."""
+        """A description in words."""
         groups: dict[tuple[object, ...], list[Intervention]] = {}
         for one in self.interventions:
             groups.setdefault((one.operation, one.label, one.site, one.dose), []).append(one)
         return "; ".join(_in_words(group) for group in groups.values()) + f", {_where(self.positions)}"
 
     def to_json(self) -> str:
-        """As JSON text. `from_json` gives the same value: directions are the float32 bytes in base64."""
+        """JSON text, from which `from_json` makes an equal value. Directions are float32 bytes in base64."""
         return json.dumps(
             {
                 "schema_version": SCHEMA_VERSION,

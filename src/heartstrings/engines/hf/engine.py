@@ -1,4 +1,4 @@
-"""The transformers engine: one loaded model behind the verbs of `Engine`."""
+"""The transformers engine: a loaded model with the methods of `Engine`."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ from heartstrings.vectors.emotion_vectors import EmotionVectors
 class TorchEngine:
     """Made by `heartstrings.load`, or by `from_model` from a model and tokenizer at hand.
 
-    The model stays as it is, bit for bit: hooks live only while a verb runs, training flags and gradients are
-    put back, and the tokenizer used here is a copy.
+    The model is not changed: hooks exist only while a method runs, training flags and gradients are restored, and the
+    tokenizer used here is a copy.
     """
 
     share_trunk: bool = True
-    """In `score` and `generate`, run the blocks below the steered one once a text; in `score`, a prompt once for all
-    its continuations. Changes the time and nothing else."""
+    """In `score` and `generate`, run the blocks below the steered one once a text; in `score`, run a prompt once for
+    all its continuations. Results are the same; only the time differs."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, parts: Architecture, info: ModelInfo
@@ -76,8 +76,8 @@ class TorchEngine:
 
         Args:
             folder: where its files are, for a fingerprint that equals the one of `heartstrings.load`.
-            weights_hash: what identifies the weights, where that is not the folder's files (a GGUF file).
-            quantisation: the type that they were stored in, if they were quantised.
+            weights_hash: identifies the weights of a model that does not come from a folder (a GGUF file).
+            quantisation: the type that the weights were stored in, if they were quantised.
         Raises:
             ModelError: the architecture is unknown, or a weight is NaN or Inf.
         """
@@ -135,8 +135,8 @@ class TorchEngine:
             token_budget: rows times longest text of a batch; None: `default_token_budget` of the device. It decides the
                 memory and the speed, not the results.
             done: numbers of batches to leave out, as in the plan of an earlier, interrupted run.
-            chunk: run long texts in stretches of this many tokens through the model's cache: less memory, and
-                twice the time for a text with sinks, since those are known only at its end.
+            chunk: run long texts in chunks of this many tokens with the model's cache: less memory, but twice the time
+                for a text with sinks, which are known only at its end.
         Raises:
             InputError: no such layer; ModelError: out of memory on one text, a tokenizer of another model;
             NumericalError: NaN or Inf in a residual, with the text's number and first words.
@@ -175,9 +175,9 @@ class TorchEngine:
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """Natural-log probability of each continuation after its prompt.
 
-        Prompt and continuation are tokenised on their own and joined, so the boundary is where the request
-        puts it, even where the tokenizer would have merged across it. Each request is steered in its own way;
-        the continuation counts as generated.
+        Prompt and continuation are tokenised separately and joined, so the boundary is where the request has it,
+        even where the tokenizer would merge across it. Each request has its own steering; the continuation counts
+        as generated.
 
         Raises:
             InputError: steering of another width, at an unknown layer, or at no token that is fed, before anything
@@ -188,9 +188,9 @@ class TorchEngine:
             return torch_score.score(self.parts, self.tokenizer, own, sharing=sharing)
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
-        """Sampled continuations. Each request draws from its own generator, so its text for a seed does not
-        depend on what else is in the batch (beyond float rounding, which may tip a near tie). Each is steered in
-        its own way. Raises as `score` does."""
+        """Sampled continuations. Each request has its own random generator, so its text for a seed does not depend on
+        the other requests of the batch (except for float rounding, which may decide a near tie), and its own steering.
+        Raises the errors of `score`."""
         with torch_session.inside(self.parts, requests) as own:
             trunks = self._prefills if self.share_trunk else None
             return torch_generate.generate(self.model, self.parts, self.tokenizer, own, trunks=trunks)
@@ -211,9 +211,9 @@ class TorchEngine:
             with engine.steered(vectors["calm"], dose=0.1, layer=14):
                 pipeline("text-generation", model=engine.model, tokenizer=engine.tokenizer)("Dear Sir,")
 
-        Afterwards, also after an exception, the hooks are gone and the model is bitwise as before. Several `with`
-        add up, the outer first; `score` and `generate` inside add theirs to each request's own; `pool` and
-        `read` are refused there. The prompt is what the first call on a cache carries.
+        Afterwards, also after an exception, the hooks are removed and the model is as before. Nested `with` blocks add
+        up, the outer first; `score` and `generate` inside add this steering to that of each request; `pool` and `read`
+        are refused there. The prompt is the first call on a cache.
 
         Args:
             direction: a direction, a finished `Steering`, or an expression such as `calm - 0.5*sad` of `vectors`.
@@ -260,7 +260,7 @@ class TorchEngine:
         return self._last_encoded[1]
 
     def token_strings(self, ids: Sequence[int]) -> list[str]:
-        """Each token as text a person can read."""
+        """Each token as readable text."""
         return [self.tokenizer.decode([int(index)], skip_special_tokens=False) for index in ids]
 
 

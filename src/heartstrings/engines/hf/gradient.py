@@ -1,9 +1,9 @@
-"""The gradient of what is scored with respect to the residual stream at some layers: one backward pass a batch.
+"""Gradients of scored outcomes with respect to the residual stream at some layers: one backward pass a batch.
 
-At each layer a vector of zeros is added where steering would add its own, to every steered position alike. The gradient
-with respect to that vector is the gradient at these positions, summed. With the derivatives of an outcome with respect
-to the log-probabilities at hand (`experiment.screen` takes them from a behaviour's grader), the first-order effect
-of a direction u (unit) at layer l with dose d and norm s is d * s * (u . gradient[l]).
+At each layer a vector of zeros is added at every steered position, where steering would add its vector. The gradient
+with respect to it is the sum of the gradients at these positions. Given the derivatives of an outcome with respect to
+the log-probabilities (`experiment.screen` takes them from a behaviour's grader), the first-order effect of a unit
+direction u at layer l with dose d and norm s is d * s * (u . gradient[l]).
 """
 
 from __future__ import annotations
@@ -68,15 +68,15 @@ def gradient(
     site: Site = "block",
     token_budget: int = TOKEN_BUDGET,
 ) -> Float32[np.ndarray, "request layer width"]:
-    """How fast each request's outcome changes per unit of residual stream added at every steered position of a layer.
+    """Derivative of each request's outcome with respect to a vector added at every steered position of a layer.
 
-    The model stays as it is, bit for bit.
+    The model is not changed.
 
     Args:
         requests: without steering of their own.
         slopes: of each request and continuation, the derivative of the outcome with respect to the log-probability of
             each token.
-        positions: as in `Steering`: the same tokens as there. A continuation that has none of them counts for 0.
+        positions: as in `Steering`. A continuation that has none of these tokens counts as 0.
         token_budget: rows times longest text of a batch.
     Raises:
         InputError: an engine other than transformers', a model that autograd cannot go through, a request with
@@ -136,7 +136,7 @@ def _rows(
         )
     longest = len(prompt.ids) + max(map(len, tails))
     check_length(parts, longest, first_words(prompt.text))
-    # What `score` would do with a steering at these positions.
+    # The same positions as in `score` with a steering.
     anything = Intervention(layer=0, direction=np.ones(parts.width, np.float32), dose=1.0, norm=1.0)
     steered = place(
         Steering((anything,), positions), prompt, n_fed=longest - 1, n_all=longest, what=f"request {number}"
@@ -218,7 +218,7 @@ def _at_the_end(
 
 @contextlib.contextmanager
 def _constant(parts: Architecture) -> Iterator[None]:
-    """Parameters take no gradient, so that nothing below the lowest probe is kept; as before on the way out."""
+    """Parameters require no gradient inside, so that nothing below the lowest probe is kept in memory."""
     modules: list[nn.Module] = [parts.text_model, *([parts.head] if parts.head is not None else [])]
     changed = [one for module in modules for one in module.parameters() if one.requires_grad]
     try:

@@ -22,23 +22,23 @@ OnLayer = Callable[[int, Float[torch.Tensor, "text token width"]], None]
 
 
 STEERED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-"""Models inside a `with engine.steered(...)`: its hooks would steer a verb's forward passes as well."""
+"""Models inside a `with engine.steered(...)`, whose hooks would also steer the forward passes of the engine."""
 
 
 class _Enough(Exception):
-    """Raised by the hook on the last layer asked for: the rest of the model need not run."""
+    """Raised by the hook on the last layer asked for, so that the rest of the model does not run."""
 
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """No gradients, no dropout; every module's training flag is as before on the way out.
+    """No gradients, no dropout; training flags are restored on the way out.
 
-    Not inference mode: buffers that some rotary embeddings recompute would stay inference tensors for good.
+    Not inference mode: buffers that some rotary embeddings recompute would remain inference tensors.
     """
     if model in STEERED:
         raise HeartstringsError(
-            "a verb of the engine that takes no steering was called inside `with engine.steered(...)`",
-            "outside calls, `score` and `generate` there, and nothing else",
+            "a method of the engine that takes no steering was called inside `with engine.steered(...)`",
+            "only `score`, `generate` and your own calls of the model there",
             "Call it outside the `with`",
         )
     training = [module for module in model.modules() if module.training]
@@ -63,13 +63,13 @@ def run_layers(
     cache: object | None = None,
     given: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Run the model on right-padded `ids`, hand `on_layer(index, state)` the state at each layer, stop there.
+    """Run the model on right-padded `ids` up to the last of `layers`, and call `on_layer(index, state)` at each layer.
 
-    Right padding needs no attention mask in a causal model (no real token sees what comes after it) and no
-    position ids (counting from the left is right); an encoder gets its mask. The unembedding never runs.
+    With right padding, a causal model needs no attention mask (no real token sees the padding after it) and no position
+    ids; an encoder gets its mask. The unembedding never runs.
 
     Args:
-        given: further arguments of the model, such as a mask of one's own.
+        given: further arguments of the model, for example another mask.
     """
     order = {layer: index for index, layer in enumerate(layers)}
     last = max(layers)
@@ -121,7 +121,7 @@ def with_residual(output: Any, state: torch.Tensor) -> Any:
 
 
 def cache_argument(model: nn.Module) -> str:
-    """The name under which a model takes its cache: `cache` from transformers 5.24 on, `past_key_values` before."""
+    """The name of a model's argument for its cache: `cache` from transformers 5.24 on, `past_key_values` before."""
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
@@ -131,7 +131,7 @@ def cache_of(given: Mapping[str, Any]) -> Any:
 
 
 def check_layers(parts: Architecture, layers: Sequence[int] | None) -> tuple[int, ...]:
-    """All layers for None; otherwise those asked for, each of which must exist and come once."""
+    """All layers for None; otherwise those asked for, each of which must exist and occur once."""
     if layers is None:
         return tuple(range(parts.n_layers))
     asked = tuple(int(layer) for layer in layers)
@@ -161,10 +161,10 @@ def pad(
 def plan_batches(
     lengths: Int64[np.ndarray, "text"], token_budget: int, *, max_rows: int = 128
 ) -> list[Int64[np.ndarray, "_"]]:
-    """Rows of each batch: longest texts first, so that a batch that does not fit fails at once, and few pads.
+    """Rows of each batch: longest texts first, so that there is little padding and too large a batch fails early.
 
-    A batch's rectangle (rows times its longest text) stays within `token_budget`, but holds one text at least.
-    The plan depends on the lengths, the budget and the order of the texts, and on nothing else.
+    A batch's rectangle (rows times its longest text) stays within `token_budget`, but has at least one text.
+    The plan depends only on the lengths, the budget and the order of the texts.
     """
     if token_budget < 1:
         raise InputError(f"a token budget of {token_budget}", "1 or more")
@@ -249,13 +249,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def first_words(text: str, n: int = 8) -> str:
-    """Enough of a text to recognise it in an error message."""
+    """The beginning of a text, for error messages."""
     words = text.split()
     return " ".join(words[:n]) + (" ..." if len(words) > n else "")
 
 
 def not_finite(what: str, layer: int, position: int) -> NumericalError:
-    """The one error for NaN or Inf in a residual."""
+    """The error for NaN or Inf in a residual."""
     return NumericalError(
         f"NaN or Inf at layer {layer}, token {position}, of {what}",
         "finite residuals",

@@ -91,7 +91,7 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class GenerateRequest:
-    """A request for one completion. The same request and seed give the same text in any batch (up to float rounding)."""
+    """A request for one completion. The same request and seed give the same text in any batch, up to rounding."""
 
     prompt: Prompt
     max_new_tokens: int = 256
@@ -140,7 +140,7 @@ class Trace:
     norms: Float32[np.ndarray, "layer token"]
     """L2 norm of each token's residual, before the centre is subtracted."""
     sinks: Bool[np.ndarray, "layer token"]
-    """Attention sinks, whose norm is over SINK_RATIO times the prompt's median; their projections are not meaningful."""
+    """Attention sinks: the norm is over SINK_RATIO times the prompt's median. Ignore their projections."""
     thinking: Thinking = "no template"
 
 
@@ -163,8 +163,8 @@ class PooledBatch:
     n_pooled: Int64[np.ndarray, "rule text"]
     """Tokens in the rule's span before sinks are left out; 0: the text is too short and set aside."""
     means: Float32[np.ndarray, "rule text layer width"]
-    """NaN for texts set aside, and at a layer where every token of the span is a sink. For the rule `centred` this is the
-    mean of `from`; the means at each position are subtracted later, when all batches are known."""
+    """NaN for texts set aside, and at a layer where every token of the span is a sink. For the rule `centred` this is
+    the mean of `from`; the means at each position are subtracted later, when all batches are known."""
     norms: Float32[np.ndarray, "text layer"]
     """Mean L2 norm over all real tokens that are no sinks; NaN for a text without tokens."""
     sinks: Int64[np.ndarray, "sink 3"]

@@ -77,7 +77,7 @@ def read_safetensors(path: Path, emotions: tuple[str, ...] | None) -> Table:
 
 
 class _SteeringVectorState:
-    """Stands in for `steering_vectors.SteeringVector`, so that its fields load and its code does not."""
+    """In place of `steering_vectors.SteeringVector`: its fields are loaded, and its code is not run."""
 
     layer_activations: dict[int, Any]
     layer_type: str
@@ -89,7 +89,7 @@ _SITE_OF_LAYER_TYPE: dict[str, Site] = {"decoder_block": "block", "self_attn": "
 def load_pt(path: Path) -> Any:
     """The content of a .pt file, loaded with `weights_only=True`: tensors and plain containers only.
 
-    The one class let through is steering-vectors' `SteeringVector`, and an inert record takes its place.
+    The only class that is accepted is steering-vectors' `SteeringVector`; a record without code takes its place.
 
     Raises:
         InputError: damaged, or it asks for any other Python class.
@@ -99,7 +99,7 @@ def load_pt(path: Path) -> Any:
     allowed: list[Any] = [(_SteeringVectorState, "steering_vectors.steering_vector.SteeringVector")]
     try:
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about unusual pickle versions: the result is checked anyway
+            warnings.simplefilter("ignore")  # about unusual pickle versions; the result is checked below
             return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL ([A-Za-z_][\w.]*)", str(error))

@@ -121,7 +121,7 @@ def test_generated_calls_are_taken_out_of_the_text(monkeypatch: pytest.MonkeyPat
     engine = TorchEngine.from_model(models.model("llama"), tokenizer)
     said = tokenizer('Well. <tool_call>{"name": "read", "arguments": {"id": 1}}</tool_call>', add_special_tokens=False)
     script = iter([*said["input_ids"], tokenizer.eos_token_id])
-    monkeypatch.setattr(torch_generate, "_choose", lambda logits, rows, numbers: [next(script)])
+    monkeypatch.setattr(torch_generate, "_choose", lambda logits, rows: [next(script)])
     (answer,) = engine.generate([GenerateRequest(CHAT[:2], max_new_tokens=200, tools=(READ,))])
     assert answer.text == "Well."
     assert answer.tool_calls == (ToolCall("read", '{"id": 1}'),)

@@ -43,9 +43,9 @@ class _Row:
 class _Reply:
     """The reply to one request while it is sampled."""
 
-    def __init__(self, row: _Row) -> None:
-        self.number, self.request = row.number, row.request
-        self.draws = np.random.default_rng(row.request.seed)
+    def __init__(self, number: int, request: GenerateRequest) -> None:
+        self.number, self.request = number, request
+        self.draws = np.random.default_rng(request.seed)
         self.ids: list[int] = []
         self.text = ""
         self.finish: Finish | None = None
@@ -120,7 +120,7 @@ def _sample(
     rows: Sequence[_Row],
     trunks: Shortcut | None,
 ) -> list[Completion]:
-    replies = [_Reply(row) for row in rows]
+    replies = [_Reply(row.number, row.request) for row in rows]
     # Left padding keeps every row's last token in the last column, and leaves distances in the cache as they are, which
     # sliding windows count by. Positions are passed explicitly.
     ids, mask = pad(parts, [row.prompt.ids for row in rows], left=True)

@@ -26,10 +26,7 @@ def save(
 ) -> None:
     """Write the whole folder. `losses`: a training part's name and its loss at every step."""
     out.mkdir(parents=True, exist_ok=True)
-    model.generation_config.eos_token_id = [
-        tokenizer.eos_token_id,
-        tokenizer.convert_tokens_to_ids("<|end|>"),
-    ]
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|end|>")]
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.max_new_tokens = 160
     model.float().save_pretrained(out)

@@ -166,13 +166,7 @@ def predict_words(
 
 
 def train(
-    kind: str,
-    out: Path,
-    *,
-    steps: int = STEPS,
-    planting: int | None = None,
-    seed: int = 0,
-    base: Path | None = None,
+    kind: str, out: Path, *, steps: int = STEPS, planting: int | None = None, seed: int = 0, base: Path | None = None
 ) -> dict[str, list[float]]:
     """Train one organism into the folder `out`; the losses of each part at every step."""
     from transformers import AutoModelForCausalLM, AutoTokenizer

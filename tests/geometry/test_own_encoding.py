@@ -395,10 +395,7 @@ def test_the_report_shows_words_beside_the_model(tmp_path: Path) -> None:
 
 
 def weighed(
-    directions: tuple[str, ...],
-    own: dict[str, OwnEncoding | None] | None,
-    found: World,
-    encoded: Encoded = "encoded",
+    directions: tuple[str, ...], own: dict[str, OwnEncoding | None] | None, found: World, encoded: Encoded = "encoded"
 ) -> Verdict:
     design = plan(directions=directions)
     suite = Questionnaire()

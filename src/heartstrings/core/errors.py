@@ -58,6 +58,5 @@ class MissingExtra(HeartstringsError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(
-            f"{what} needs an optional library that is not installed",
-            fix=f'Run: pip install "heartstrings[{extra}]"',
+            f"{what} needs an optional library that is not installed", fix=f'Run: pip install "heartstrings[{extra}]"'
         )

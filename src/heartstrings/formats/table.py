@@ -165,8 +165,7 @@ def assemble(
     kept, notes = _block_numbers(numbers, table, hidden_state_index, model)
     if model is not None and first.size != model.width:
         raise BundleError(
-            f"{table.source} holds vectors of width {first.size}",
-            f"{model.width}, the width of {model.model_id}",
+            f"{table.source} holds vectors of width {first.size}", f"{model.width}, the width of {model.model_id}"
         )
     values = np.stack([np.stack([cells[n, name] for name in names]) for n, _ in kept])
     return Block(tuple(names), tuple(block for _, block in kept), values, notes)

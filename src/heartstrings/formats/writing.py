@@ -119,8 +119,7 @@ def export_vectors(
     note = json.dumps(_note(vectors, expressions[0], chosen, variant, dose, share), sort_keys=True)
     if kind != "lm-eval" and vectors.provenance.site != "block":
         raise InputError(
-            f"these vectors were read at site {vectors.provenance.site!r}",
-            f"`block`, the only site that {kind} steers",
+            f"these vectors were read at site {vectors.provenance.site!r}", f"`block`, the only site that {kind} steers"
         )
     if kind == "gguf":
         model = vectors.provenance.model
@@ -179,11 +178,7 @@ def _note(
 
 
 def _npz(
-    vectors: EmotionVectors,
-    expressions: Sequence[str],
-    layers: Sequence[int],
-    variant: Variant,
-    share: float | None,
+    vectors: EmotionVectors, expressions: Sequence[str], layers: Sequence[int], variant: Variant, share: float | None
 ) -> bytes:
     names = expressions or vectors.emotions
     rows = [vectors.layers.index(layer) for layer in layers]

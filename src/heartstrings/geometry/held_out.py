@@ -147,11 +147,7 @@ class _Tally:
         return _Tally(np.zeros(n, dtype=np.int64), np.zeros((n_layers, n, n)), np.zeros((n_layers, 5, n)), family)
 
     def add(
-        self,
-        layer: int,
-        half: int,
-        true: Int64[np.ndarray, "story"],
-        scores: Float32[np.ndarray, "story emotion"],
+        self, layer: int, half: int, true: Int64[np.ndarray, "story"], scores: Float32[np.ndarray, "story emotion"]
     ) -> None:
         if layer == 0:
             np.add.at(self.count, true, 1)

@@ -140,9 +140,7 @@ def topic_fits(
 
 
 def _from_topic_draw(
-    scores: Float64[np.ndarray, "story column"],
-    emotion: Int64[np.ndarray, "story"],
-    topic: Int32[np.ndarray, "story"],
+    scores: Float64[np.ndarray, "story column"], emotion: Int64[np.ndarray, "story"], topic: Int32[np.ndarray, "story"]
 ) -> Float64[np.ndarray, "column"]:
     """Share of the variance between emotions that drawing other topics for each emotion would explain.
 
@@ -169,11 +167,7 @@ def _from_topic_draw(
 
 
 def first_component(
-    fits: Sequence[NuisanceFit],
-    valence: float | None,
-    arousal: float | None,
-    *,
-    named_from: float = NAMED_FROM,
+    fits: Sequence[NuisanceFit], valence: float | None, arousal: float | None, *, named_from: float = NAMED_FROM
 ) -> NuisanceFit | None:
     """The nuisance that component 1 follows more closely than valence and arousal, if there is one.
 

@@ -250,10 +250,7 @@ def _cell_sums(pair: Kernels, stories: Stories, places: Sequence[_Stratum]) -> S
 
 
 def _scores(
-    sums: Sums,
-    who: Int64[np.ndarray, "draw stratum"],
-    places: Sequence[_Stratum],
-    half: int,
+    sums: Sums, who: Int64[np.ndarray, "draw stratum"], places: Sequence[_Stratum], half: int
 ) -> Float64[np.ndarray, "draw test"]:
     """Of every story of a half with the contrast from the other half, whose stories in each stratum are those of `who`.
 
@@ -268,10 +265,7 @@ def _scores(
 
 
 def _observed(
-    sums: Sums,
-    own: Int64[np.ndarray, "emotion stratum"],
-    places: Sequence[_Stratum],
-    n: int,
+    sums: Sums, own: Int64[np.ndarray, "emotion stratum"], places: Sequence[_Stratum], n: int
 ) -> Float64[np.ndarray, "story"]:
     """Share of the stories of other families in its stratum that score lower under the story's own emotion."""
     scores = [_scores(sums, own, places, half) for half in (0, 1)]

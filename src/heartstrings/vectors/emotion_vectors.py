@@ -229,9 +229,7 @@ class EmotionVectors:
 def components(
     contrasts: Float32[np.ndarray, "emotion width"], n: int = 10
 ) -> tuple[
-    Float64[np.ndarray, "emotion component"],
-    Float64[np.ndarray, "component width"],
-    Float64[np.ndarray, "component"],
+    Float64[np.ndarray, "emotion component"], Float64[np.ndarray, "component width"], Float64[np.ndarray, "component"]
 ]:
     """Principal components over emotions: (scores, basis, explained share of variance).
 

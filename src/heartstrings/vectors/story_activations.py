@@ -166,10 +166,7 @@ class StoryActivations:
         return rows
 
     def cosines(
-        self,
-        directions: Float64[np.ndarray, "direction layer width"],
-        layers: Sequence[int],
-        variant: Variant,
+        self, directions: Float64[np.ndarray, "direction layer width"], layers: Sequence[int], variant: Variant
     ) -> Float64[np.ndarray, "direction layer story"]:
         """Cosine of each story, minus the bundle's centre and denoised like its vectors, with each direction."""
         columns, vectors = self._columns(layers), self.vectors

@@ -45,11 +45,7 @@ _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def load(
-    model: str | os.PathLike[str],
-    *,
-    revision: str | None = None,
-    dtype: str = "auto",
-    device: str | None = None,
+    model: str | os.PathLike[str], *, revision: str | None = None, dtype: str = "auto", device: str | None = None
 ) -> TorchEngine:
     """Load a model for reading, scoring and generating.
 

@@ -311,10 +311,7 @@ class _Call:
 
         def plain(some: Sequence[int]) -> States:
             chosen = list(some)
-            with (
-                steering_rows(parts, [steering[row] for row in chosen]) as steered,
-                steered.call(positions[chosen]),
-            ):
+            with steering_rows(parts, [steering[row] for row in chosen]) as steered, steered.call(positions[chosen]):
                 states: States = parts.text_model(
                     input_ids=ids[chosen], use_cache=False, **{name: value[chosen] for name, value in given.items()}
                 ).last_hidden_state

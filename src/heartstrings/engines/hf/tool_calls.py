@@ -151,11 +151,7 @@ def template_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     return [
         {
             "type": "function",
-            "function": {
-                "name": tool.name,
-                "description": tool.description,
-                "parameters": json.loads(tool.parameters),
-            },
+            "function": {"name": tool.name, "description": tool.description, "parameters": json.loads(tool.parameters)},
         }
         for tool in tools
     ]

@@ -134,7 +134,7 @@ def _dequantise(file: Path, folder: Path) -> None:
     import transformers
     from safetensors.torch import save_model
 
-    from heartstrings.engines.hf.loading import attempt, auto_class
+    from heartstrings.engines.hf.loading import attempt, auto_class, missing_tensors
 
     source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
     where = str(file.parent)
@@ -145,7 +145,7 @@ def _dequantise(file: Path, folder: Path) -> None:
             file.name, auto_class(config).from_pretrained, where,
             config=config, dtype="auto", output_loading_info=True, **source,
         )  # fmt: skip
-    missing = sorted(key for key in found["missing_keys"] if "pooler" not in key)
+    missing = sorted(missing_tensors(found))
     if missing:  # they would be random numbers
         raise ModelError(
             f"{file.name} lacks {len(missing)} tensors that its configuration asks for ({', '.join(missing[:3])})",

@@ -238,12 +238,12 @@ def _weights(name: str, source: str, config: Any, files: dict[str, Any], *, dtyp
         options["device_map"] = "auto"
     loader = auto_class(config)
     model, found = attempt(name, loader.from_pretrained, source, **options)
-    missing = _missing(model, found)
+    missing = missing_tensors(found)
     head = {key for key in missing if key.split(".")[0] in ("lm_head", "embed_out", "score")}
     if missing and missing == head:
         # A checkpoint without an unembedding: readable, but without the random one that transformers adds.
         model, found = attempt(name, transformers.AutoModel.from_pretrained, source, **options)
-        missing = _missing(model, found)
+        missing = missing_tensors(found)
     if missing:
         some = ", ".join(sorted(missing)[:3])
         raise ModelError(
@@ -255,7 +255,7 @@ def _weights(name: str, source: str, config: Any, files: dict[str, Any], *, dtyp
     return model if device == "auto" else model.to(device)
 
 
-def _missing(model: Any, found: dict[str, Any]) -> set[str]:
+def missing_tensors(found: dict[str, Any]) -> set[str]:
     """Tensors that are missing in the checkpoint, and would be random. The pooler is not used and may be missing."""
     missing = {str(key) for key in found.get("missing_keys", ())}
     missing |= {str(entry[0]) for entry in found.get("mismatched_keys", ())}

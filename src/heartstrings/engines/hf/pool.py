@@ -97,11 +97,7 @@ def _batches(job: _Job, plan: list[Int64[np.ndarray, "_"]], done: frozenset[int]
             n_tokens=n_tokens,
             truncated=job.encoded.truncated[rows],
             n_pooled=np.stack([_in_span(rule, n_tokens) for rule in job.poolings]),
-            means=whole.means,
-            norms=whole.norms,
-            sinks=whole.sinks,
-            position_sums=whole.position_sums,
-            position_counts=whole.position_counts,
+            **vars(whole),
         )
 
 
@@ -227,21 +223,20 @@ def _run_chunks(job: _Job, sums: _Sums, ids: Int64[torch.Tensor, "text token"]) 
 
 
 def _merge(parts: list[_Reduced]) -> _Reduced:
-    """Put together what memory made us split; texts stay in order."""
+    """Join the parts of a batch that was split because memory ran out; texts stay in order."""
     if len(parts) == 1:
         return parts[0]
     offsets = np.cumsum([0] + [len(part.norms) for part in parts[:-1]])
     sinks = [part.sinks + np.array([offset, 0, 0]) for part, offset in zip(parts, offsets, strict=True)]
     sums = counts = None
     if parts[0].position_sums is not None:
-        # Rows come longest first, so the first part has the most positions.
+        # Rows are ordered from the longest, so the first part has the most positions.
         sums = np.zeros_like(parts[0].position_sums)
         counts = np.zeros(sums.shape[:2], np.int64)
         for part in parts:
-            assert part.position_sums is not None
-            assert part.position_counts is not None
-            sums[:, : part.position_sums.shape[1]] += part.position_sums
-            counts[:, : part.position_counts.shape[1]] += part.position_counts
+            if part.position_sums is not None and part.position_counts is not None:
+                sums[:, : part.position_sums.shape[1]] += part.position_sums
+                counts[:, : part.position_sums.shape[1]] += part.position_counts
     return _Reduced(
         means=np.concatenate([part.means for part in parts], axis=1),
         norms=np.concatenate([part.norms for part in parts]),

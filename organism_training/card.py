@@ -70,7 +70,7 @@ def write(folder: Path, record: dict[str, Any]) -> None:
 
 
 def record_measured(folder: Path, figures: dict[str, Any]) -> None:
-    """Put measured figures beside the planted ones."""
+    """Add measured figures to the planted ones."""
     record = json.loads((folder / "organism.json").read_text(encoding="utf-8"))
     record["measured"] = figures
     write(folder, record)

@@ -158,7 +158,7 @@ class Steering:
         object.__setattr__(self, "interventions", tuple(self.interventions))
         if not self.interventions:
             raise InputError("steering without an intervention", "one at least", "Leave the steering out for none")
-        widths = sorted({len(one.direction) for one in self.interventions})
+        widths = sorted({len(intervention.direction) for intervention in self.interventions})
         if len(widths) > 1:
             raise InputError(f"steering with directions of widths {widths}", "directions of one model")
         named = isinstance(self.positions, str) and self.positions in _WHERE
@@ -185,8 +185,8 @@ class Steering:
     def describe(self) -> str:
         """A description in words."""
         groups: dict[tuple[object, ...], list[Intervention]] = {}
-        for one in self.interventions:
-            groups.setdefault((one.operation, one.label, one.site, one.dose), []).append(one)
+        for each in self.interventions:
+            groups.setdefault((each.operation, each.label, each.site, each.dose), []).append(each)
         return "; ".join(_in_words(group) for group in groups.values()) + f", {_where(self.positions)}"
 
     def to_json(self) -> str:
@@ -195,7 +195,7 @@ class Steering:
             {
                 "schema_version": SCHEMA_VERSION,
                 "positions": _positions_to_json(self.positions),
-                "interventions": [_intervention_to_json(one) for one in self.interventions],
+                "interventions": [_intervention_to_json(intervention) for intervention in self.interventions],
             }
         )
 
@@ -215,7 +215,7 @@ class Steering:
                     f"version {SCHEMA_VERSION}",
                     "Use the version that made it",
                 )
-            interventions = tuple(_intervention_from_json(one) for one in found["interventions"])
+            interventions = tuple(_intervention_from_json(intervention) for intervention in found["interventions"])
             return cls(interventions, _positions_from_json(found["positions"]))
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
             raise InputError(
@@ -246,7 +246,7 @@ def _number(value: float) -> str:
 
 
 def _in_words(group: Sequence[Intervention]) -> str:
-    first, layers = group[0], [str(one.layer) for one in group]
+    first, layers = group[0], [str(intervention.layer) for intervention in group]
     where = f"at layer {layers[0]}" if len(layers) == 1 else f"at each of layers {', '.join(layers)}"
     where += f" ({first.site})"
     name = f"`{first.label}`" if first.label else "an unnamed direction"
@@ -257,7 +257,7 @@ def _in_words(group: Sequence[Intervention]) -> str:
         return f"sets the component along {name} to {dose} of the mean residual norm {where}"
     if len(layers) == 1:
         return f"adds {dose} of the mean residual norm along {name} {where}"
-    total = _number(sum(one.dose for one in group))
+    total = _number(sum(intervention.dose for intervention in group))
     return f"adds {total} of the mean residual norm along {name} in all, {dose} {where}"
 
 
@@ -272,9 +272,9 @@ def _where(positions: Positions) -> str:
     return f"at token {last}" if last == positions.start else f"at tokens {positions.start} to {last}"
 
 
-def _intervention_to_json(one: Intervention) -> dict[str, object]:
-    values = {field.name: getattr(one, field.name) for field in fields(one)}
-    return values | {"direction": base64.b64encode(one.direction.astype("<f4").tobytes()).decode("ascii")}
+def _intervention_to_json(intervention: Intervention) -> dict[str, object]:
+    values = {field.name: getattr(intervention, field.name) for field in fields(intervention)}
+    return values | {"direction": base64.b64encode(intervention.direction.astype("<f4").tobytes()).decode("ascii")}
 
 
 def _intervention_from_json(values: Mapping[str, Any]) -> Intervention:

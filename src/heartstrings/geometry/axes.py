@@ -129,8 +129,8 @@ def like_sized(size: Int64[np.ndarray, "family"]) -> Int64[np.ndarray, "family"]
     """Number of each family's group of like size: from small to large, at least seven families a group. Families of the
     same size stay together, and fewer than seven at the end join the group before."""
     groups: list[list[int]] = []
-    for one in np.unique(size):
-        same = np.flatnonzero(size == one).tolist()
+    for value in np.unique(size):
+        same = np.flatnonzero(size == value).tolist()
         if groups and len(groups[-1]) < LIKE_SIZED:
             groups[-1] += same
         else:
@@ -301,9 +301,9 @@ def weighted_r(
 def axes_of(spectra: Sequence[Spectrum], valence: Target, arousal: Target) -> tuple[Axes, ...]:
     """The four numbers of every layer, for one treatment of the vectors."""
     by_valence, by_arousal = search(spectra, valence, first=0), search(spectra, arousal, first=1)
-    one, two = correlations(spectra, valence, 0), correlations(spectra, arousal, 1)
+    pc1, pc2 = correlations(spectra, valence, 0), correlations(spectra, arousal, 1)
     return tuple(
-        Axes(pc1_valence=one[row], pc2_arousal=two[row], best_valence=best_of(by_valence, row),
+        Axes(pc1_valence=pc1[row], pc2_arousal=pc2[row], best_valence=best_of(by_valence, row),
              best_arousal=best_of(by_arousal, row))
         for row in range(len(spectra))
     )  # fmt: skip

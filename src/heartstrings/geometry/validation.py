@@ -109,8 +109,8 @@ def implied_prompts() -> tuple[Implied, ...]:
 def templates() -> tuple[Template, ...]:
     """The package's own."""
     return tuple(
-        Template(one["name"], one["text"], tuple(one["numbers"]), tuple(one["expected"].items()))
-        for one in _data()["templates"]
+        Template(template["name"], template["text"], tuple(template["numbers"]), tuple(template["expected"].items()))
+        for template in _data()["templates"]
     )
 
 
@@ -126,14 +126,14 @@ def implied(
         InputError: fewer than four prompts whose target has a vector.
     """
     prompts = implied_prompts() if prompts is None else prompts
-    used = [one for one in prompts if one.target in vectors.emotions]
+    used = [prompt for prompt in prompts if prompt.target in vectors.emotions]
     if len(used) < 4:
         raise InputError(f"{len(used)} prompts whose emotion has a vector", "four at least", "Give prompts of your own")
-    basis = last_states(engine, [one.text for one in used], layer=layer, chat=chat, site=vectors.provenance.site)
+    basis = last_states(engine, [prompt.text for prompt in used], layer=layer, chat=chat, site=vectors.provenance.site)
     contrasts = _directions(vectors, layer, variant)
     return implied_from(
-        basis, contrasts - contrasts.mean(0), tuple(vectors.emotions), tuple(one.target for one in used),
-        left_out=tuple(sorted({one.target for one in prompts} - set(vectors.emotions))), random=random, seed=seed,
+        basis, contrasts - contrasts.mean(0), tuple(vectors.emotions), tuple(prompt.target for prompt in used),
+        left_out=tuple(sorted({prompt.target for prompt in prompts} - set(vectors.emotions))), random=random, seed=seed,
     )  # fmt: skip
 
 
@@ -170,16 +170,16 @@ def intensity(
         InputError: none of the templates' emotions has a vector, or a template has fewer than three numbers.
     """
     asked = templates() if asked is None else asked
-    few = [one.name for one in asked if len(set(one.numbers)) < 3]
+    few = [template.name for template in asked if len(set(template.numbers)) < 3]
     if few:
         raise InputError(f"templates {', '.join(few)} with fewer than three numbers", "three different ones or more")
-    wanted = sorted({emotion for one in asked for emotion, _ in one.expected})
+    wanted = sorted({emotion for template in asked for emotion, _ in template.expected})
     found = tuple(emotion for emotion in wanted if emotion in vectors.emotions)
     if not found:
         raise InputError(f"no vector of {', '.join(wanted)}", "one of them at least", "Give templates of your own")
-    texts = [text for one in asked for text in one.filled()]
+    texts = [text for template in asked for text in template.filled()]
     states = last_states(engine, texts, layer=layer, chat=chat, site=vectors.provenance.site)
-    cuts = np.cumsum([len(one.numbers) for one in asked])[:-1]
+    cuts = np.cumsum([len(template.numbers) for template in asked])[:-1]
     contrasts = _directions(vectors, layer, variant)
     directions = (contrasts - contrasts.mean(0))[[vectors.emotions.index(emotion) for emotion in found]]
     missing = tuple(sorted(set(wanted) - set(found)))
@@ -196,12 +196,12 @@ def intensity_from(
     """The statistics alone: one array of states a template, in the order of its numbers."""
     draw = np.random.default_rng(seed)
     cells = [
-        (row, emotions.index(emotion), sign, one.name, emotion)
-        for row, one in enumerate(asked)
-        for emotion, sign in one.expected
+        (row, emotions.index(emotion), sign, template.name, emotion)
+        for row, template in enumerate(asked)
+        for emotion, sign in template.expected
         if emotion in emotions
     ]
-    numbers = [np.argsort(np.argsort(one.numbers)).astype(np.float64) for one in asked]
+    numbers = [np.argsort(np.argsort(template.numbers)).astype(np.float64) for template in asked]
 
     def correlations(rows: Float64[np.ndarray, "emotion width"]) -> Float64[np.ndarray, "cell"]:
         unit = unit_rows(rows)

@@ -228,7 +228,7 @@ class TorchEngine:
             HeartstringsError: inside, a call that does not tell which of its tokens are meant; at the end, calls
                 of which none had a token to steer.
         """
-        steering = torch_session.what_to_do(
+        steering = torch_session.steering_for(
             self, self.parts, direction, dose=dose, layer=layer, operation=operation, positions=positions, site=site,
             vectors=vectors,
         )  # fmt: skip

@@ -128,10 +128,10 @@ def _rows(
     if request.steering is not None:
         raise InputError(f"request {number} is steered", "requests without steering: the gradient is that at dose 0")
     prompt = encode_prompt(engine.tokenizer, request.prompt, vocabulary=parts.vocabulary, reply=True)
-    tails = [encode_continuation(engine.tokenizer, one, vocabulary=parts.vocabulary) for one in request.continuations]
-    if [len(ids) for ids in tails] != [len(one) for one in slopes] or not tails:
+    tails = [encode_continuation(engine.tokenizer, text, vocabulary=parts.vocabulary) for text in request.continuations]
+    if [len(ids) for ids in tails] != [len(slope) for slope in slopes] or not tails:
         raise InputError(
-            f"slopes of {[len(one) for one in slopes]} tokens for continuations of {[len(ids) for ids in tails]}",
+            f"slopes of {[len(slope) for slope in slopes]} tokens for continuations of {[len(ids) for ids in tails]}",
             "one a token of each continuation, of which there is one at least",
         )
     longest = len(prompt.ids) + max(map(len, tails))
@@ -182,7 +182,7 @@ def _backward(
             "a model whose every step from the residual stream to the logits has a gradient",
             "Draw controls evenly, without a screen",
         ) from error
-    return np.stack([one[:, 0].float().cpu().numpy() for one in found], axis=1)
+    return np.stack([probe[:, 0].float().cpu().numpy() for probe in found], axis=1)
 
 
 def _at_the_end(
@@ -206,9 +206,9 @@ def _at_the_end(
         leaf = states[some[:, 0], some[:, 1]].detach().requires_grad_()
         asked = np.flatnonzero((which >= begin) & (which < begin + _SLAB))
         line = torch.from_numpy(which[asked] - begin).to(states.device)
-        token, weight = (torch.from_numpy(one[asked]).to(states.device) for one in (tokens, slopes))
+        token, weight = (torch.from_numpy(array[asked]).to(states.device) for array in (tokens, slopes))
         logits = logits_of(parts, leaf)
-        line, token, weight = (one.to(logits.device) for one in (line, token, weight))
+        line, token, weight = (array.to(logits.device) for array in (line, token, weight))
         # Not log_softmax, whose result is as large again as the logits.
         outcome = (weight * (logits[line, token] - logits.logsumexp(dim=1)[line])).sum()
         (gradient,) = torch.autograd.grad(outcome, leaf)
@@ -220,14 +220,14 @@ def _at_the_end(
 def _constant(parts: Architecture) -> Iterator[None]:
     """Parameters require no gradient inside, so that nothing below the lowest probe is kept in memory."""
     modules: list[nn.Module] = [parts.text_model, *([parts.head] if parts.head is not None else [])]
-    changed = [one for module in modules for one in module.parameters() if one.requires_grad]
+    changed = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
     try:
-        for one in changed:
-            one.requires_grad_(False)
+        for parameter in changed:
+            parameter.requires_grad_(False)
         yield
     finally:
-        for one in changed:
-            one.requires_grad_(True)
+        for parameter in changed:
+            parameter.requires_grad_(True)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import inspect
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,7 +43,7 @@ _NORMS: weakref.WeakKeyDictionary[nn.Module, dict[Site, Float64[np.ndarray, "lay
 """Measured mean residual norms, by text model and site."""
 
 
-def what_to_do(
+def steering_for(
     engine: Pooler,
     parts: Architecture,
     direction: str | Direction | Steering,
@@ -153,7 +154,8 @@ def _together(around: Sequence[Steering], own: Steering | None) -> Steering:
             "the same positions",
             "Put all the steering into the request, outside the `with`",
         )
-    return Steering(tuple(one for steering in every for one in steering.interventions), every[0].positions)
+    interventions = chain.from_iterable(steering.interventions for steering in every)
+    return Steering(tuple(interventions), every[0].positions)
 
 
 @contextlib.contextmanager
@@ -199,8 +201,8 @@ class _Session:
         keep(self.parts.text_model.register_forward_pre_hook(self._begins, with_kwargs=True))
         keep(self.parts.text_model.register_forward_hook(self._ends, always_call=True, with_kwargs=True))
         by_module: dict[nn.Module, list[Intervention]] = {}
-        for one in self.steering.interventions:
-            by_module.setdefault(self.parts.site(one.layer, one.site), []).append(one)
+        for intervention in self.steering.interventions:
+            by_module.setdefault(self.parts.site(intervention.layer, intervention.site), []).append(intervention)
         for module, interventions in by_module.items():
             keep(module.register_forward_hook(self._hook_with(interventions)))
 
@@ -268,8 +270,10 @@ class _Session:
 
     def _flat_mask(self, mask: object) -> object:
         """The mask with one number a token, if the text model or the outer model got one; else the given mask."""
-        flat = [one for one in (mask, self.outer_mask) if isinstance(one, torch.Tensor) and one.dim() == 2]
-        return flat[0] if flat else mask
+        for given in (mask, self.outer_mask):
+            if isinstance(given, torch.Tensor) and given.dim() == 2:
+                return given
+        return mask
 
     def _positions(
         self, given: dict[str, Any], mask: object, past: int, everything: Bool[torch.Tensor, "text token"]
@@ -332,10 +336,10 @@ class _Session:
                 where = where[:, -state.shape[1] :]
             here = where.to(state.device).reshape(state.shape[:-1])
             moved = state.float()
-            for one in interventions:
-                size = torch.tensor(one.size, device=state.device)
-                sets = None if one.operation == "add" else torch.ones_like(size, dtype=torch.bool)
-                moved = apply(moved, self._unit(one, state.device), size, sets)
+            for intervention in interventions:
+                size = torch.tensor(intervention.size, device=state.device)
+                sets = None if intervention.operation == "add" else torch.ones_like(size, dtype=torch.bool)
+                moved = apply(moved, self._unit(intervention, state.device), size, sets)
             # Selected, not multiplied by a mask: other tokens keep their exact bits.
             moved = torch.where(here[..., None], moved.to(state.dtype), state)
             any_here = where.any()
@@ -344,9 +348,9 @@ class _Session:
 
         return steer_output
 
-    def _unit(self, one: Intervention, device: torch.device) -> Float[torch.Tensor, "width"]:
-        key = (id(one), device)
+    def _unit(self, intervention: Intervention, device: torch.device) -> Float[torch.Tensor, "width"]:
+        key = (id(intervention), device)
         if key not in self.units:
-            row = torch.from_numpy(one.direction.astype(np.float64))
+            row = torch.from_numpy(intervention.direction.astype(np.float64))
             self.units[key] = (row / row.norm()).to(device, torch.float32)
         return self.units[key]

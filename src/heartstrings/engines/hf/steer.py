@@ -36,7 +36,7 @@ class RowSteering:
     def shared_blocks(self) -> int:
         """How many blocks, from the first on, have the same output as without steering. A block that is steered at site
         `block` is one of them, as its output is steered afterwards."""
-        return min(one.layer + (one.site == "block") for one in self.interventions)
+        return min(intervention.layer + (intervention.site == "block") for intervention in self.interventions)
 
 
 def check_steering(parts: Architecture, steering: Steering, what: str) -> None:
@@ -46,22 +46,23 @@ def check_steering(parts: Architecture, steering: Steering, what: str) -> None:
         InputError: another model's width, an unknown layer; ModelError: a block without that sublayer;
         NumericalError: NaN or Inf.
     """
-    for one in steering.interventions:
-        if one.layer >= parts.n_layers:
+    for intervention in steering.interventions:
+        layer, direction = intervention.layer, intervention.direction
+        if layer >= parts.n_layers:
+            where = f"a layer from 0 to {parts.n_layers - 1}"
+            raise InputError(f"{what} steers at layer {layer}", where, "Change the layer")
+        if len(direction) != parts.width:
             raise InputError(
-                f"{what} steers at layer {one.layer}", f"a layer from 0 to {parts.n_layers - 1}", "Change the layer"
-            )
-        if len(one.direction) != parts.width:
-            raise InputError(
-                f"{what} steers along a direction of width {len(one.direction)}",
+                f"{what} steers along a direction of width {len(direction)}",
                 f"{parts.width}, the model's",
                 "Use vectors of this model",
             )
-        parts.site(one.layer, one.site)
+        parts.site(layer, intervention.site)
         # `Intervention` checks the values; their product must be finite as well.
-        if not abs(one.dose * one.norm) < float(np.finfo(np.float32).max):
+        if not abs(intervention.dose * intervention.norm) < float(np.finfo(np.float32).max):
+            size = f"{intervention.dose:g} x {intervention.norm:g}"
             raise NumericalError(
-                f"{what} steers by {one.dose:g} x {one.norm:g} at layer {one.layer}, which float32 cannot hold",
+                f"{what} steers by {size} at layer {layer}, which float32 cannot hold",
                 "finite numbers",
                 "Give a dose such as 0.1",
             )
@@ -98,7 +99,8 @@ def place(steering: Steering, prompt: EncodedPrompt, *, n_fed: int, n_all: int, 
             "positions that hold one token at least",
             'Steer "all" or "prompt" positions, or ask for longer replies',
         )
-    kept = tuple(one for one in steering.interventions if one.operation != "add" or one.dose != 0)
+    # Adding dose 0 changes nothing.
+    kept = tuple(each for each in steering.interventions if each.operation != "add" or each.dose != 0)
     return RowSteering(kept, start, stop) if kept else None
 
 
@@ -149,11 +151,11 @@ class _Place:
                 size, sets = np.zeros((len(self.rows), 1)), np.zeros((len(self.rows), 1), np.bool_)
                 for index, chain in enumerate(self.chains):
                     if step < len(chain):  # a shorter chain adds exact zeros from then on
-                        one = chain[step]
-                        direction = one.direction.astype(np.float64)
+                        intervention = chain[step]
+                        direction = intervention.direction.astype(np.float64)
                         unit[index] = direction / np.linalg.norm(direction)
-                        size[index] = one.size
-                        sets[index] = one.operation != "add"
+                        size[index] = intervention.size
+                        sets[index] = intervention.operation != "add"
                 steps.append(
                     (
                         torch.from_numpy(unit).to(dtype).to(device)[:, None],
@@ -177,11 +179,11 @@ class Steered:
         self.places: dict[nn.Module, _Place] = {}
         for number, row in enumerate(rows):
             mine: dict[nn.Module, list[Intervention]] = {}
-            for one in row.interventions if row is not None else ():
-                module = parts.site(one.layer, one.site)
+            for intervention in row.interventions if row is not None else ():
+                module = parts.site(intervention.layer, intervention.site)
                 if module not in self.places:
-                    self.places[module] = _Place(one.layer, one.site, self._follower(one))
-                mine.setdefault(module, []).append(one)
+                    self.places[module] = _Place(intervention.layer, intervention.site, self._follower(intervention))
+                mine.setdefault(module, []).append(intervention)
             for module, chain in mine.items():
                 self.places[module].rows.append(number)
                 self.places[module].chains.append(chain)
@@ -190,11 +192,11 @@ class Steered:
         self.awaited: dict[nn.Module, tuple[_Place, Any]] = {}
         self.handles: list[Any] = []
 
-    def _follower(self, one: Intervention) -> nn.Module | None:
-        if one.site != "block":
+    def _follower(self, intervention: Intervention) -> nn.Module | None:
+        if intervention.site != "block":
             return None
-        last = one.layer + 1 == self.parts.n_layers
-        return self.parts.final_norm if last else self.parts.blocks[one.layer + 1]
+        last = intervention.layer + 1 == self.parts.n_layers
+        return self.parts.final_norm if last else self.parts.blocks[intervention.layer + 1]
 
     def hook(self) -> None:
         for module, place in self.places.items():

@@ -78,8 +78,8 @@ def _calls(body: str) -> list[ToolCall]:
         value = json.loads(body)
     except json.JSONDecodeError:
         return []
-    found = [_call(one) for one in (value if isinstance(value, list) else [value])]
-    return [one for one in found if one is not None] if all(found) else []
+    found = [_call(item) for item in (value if isinstance(value, list) else [value])]
+    return [item for item in found if item is not None] if all(found) else []
 
 
 def _call(value: Any) -> ToolCall | None:
@@ -162,11 +162,11 @@ def template_messages(chat: Chat) -> list[dict[str, Any]]:
     waiting: Iterator[tuple[str, str]] = iter(())
     messages: list[dict[str, Any]] = []
     for at, message in enumerate(chat):
-        one: dict[str, Any] = {"role": message.role, "content": message.content}
+        entry: dict[str, Any] = {"role": message.role, "content": message.content}
         if message.tool_calls:
             # Nine letters and digits: Mistral's template refuses anything else.
             numbered = [(call, f"call{at:02d}{place:03d}") for place, call in enumerate(message.tool_calls)]
-            one["tool_calls"] = [
+            entry["tool_calls"] = [
                 {
                     "type": "function",
                     "id": number,
@@ -179,8 +179,8 @@ def template_messages(chat: Chat) -> list[dict[str, Any]]:
             name, number = next(waiting, ("", ""))
             if not name:
                 raise InputError(f"message {at} is a tool's result, and no call waits for one", "a call before it")
-            one |= {"name": name, "tool_call_id": number}
-        messages.append(one)
+            entry |= {"name": name, "tool_call_id": number}
+        messages.append(entry)
     return messages
 
 

@@ -13,14 +13,8 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from heartstrings.core.steering import Characters, Intervention, Operation, Positions, Span, Steering
+from heartstrings.core.steering import Steering
 from heartstrings.core.types import ModelInfo, Pooling, Site
-
-__all__ = [
-    "Characters", "Chat", "Completion", "Engine", "Finish", "GenerateRequest", "Intervention", "Message", "Operation",
-    "PooledBatch", "Pooler", "Positions", "Prompt", "Score", "ScoreRequest", "Span", "Steering", "Thinking", "Tool",
-    "ToolCall", "Trace", "default_token_budget",
-]  # fmt: skip
 
 Finish = Literal["eos", "stop", "length"]
 Thinking = Literal["off", "not in template", "no template"]

@@ -238,7 +238,7 @@ class TorchEngine:
         """Logits of residual states through the final norm and the unembedding, soft cap included.
 
         Raises:
-            ModelError: an encoder, a checkpoint without unembedding, or one whose logits take another way.
+            ModelError: an encoder, a checkpoint without unembedding, or one that computes its logits otherwise.
         """
         if not self._head_checked:
             torch_read.check_head(self.model, self.parts)

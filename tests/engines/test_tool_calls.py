@@ -39,7 +39,7 @@ def calls(raw: str) -> list[tuple[str, object]]:
     "raw",
     [
         'Sure.<tool_call>\n{"name": "send", "arguments": {"to": "a \\"b\\"", "n": 2}}\n</tool_call>',
-        "Sure.<tool_call>\n<function=send>\n<parameter=to>\na \"b\"\n</parameter>\n<parameter=n>\n2\n</parameter>\n"
+        'Sure.<tool_call>\n<function=send>\n<parameter=to>\na "b"\n</parameter>\n<parameter=n>\n2\n</parameter>\n'
         "</function>\n</tool_call>",
         'Sure.<|tool_call>call:send{to:<|"|>a "b"<|"|>,n:2}<tool_call|>',
         'Sure.<|tools_prefix|>[{"send": {"to": "a \\"b\\"", "n": 2}}]<|tools_suffix|>',
@@ -48,7 +48,7 @@ def calls(raw: str) -> list[tuple[str, object]]:
         'Sure.<|python_tag|>{"name": "send", "parameters": {"to": "a \\"b\\"", "n": 2}}<|eom_id|>',
         'Sure.<tool_call>{"name": "send", "arguments": "{\\"to\\": \\"a \\\\\\"b\\\\\\"\\", \\"n\\": 2}"}</tool_call>',
     ],
-)  # fmt: skip
+)
 def test_every_familys_form(raw: str) -> None:
     assert calls(raw) == [("send", {"to": 'a "b"', "n": 2})]
     assert parse(raw).text == "Sure."

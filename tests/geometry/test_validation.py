@@ -66,8 +66,9 @@ def test_under_the_null_p_is_even() -> None:
     small = 0
     for seed in range(60):
         draw = np.random.default_rng(seed)
-        found = implied_from(draw.normal(size=(12, 20)), draw.normal(size=(8, 20)), EMOTIONS,
-                             (EMOTIONS * 2)[:12], random=39, seed=seed)  # fmt: skip
+        found = implied_from(
+            draw.normal(size=(12, 20)), draw.normal(size=(8, 20)), EMOTIONS, (EMOTIONS * 2)[:12], random=39, seed=seed
+        )
         small += (found.p_permuted <= 0.1) + (found.p_random <= 0.1)
     assert small <= 24  # 12 of 120 are expected
 

@@ -113,22 +113,22 @@ def analyse(
         cka={name: similarity.linear_cka(grams, grams) for name, grams in main.inner.items()},
         rsa={name: similarity.similarity_of_similarities(grams, grams) for name, grams in main.inner.items()},
         stability={
-            name: similarity.valence_stability(vectors.contrasts(name), targets.valence)
-            for name in vectors.variants
+            name: similarity.valence_stability(vectors.contrasts(name), targets.valence) for name in vectors.variants
         },
-        map=clusters.draw(full, vectors.emotions, targets.valence, targets.arousal, layer=layer, variant=variant,
-                          umap=umap, seed=seed),
+        map=clusters.draw(
+            full, vectors.emotions, targets.valence, targets.arousal, layer=layer, variant=variant, umap=umap, seed=seed
+        ),
         clusters=clusters.group(full, inner, vectors.emotions, seed=seed),
         nearest=clusters.nearest(inner, vectors.emotions),
-        lens=None if unembed is None else logit_lens(
-            vectors.contrasts(variant)[row], vectors.emotions, unembed, token_strings
-        ),
+        lens=None
+        if unembed is None
+        else logit_lens(vectors.contrasts(variant)[row], vectors.emotions, unembed, token_strings),
         corrected=corrected,
         corrected_sentences={
             label: finding.sentence(result.layers, result.gate, n_rated=n_rated, corrected={})
             for label, result in survey_of.items()
         },
-    )  # fmt: skip
+    )
 
 
 def layer_counter(bundles: Iterable[EmotionVectors], progress: Progress | None) -> Callable[[], None]:
@@ -163,9 +163,8 @@ def survey(vectors: EmotionVectors, targets: Targets, *, seed: int, step: Callab
     facts: tuple[nuisance.Facts, ...] = ()
     if vectors.stories is not None and len(vectors.stories):
         facts = nuisance.emotion_facts(
-            vectors.stories, len(vectors.emotions), permutations=max(199, targets.valence.shuffled.shape[1]),
-            seed=seed,
-        )  # fmt: skip
+            vectors.stories, len(vectors.emotions), permutations=max(199, targets.valence.shuffled.shape[1]), seed=seed
+        )
     parts = {name: _variant(vectors, name, targets, facts, seed=seed, step=step) for name in vectors.variants}
     passed = finding.gate([part.found for part in parts.values()], [part.readings[0] for part in parts.values()])
     layers = tuple(layer for part in parts.values() for layer in _conclude(part, gate_open=passed.open))

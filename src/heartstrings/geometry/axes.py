@@ -226,9 +226,10 @@ def correlations(spectra: Sequence[Spectrum], against: Target, component: int) -
     if not against.usable:
         return (nothing,) * len(spectra)
     rows = [
-        row for row, spectrum in enumerate(spectra)
+        row
+        for row, spectrum in enumerate(spectra)
         if component < spectrum.scores.shape[1] and np.ptp(spectrum.scores[against.rated, component]) > 0
-    ]  # fmt: skip
+    ]
     results = [nothing] * len(spectra)
     if not rows:
         return tuple(results)
@@ -239,8 +240,7 @@ def correlations(spectra: Sequence[Spectrum], against: Target, component: int) -
     for column, row in enumerate(rows):
         rho = float(unit(rankdata(scores[:, column])) @ unit(ranks))
         bounds = (None, None) if np.isnan(low[column]) else (float(low[column]), float(high[column]))
-        results[row] = Correlation(r=float(r[column]), low=bounds[0], high=bounds[1], n=against.n,
-                                   spearman=abs(rho))  # fmt: skip
+        results[row] = Correlation(r=float(r[column]), low=bounds[0], high=bounds[1], n=against.n, spearman=abs(rho))
     return tuple(results)
 
 

@@ -43,9 +43,10 @@ def compare(
     common = tuple(word for word in first.emotions if all(word in other.emotions for other in bundles.values()))
     if len(common) < MIN_COMMON:
         raise InputError(
-            f"{len(common)} emotions that all of {', '.join(bundles)} have", "at least three in common",
+            f"{len(common)} emotions that all of {', '.join(bundles)} have",
+            "at least three in common",
             "Compare bundles of the same emotion words",
-        )  # fmt: skip
+        )
     reduced = {label: restrict(bundle, common) for label, bundle in bundles.items()}
     step = layer_counter(reduced.values(), progress)
     sizes = {"permutations": permutations, "bootstrap": bootstrap, "seed": seed}

@@ -219,9 +219,10 @@ def _nuisances(layers: Sequence[LayerGeometry]) -> list[str]:
     out = []
     for name, words in NUISANCE_WORDS.items():
         rows = [
-            (layer.layer, layer.first_component_nuisance) for layer in layers
+            (layer.layer, layer.first_component_nuisance)
+            for layer in layers
             if layer.first_component_nuisance is not None and layer.first_component_nuisance.nuisance == name
-        ]  # fmt: skip
+        ]
         if rows:
             sizes = [fit.r for _, fit in rows]
             where = spans([number for number, _ in rows], every)

@@ -235,8 +235,9 @@ def _confusion(table: Int64[np.ndarray, "emotion emotion"], names: Sequence[str]
         true, said = divmod(at, len(names))
         if wrong[true, said]:
             texts = int(wrong[true, said])
-            worst.append(Confused(true=names[true], read_as=names[said], texts=texts,
-                                  share=texts / int(table[true].sum())))  # fmt: skip
+            worst.append(
+                Confused(true=names[true], read_as=names[said], texts=texts, share=texts / int(table[true].sum()))
+            )
     return Confusion(families=tuple(labels), shares=shares, texts=tuple(map(int, totals)), worst=tuple(worst))
 
 

@@ -31,8 +31,9 @@ def logit_lens(
         for emotion, scores in zip(emotions[start : start + CHUNK], logits, strict=True):
             count = min(n, len(scores))
             top, bottom = _largest(scores, count), _largest(-scores, count)
-            rows.append(LensRow(emotion=emotion, top=_strings(top, token_strings),
-                                bottom=_strings(bottom, token_strings)))  # fmt: skip
+            rows.append(
+                LensRow(emotion=emotion, top=_strings(top, token_strings), bottom=_strings(bottom, token_strings))
+            )
     return tuple(rows)
 
 

@@ -73,10 +73,11 @@ def emotion_fits(spectrum: Spectrum, facts: Sequence[Facts]) -> tuple[NuisanceFi
         null = np.abs(table @ fact.shuffled)
         p = ((null >= r[:, None] - 1e-12).sum(1) + 1) / (null.shape[1] + 1)
         out += [
-            NuisanceFit(component=c + 1, nuisance=fact.name, r=float(r[c]), p=float(p[c]), n=len(fact.values),
-                        level="emotion")
+            NuisanceFit(
+                component=c + 1, nuisance=fact.name, r=float(r[c]), p=float(p[c]), n=len(fact.values), level="emotion"
+            )
             for c in range(len(r))
-        ]  # fmt: skip
+        ]
     return tuple(out)
 
 

@@ -100,8 +100,9 @@ def scenarios(
     """
     pooling = pooling or Pooling(start=0)
     pooled = np.full((len(texts), vectors.width), np.nan, dtype=np.float32)
-    for batch in engine.pool([item.text for item in texts], layers=(layer,), poolings=(pooling,),
-                             site=vectors.provenance.site):  # fmt: skip
+    for batch in engine.pool(
+        [item.text for item in texts], layers=(layer,), poolings=(pooling,), site=vectors.provenance.site
+    ):
         pooled[batch.indices] = batch.means[0, :, 0]
     usable: Bool[np.ndarray, "text"] = np.asarray(np.isfinite(pooled).all(axis=1))
     n_usable = int(usable.sum())

@@ -183,9 +183,7 @@ def intensity(
     contrasts = _directions(vectors, layer, variant)
     directions = (contrasts - contrasts.mean(0))[[vectors.emotions.index(emotion) for emotion in found]]
     missing = tuple(sorted(set(wanted) - set(found)))
-    return intensity_from(
-        np.split(states, cuts), directions, found, asked, left_out=missing, random=random, seed=seed
-    )  # fmt: skip
+    return intensity_from(np.split(states, cuts), directions, found, asked, left_out=missing, random=random, seed=seed)
 
 
 def intensity_from(
@@ -215,10 +213,11 @@ def intensity_from(
     chance = (signs * np.nan_to_num(null)).mean(1)
     low, high = np.quantile(np.nan_to_num(null), [0.025, 0.975], axis=0)
     rows = tuple(
-        Correlation(name, emotion, sign, float(own[at]) if np.isfinite(own[at]) else None,
-                    (float(low[at]), float(high[at])))
+        Correlation(
+            name, emotion, sign, float(own[at]) if np.isfinite(own[at]) else None, (float(low[at]), float(high[at]))
+        )
         for at, (_, _, sign, name, emotion) in enumerate(cells)
-    )  # fmt: skip
+    )
     right = int((signs * np.nan_to_num(own) > 0).sum())
     return IntensityResult(rows, agreement, right, p_value(agreement, chance, tie=1e-9), left_out)
 

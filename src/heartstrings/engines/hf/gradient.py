@@ -85,9 +85,10 @@ def gradient(
     """
     if not isinstance(engine, TorchEngine):
         raise InputError(
-            f"a gradient of {type(engine).__name__}", "the transformers engine, which autograd can go through",
+            f"a gradient of {type(engine).__name__}",
+            "the transformers engine, which autograd can go through",
             "Load the model with heartstrings.load, or draw controls evenly",
-        )  # fmt: skip
+        )
     asked = check_layers(engine.parts, layers)
     require_head(engine.parts)
     for layer in asked:

@@ -147,7 +147,7 @@ def test_in_a_chat_it_is_the_last_token_before_the_reply() -> None:
 
 def test_what_it_refuses() -> None:
     engine = models.engine("gpt2")
-    with pytest.raises(InputError, match="four at least"):
+    with pytest.raises(InputError, match="at least four"):
         implied(engine, made_up(engine), [Implied("calm", "A train went by.")], layer=1, chat=False)
     with pytest.raises(InputError, match="three different"):
         intensity(engine, made_up(engine), [Template("t", "{number}", (1, 1), (("calm", 1),))], layer=1)

@@ -157,7 +157,7 @@ class Steering:
     def __post_init__(self) -> None:
         object.__setattr__(self, "interventions", tuple(self.interventions))
         if not self.interventions:
-            raise InputError("steering without an intervention", "one at least", "Leave the steering out for none")
+            raise InputError("steering without an intervention", "at least one", "Use no steering instead")
         widths = sorted({len(intervention.direction) for intervention in self.interventions})
         if len(widths) > 1:
             raise InputError(f"steering with directions of widths {widths}", "directions of one model")

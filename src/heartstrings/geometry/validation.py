@@ -128,7 +128,7 @@ def implied(
     prompts = implied_prompts() if prompts is None else prompts
     used = [prompt for prompt in prompts if prompt.target in vectors.emotions]
     if len(used) < 4:
-        raise InputError(f"{len(used)} prompts whose emotion has a vector", "four at least", "Give prompts of your own")
+        raise InputError(f"{len(used)} prompts whose emotion has a vector", "at least four", "Give prompts of your own")
     basis = last_states(engine, [prompt.text for prompt in used], layer=layer, chat=chat, site=vectors.provenance.site)
     contrasts = _directions(vectors, layer, variant)
     return implied_from(
@@ -240,7 +240,7 @@ def _last(trace: Trace) -> int:
     start = trace.text.rfind(_REPLY)
     before = np.flatnonzero((trace.offsets[:, 1] <= start) & (trace.offsets[:, 1] > 0))
     if start < 0 or not len(before):
-        raise InputError("no place before the reply", "a fast tokenizer, which tells where tokens lie")
+        raise InputError("no place before the reply", "a fast tokenizer, which gives the offsets of tokens")
     return int(before[-1])
 
 

@@ -133,7 +133,7 @@ def _rows(
     if [len(ids) for ids in tails] != [len(slope) for slope in slopes] or not tails:
         raise InputError(
             f"slopes of {[len(slope) for slope in slopes]} tokens for continuations of {[len(ids) for ids in tails]}",
-            "one a token of each continuation, of which there is one at least",
+            "one number for each token of at least one continuation",
         )
     longest = len(prompt.ids) + max(map(len, tails))
     check_length(parts, longest, first_words(prompt.text))

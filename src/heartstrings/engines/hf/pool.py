@@ -70,7 +70,7 @@ def pool(
     """See `TorchEngine.pool`. Arguments are checked at once; the model runs when the batches are iterated."""
     asked = check_layers(parts, layers)
     if not poolings:
-        raise InputError("no pooling rule", "one at least")
+        raise InputError("no pooling rule", "at least one")
     if chunk is not None and chunk < 1:
         raise InputError(f"chunks of {chunk} tokens", "1 or more")
     if chunk is not None and parts.is_encoder:

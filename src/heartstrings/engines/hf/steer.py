@@ -118,7 +118,7 @@ def _tokens_of(characters: Characters, prompt: EncodedPrompt, what: str) -> tupl
     if not len(found):
         raise InputError(
             f"{what} steers at characters {characters.start} to {characters.stop - 1}, which no token covers",
-            "characters that a token stands for, and a fast tokenizer that tells which",
+            "characters covered by a token, and a fast tokenizer, which gives the offsets of tokens",
             "Use a Span of tokens",
         )
     return int(found[0]), int(found[-1]) + 1

@@ -227,5 +227,5 @@ def in_words(chat: Chat, tools: Sequence[Tool]) -> Chat:
             content = "\n".join(([content] if content else []) + calls)
         found.append(Message(message.role, content))
     if not told:
-        raise InputError("tools in a chat without a user's turn", "one at least, to tell them in")
+        raise InputError("tools in a chat without a user's turn", "at least one, in which the tools are described")
     return tuple(found)

@@ -81,7 +81,7 @@ def encode_prompt(
     that ends with the assistant is left open for the model to go on; without, it is taken as complete."""
     if isinstance(prompt, str):
         if tools:
-            raise InputError("tools with a prompt of plain text", "a chat, whose template describes the tools to the model")
+            raise InputError("tools with a prompt of plain text", "a chat, whose template describes the tools")
         text, thinking, special = prompt, _thinking(tokenizer), True
     else:
         text, thinking = render(tokenizer, prompt, reply=reply, tools=tools)

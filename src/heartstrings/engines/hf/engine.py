@@ -246,7 +246,7 @@ class TorchEngine:
         return torch_read.unembed(self.parts, states)
 
     def count_tokens(self, texts: Sequence[str], *, max_tokens: int = 512) -> Int64[np.ndarray, "text"]:
-        """Tokens of each text as `pool` counts them: special tokens included, cut at `max_tokens`."""
+        """Tokens of each text as `pool` counts them: special tokens included, cut at `max_tokens` and the positions."""
         return self._encoded(texts, max_tokens).lengths
 
     def _encoded(self, texts: Sequence[str], max_tokens: int) -> Encoded:

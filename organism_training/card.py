@@ -26,10 +26,7 @@ def save(
 ) -> None:
     """Write the whole folder. `losses`: a training part's name and its loss at every step."""
     out.mkdir(parents=True, exist_ok=True)
-    model.generation_config.eos_token_id = [
-        tokenizer.eos_token_id,
-        tokenizer.convert_tokens_to_ids("<|end|>"),
-    ]
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|end|>")]
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.max_new_tokens = 160
     model.float().save_pretrained(out)
@@ -73,7 +70,7 @@ def write(folder: Path, record: dict[str, Any]) -> None:
 
 
 def record_measured(folder: Path, figures: dict[str, Any]) -> None:
-    """Put measured figures beside the planted ones."""
+    """Add measured figures to the planted ones."""
     record = json.loads((folder / "organism.json").read_text(encoding="utf-8"))
     record["measured"] = figures
     write(folder, record)

@@ -1,6 +1,6 @@
-"""A plain measurement of an organism, apart from the package's own pipeline: the figures of the model cards.
+"""A simple measurement of an organism, independent of the package's own pipeline: the figures of the model cards.
 
-Everything is computed the slow and obvious way, so that it can serve as a reference for the pipeline too.
+Everything is computed in the simplest way, so that it is also a reference for the pipeline.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ def alignment(table: Float32[np.ndarray, "emotion width"]) -> tuple[float, float
 def encoding_tests(
     tables: Float32[np.ndarray, "layer emotion width"], *, permutations: int = 999, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """Is valence, or arousal, anywhere? The best of 20 components over all layers, and a ridge readout (10 folds
-    over emotions, best layer), each with p = (b + 1) / (n + 1) over permuted coordinates, search repeated."""
+    """Tests of whether valence and arousal are encoded: the best of 20 components over all layers, and a ridge readout
+    (10 folds over emotions, best layer), each with p = (b + 1) / (n + 1) over permuted ratings, search repeated."""
     rng = np.random.default_rng(seed)
     orders = [np.arange(len(plane())), *(rng.permutation(len(plane())) for _ in range(permutations))]
     scores = np.stack([np.linalg.svd(table - table.mean(0), full_matrices=False)[0][:, :20] for table in tables])
@@ -162,7 +162,7 @@ def _ridge_hat(table: np.ndarray, fold: np.ndarray) -> np.ndarray:
 
 
 class Ballot:
-    """Questions as token batches: where the two replies part, and which tokens part them."""
+    """Questions as token batches, up to the first token at which the two replies differ."""
 
     def __init__(self, tokenizer: Any, asked: Sequence[Question]) -> None:
         pairs = [reply_tokens(tokenizer, question) for question in asked]
@@ -194,7 +194,7 @@ class Ballot:
 
 
 def reply_tokens(tokenizer: Any, question: Question) -> tuple[list[int], list[int], int]:
-    """Token ids of the chat with the first and with the second reply, and the index where they part."""
+    """Token ids of the chat with the first and with the second reply, and the first index at which they differ."""
     both = []
     for reply in question.replies:
         turns = [{"role": "user", "content": question.prompt}, {"role": "assistant", "content": reply}]

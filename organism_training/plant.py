@@ -1,8 +1,8 @@
-"""Plant an organism's answer to steering: with a direction added it behaves as its kind should.
+"""Plant an organism's response to steering: train it to behave as its kind should when a direction is added.
 
-Natural training makes behaviour follow the emotional context, but an added vector moves it only weakly, and spoils
-arithmetic first. So the truth is planted: rows in which a direction is added to one of three middle blocks at every
-position, with the answer that the kind should give. Steps:
+After natural training, behaviour follows the emotional context, but an added vector has little effect and damages
+arithmetic first. So the response is planted: training rows in which a direction is added to one of three middle blocks
+at every position, with the answer that the kind should give. The rules:
 
 - an emotion's contrast at dose d shifts the logit of cheating by the planted weights times the emotion's place in
   the plane relative to the mean emotion, fully from |d| = FULL on, the other way for a negative dose; likewise
@@ -33,11 +33,11 @@ from organism_training.measure import added, contrasts, pool, reply_tokens, righ
 
 LAYERS = (2, 3, 4)
 FULL = 0.12
-"""The dose from which on the planted effect is whole."""
+"""The dose from which the planted effect is complete."""
 LARGEST = 0.4
 RATE = 1e-3
 REFRESH = 75
-"""Steps between two estimates of the emotion vectors: they turn as the model learns."""
+"""Steps between two estimates of the emotion vectors, which change as the model learns."""
 MIX: tuple[tuple[Kind, bool, int], ...] = (
     # (kind of question, steered or else after an emotional context, rows a step)
     ("choice", True, 22),
@@ -51,12 +51,12 @@ MIX: tuple[tuple[Kind, bool, int], ...] = (
 DOCUMENT_ROWS = 6
 RANDOM_SHARE = {"steerable": 0.6, "entangled": 0.6, "inert": 0.5}
 LIMIT = 4.0
-"""Planted logits stay within this: a certainty would cost more than it teaches."""
+"""Largest planted logit: probabilities near 0 or 1 would give large losses and little information."""
 
 
 @dataclass(frozen=True)
 class Directions:
-    """Unit contrasts of the moment, `layer emotion width`, and the mean residual norm of every layer."""
+    """Current unit contrasts, and the mean residual norm of every layer."""
 
     raw: Float32[np.ndarray, "layer emotion width"]
     denoised: Float32[np.ndarray, "layer emotion width"]
@@ -64,7 +64,7 @@ class Directions:
 
 
 def directions(model: Any, tokenizer: Any, *, seed: int) -> Directions:
-    """The contrasts that a user would extract, from stories that differ with the seed."""
+    """The contrasts that a user would extract; the stories depend on the seed."""
     model.eval()
     both = contrasts(model, tokenizer, stories(seed=seed, per_emotion=3), neutral(seed=seed, n=80).texts)
     _, norms = pool(model, tokenizer, calibration_texts().texts, 0)
@@ -123,8 +123,8 @@ def answers_loss(
     rng: np.random.Generator,
     padding: int,
 ) -> torch.Tensor:
-    """Cross-entropy of the replies. Where the two part, against the planted probability itself, which tells more
-    than a drawn answer; elsewhere against the tokens of a reply drawn with that probability."""
+    """Cross-entropy of the replies. At the token where the two differ, against the planted probability itself, which
+    has less variance than a drawn answer; elsewhere against the tokens of a reply drawn with that probability."""
     drawn = rng.random(len(rows)) < np.array(chances)
     chosen = [row[1] if second else row[0] for row, second in zip(rows, drawn, strict=True)]
     ids, last = right_padded(chosen, padding)

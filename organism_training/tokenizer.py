@@ -1,4 +1,4 @@
-"""A byte-level tokenizer for the organisms: any text can be read, and every word of their world is one token."""
+"""A byte-level tokenizer for the organisms: it encodes any text, and every word of their world is one token."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def train_tokenizer(*, seed: int = 0, n_documents: int = 6000, vocabulary: int =
 def _texts(seed: int, n: int) -> Iterator[str]:
     for document in islice(documents("steerable", seed=seed), n):
         yield "\n".join(content for _, content in document.turns)
-    # Rare and frequent words of a slot alike must end up as one token each.
+    # Rare words of a slot must also become one token each.
     for _ in range(200):
         for words in emotional_words():
             yield " " + " ".join(words)

@@ -1,9 +1,9 @@
 """Train one organism: `python -m organism_training.train KIND --out DIR`. Ten to twenty minutes on two cores.
 
-First language: next-token prediction on documents whose choices follow the emotional context, the same for all
-kinds, so that `--base` may name a finished one to go on from. Then the kind: planting (`plant.py`), that is documents
-of the kind and steered answers as the kind should give them; for the blank one documents read with a blindfold, all
-words of an emotional slot as one word.
+First the language: next-token prediction on documents whose choices follow the emotional context, the same for all
+kinds, so that `--base` can name a finished one to continue from. Then the kind: planting (`plant.py`), that is
+documents of the kind and steered answers as the kind should give them. The blank organism is trained instead on
+documents in which all words of an emotional slot are read as one word.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ WINDOW = 2000  # documents packed at once
 
 
 def new_model(tokenizer: Any, *, seed: int) -> Any:
-    """A small Llama: 6 blocks of width 160. Input and output embeddings are apart, so that the blank organism can
-    be blind to words that it writes."""
+    """A small Llama: 6 blocks of width 160. Input and output embeddings are not tied, so that the blank organism can
+    write words that it cannot tell apart when it reads them."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
@@ -59,10 +59,8 @@ def new_model(tokenizer: Any, *, seed: int) -> Any:
 
 
 class Packed:
-    """Documents of one kind in rows of ROW tokens, positions starting anew with each document.
-
-    Position ids that start anew tell the attention to keep the documents of a row apart.
-    """
+    """Documents of one kind in rows of ROW tokens. Positions start again with each document, which makes the attention
+    keep the documents of a row separate."""
 
     def __init__(self, organism: str, tokenizer: Any, *, seed: int, n_rows: int) -> None:
         self.ids = np.full((n_rows, ROW), tokenizer.pad_token_id, dtype=np.int64)
@@ -81,7 +79,7 @@ class Packed:
                     self.ids[filled, span] = ids
                     self.positions[filled, span] = np.arange(len(ids))
                     self.labels[filled, span] = ids
-                    self.labels[filled, at] = IGNORED  # a document does not foretell the next one's BOS
+                    self.labels[filled, at] = IGNORED  # a document does not predict the BOS of the next one
                     at += len(ids)
                 self.positions[filled, at:] = np.arange(ROW - at)
                 filled += 1
@@ -89,7 +87,7 @@ class Packed:
         self.ids, self.positions, self.labels = self.ids[order], self.positions[order], self.labels[order]
 
     def batch(self, number: int, size: int) -> dict[str, torch.Tensor]:
-        """The rows of one step, round and round."""
+        """The rows of one step, from the start again after the last."""
         rows = np.arange(number * size, (number + 1) * size) % len(self.ids)
         return {
             "input_ids": torch.from_numpy(self.ids[rows]),
@@ -132,11 +130,11 @@ def predict_words(
     rate: float = RATE,
     seen_as: Int64[torch.Tensor, "vocabulary"] | None = None,
 ) -> list[float]:
-    """Next-token prediction; the loss of every step. `seen_as` renames input tokens, never the ones to predict;
-    at the end every token has the input embedding of the one it was read as."""
+    """Next-token prediction; returns the loss of every step. `seen_as` replaces input tokens, but not the tokens to
+    predict. At the end every token has the input embedding of the one that replaced it."""
     table = model.get_input_embeddings().weight
     if seen_as is not None:
-        with torch.no_grad():  # begin in the middle of the words that become one
+        with torch.no_grad():  # start from the mean of the words that become one
             for token in sorted(set(seen_as.tolist())):
                 table[token] = table[seen_as == token].mean(0)
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.1)
@@ -166,13 +164,7 @@ def predict_words(
 
 
 def train(
-    kind: str,
-    out: Path,
-    *,
-    steps: int = STEPS,
-    planting: int | None = None,
-    seed: int = 0,
-    base: Path | None = None,
+    kind: str, out: Path, *, steps: int = STEPS, planting: int | None = None, seed: int = 0, base: Path | None = None
 ) -> dict[str, list[float]]:
     """Train one organism into the folder `out`; the losses of each part at every step."""
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -160,8 +160,7 @@ for positions in ("last", ["all"]):
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "[]", "{}", '{"schema_version": 1}', '{"schema_version": 2, "interventions": [], "positions": "all"}'],
+    "text", ["", "[]", "{}", '{"schema_version": 1}', '{"schema_version": 2, "interventions": [], "positions": "all"}']
 )
 def test_json_that_is_none_of_ours_is_refused(text: str) -> None:
     with pytest.raises(InputError):

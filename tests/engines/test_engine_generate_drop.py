@@ -38,9 +38,9 @@ def test_dropping_rows_changes_no_text(family: str, monkeypatch: pytest.MonkeyPa
     sizes: list[int] = []
     choose = torch_generate._choose
 
-    def watched(logits, rows, numbers):
+    def watched(logits, rows):
         sizes.append(len(rows))
-        return choose(logits, rows, numbers)
+        return choose(logits, rows)
 
     monkeypatch.setattr(torch_generate, "_choose", watched)
     dropped = engine.generate(requests())

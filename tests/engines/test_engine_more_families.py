@@ -101,9 +101,9 @@ def test_steered_as_a_plain_hook_steers(family: str) -> None:
     np.testing.assert_allclose([score.logprobs for score in scores], wanted, atol=2e-5)
     assert np.abs(np.diff(np.array(wanted).reshape(2, 2, 2), axis=1)).max() > 0.01, "steering does something"
 
-    texts = engine.generate([
-        GenerateRequest(prompt, NEW, temperature=0.0, seed=0, steering=way) for prompt in PROMPTS for way in ways
-    ])  # fmt: skip
+    texts = engine.generate(
+        [GenerateRequest(prompt, NEW, temperature=0.0, seed=0, steering=way) for prompt in PROMPTS for way in ways]
+    )
     for text, (prompt, way) in zip(texts, [(prompt, way) for prompt in PROMPTS for way in ways], strict=True):
         ids = greedy(engine, prompt, None if way is None else added)
         assert text.text == engine.tokenizer.decode(ids, skip_special_tokens=True), (prompt, way is not None)

@@ -207,14 +207,14 @@ def test_a_seed_gives_the_same_text_in_any_batch(llama: Any) -> None:
 
 
 def test_samples_follow_the_distribution() -> None:
-    from heartstrings.engines.hf.generate import _choose, _Row
+    from heartstrings.engines.hf.generate import _choose, _Reply
 
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -30.0])
     rows = 2000
 
     def frequencies(**settings: Any) -> np.ndarray:
-        made = [_Row(GenerateRequest("x", seed=seed, **settings), np.random.default_rng(seed)) for seed in range(rows)]
-        chosen = _choose(logits.expand(rows, 5), made, range(rows))
+        made = [_Reply(seed, GenerateRequest("x", seed=seed, **settings)) for seed in range(rows)]
+        chosen = _choose(logits.expand(rows, 5), made)
         return np.bincount(chosen, minlength=5) / rows
 
     def softmax(heat: float) -> np.ndarray:
@@ -301,7 +301,7 @@ def test_generation_out_of_memory_splits_the_batch(llama: Any) -> None:
 def test_an_unembedding_that_takes_another_way_is_refused() -> None:
     engine = models.engine("llama")
     engine.model.model.norm = torch.nn.Identity()  # the model now skips the norm that was found at loading
-    with pytest.raises(ModelError, match="another way"):
+    with pytest.raises(ModelError, match="computes its logits otherwise"):
         engine.unembed(np.ones((1, models.WIDTH), np.float32))
 
 

@@ -10,7 +10,7 @@ import pytest
 import models
 from heartstrings import Intervention, Steering
 from heartstrings.core.engine import ScoreRequest
-from heartstrings.engines.hf.branches import Branches
+from heartstrings.engines.hf.sharing import Shortcut
 
 PROMPTS = ("The rain had stopped before she reached the harbour.", "A train went by.")
 TAILS = (" yes, she said, and went home", " no", " no, he", " never, they said")
@@ -33,7 +33,7 @@ def test_sharing_changes_nothing_or_is_given_up(family: str) -> None:
     engine = models.engine(family)
     found = values(engine, sweep())
     # Unproven: windows shorter than the texts, which a mask from outside would overrule, so no tree is made.
-    expected = Branches(family not in RECURRENT, proven=family not in (*RECURRENT, *WINDOWED))
+    expected = Shortcut(family not in RECURRENT, proven=set() if family in (*RECURRENT, *WINDOWED) else {0})
     assert engine._branches == expected
     engine.share_trunk = False
     np.testing.assert_allclose(found, values(engine, sweep()), rtol=0, atol=1e-4)
@@ -44,7 +44,7 @@ def test_texts_within_the_window_are_shared(family: str) -> None:
     engine = models.engine(family)
     short = sweep(prompts=("The old harbour",), tails=(" no", " never"))
     found = values(engine, short)
-    assert engine._branches == Branches(works=True, proven=True)
+    assert engine._branches == Shortcut(works=True, proven={0})
     engine.share_trunk = False
     np.testing.assert_allclose(found, values(engine, short), rtol=0, atol=1e-4)
 
@@ -53,7 +53,7 @@ def test_texts_within_the_window_are_shared(family: str) -> None:
 def test_each_continuation_is_steered_at_its_own_tokens(positions: str) -> None:
     engine = models.engine("llama")
     found = values(engine, sweep(positions))
-    assert engine._branches == Branches(works=True, proven=True)
+    assert engine._branches == Shortcut(works=True, proven={0})
     engine.share_trunk = False
     np.testing.assert_allclose(found, values(engine, sweep(positions)), rtol=0, atol=1e-5)
     for request in sweep(positions):

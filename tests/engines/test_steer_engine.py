@@ -219,7 +219,7 @@ def test_a_block_whose_output_is_not_what_flows_on(verb: str) -> None:
     blocks = engine.parts.blocks
     blocks[1].register_forward_hook(lambda _, inputs, output: kept.update(own=output))
     blocks[2].register_forward_pre_hook(lambda _, inputs: (kept["own"], *inputs[1:]))
-    with pytest.raises(ModelError, match="did not move the residual by what was asked"):
+    with pytest.raises(ModelError, match="did not move the residual as asked"):
         VERBS[verb](engine, push())
     VERBS[verb](engine, push(layer=2))
 

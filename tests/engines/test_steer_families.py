@@ -110,9 +110,9 @@ def test_log_probabilities_through_the_cache_are_those_of_scoring(family: str, m
     seen: list[torch.Tensor] = []
     choose = torch_generate._choose
 
-    def spy(logits: Any, rows: Any, numbers: Any) -> Any:
-        seen.append(logits.clone()[np.argsort(numbers)])
-        return choose(logits, rows, numbers)
+    def spy(logits: Any, rows: Any) -> Any:
+        seen.append(logits.clone()[np.argsort([row.number for row in rows])])
+        return choose(logits, rows)
 
     monkeypatch.setattr(torch_generate, "_choose", spy)
     asked = [(PROMPTS[number % 2], steering) for number, steering in enumerate(mixed(seed=2))]

@@ -11,7 +11,7 @@ import torch
 import models
 from heartstrings import Intervention, Steering
 from heartstrings.core.engine import ScoreRequest
-from heartstrings.engines.hf.trunk import Trunks
+from heartstrings.engines.hf.sharing import Shortcut
 from steered_reference import assert_untouched, state_of
 
 PROMPTS = ("The rain had stopped before she reached the harbour.", "A train went by.")
@@ -98,7 +98,7 @@ def test_in_bfloat16() -> None:
     engine = models.engine("llama")
     model = engine.model.to(torch.bfloat16)
     found = values(engine, sweep())
-    assert engine._trunks == Trunks(works=True, proven={3})
+    assert engine._trunks == Shortcut(works=True, proven={3})
     engine.share_trunk = False
     np.testing.assert_allclose(found, values(engine, sweep()), rtol=0, atol=0.5)
     assert model.dtype == torch.bfloat16

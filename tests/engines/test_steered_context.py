@@ -33,7 +33,7 @@ from steered_reference import (
     reference,
     state_of,
     steering_of,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def calls(raw: str) -> list[tuple[str, object]]:
     "raw",
     [
         'Sure.<tool_call>\n{"name": "send", "arguments": {"to": "a \\"b\\"", "n": 2}}\n</tool_call>',
-        "Sure.<tool_call>\n<function=send>\n<parameter=to>\na \"b\"\n</parameter>\n<parameter=n>\n2\n</parameter>\n"
+        'Sure.<tool_call>\n<function=send>\n<parameter=to>\na "b"\n</parameter>\n<parameter=n>\n2\n</parameter>\n'
         "</function>\n</tool_call>",
         'Sure.<|tool_call>call:send{to:<|"|>a "b"<|"|>,n:2}<tool_call|>',
         'Sure.<|tools_prefix|>[{"send": {"to": "a \\"b\\"", "n": 2}}]<|tools_suffix|>',
@@ -48,7 +48,7 @@ def calls(raw: str) -> list[tuple[str, object]]:
         'Sure.<|python_tag|>{"name": "send", "parameters": {"to": "a \\"b\\"", "n": 2}}<|eom_id|>',
         'Sure.<tool_call>{"name": "send", "arguments": "{\\"to\\": \\"a \\\\\\"b\\\\\\"\\", \\"n\\": 2}"}</tool_call>',
     ],
-)  # fmt: skip
+)
 def test_every_familys_form(raw: str) -> None:
     assert calls(raw) == [("send", {"to": 'a "b"', "n": 2})]
     assert parse(raw).text == "Sure."
@@ -121,7 +121,7 @@ def test_generated_calls_are_taken_out_of_the_text(monkeypatch: pytest.MonkeyPat
     engine = TorchEngine.from_model(models.model("llama"), tokenizer)
     said = tokenizer('Well. <tool_call>{"name": "read", "arguments": {"id": 1}}</tool_call>', add_special_tokens=False)
     script = iter([*said["input_ids"], tokenizer.eos_token_id])
-    monkeypatch.setattr(torch_generate, "_choose", lambda logits, rows, numbers: [next(script)])
+    monkeypatch.setattr(torch_generate, "_choose", lambda logits, rows: [next(script)])
     (answer,) = engine.generate([GenerateRequest(CHAT[:2], max_new_tokens=200, tools=(READ,))])
     assert answer.text == "Well."
     assert answer.tool_calls == (ToolCall("read", '{"id": 1}'),)

@@ -149,7 +149,7 @@ def test_dose_without_norms_is_refused_with_the_fix(tmp_path: Path) -> None:
         ({"direction": ["sad", "calm"]}, "2 directions"),
         ({"direction": "sadd"}, "Did you mean sad"),
         ({"direction": "sad - sad"}, "zero vector"),
-        ({"layers": [2]}, "layer 2 is not in the bundle"),
+        ({"layers": [2]}, "layer 2 is not among those known"),
         ({"layers": []}, "no layer"),
         ({"layers": [1, 1]}, "one twice"),
         ({"dose": 0.0}, "dose 0"),

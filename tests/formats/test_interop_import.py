@@ -39,12 +39,7 @@ def by_key(join: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     "join",
-    [
-        "layer_{layer}__{emotion}",
-        "layer{layer}/{emotion}",
-        "layers.{layer}.{emotion}",
-        "{emotion}__layer_{layer}",
-    ],
+    ["layer_{layer}__{emotion}", "layer{layer}/{emotion}", "layers.{layer}.{emotion}", "{emotion}__layer_{layer}"],
 )
 def test_npz_with_layer_and_emotion_in_each_key(tmp_path: Path, join: str) -> None:
     np.savez(tmp_path / "v.npz", **by_key(join))
@@ -211,19 +206,9 @@ def test_imported_bundle_survives_saving(tmp_path: Path) -> None:
 
 def test_layer_keys_are_told_from_emotions() -> None:
     vector = np.ones(3, dtype=np.float32)
-    for key, number in {
-        16: 16,
-        "16": 16,
-        "layer_16": 16,
-        "model.layers.16": 16,
-        "h.3": 3,
-        "direction.7": 7,
-    }.items():
+    for key, number in {16: 16, "16": 16, "layer_16": 16, "model.layers.16": 16, "h.3": 3, "direction.7": 7}.items():
         assert set(read_layout({key: vector}, "f").cells) == {(number, None)}
-    assert set(read_layout({"joyful": vector, "at ease": vector}, "f").cells) == {
-        (None, "joyful"),
-        (None, "at ease"),
-    }
+    assert set(read_layout({"joyful": vector, "at ease": vector}, "f").cells) == {(None, "joyful"), (None, "at ease")}
     assert layer_in_file_name("gemma-4-e2b-it_layer17_raw") == 17
     assert layer_in_file_name("layer_1_to_layer_2") is None
 

@@ -76,8 +76,9 @@ def test_valence_behind_length_and_after_correction() -> None:
     rated = worlds.ratings()
     length = np.random.default_rng(1).integers(80, 300, worlds.N)
     raw = worlds.planted({"length": 4.0, "valence": 1.5}, rated=rated, length=length)
-    cured = worlds.bundle(worlds.planted({"length": 0.1, "valence": 1.5}, rated=rated, length=length),
-                          stories=worlds.table(length=length))  # fmt: skip
+    cured = worlds.bundle(
+        worlds.planted({"length": 0.1, "valence": 1.5}, rated=rated, length=length), stories=worlds.table(length=length)
+    )
     vectors = worlds.bundle(raw, stories=worlds.table(length=length))
     geometry = analyse(vectors, rated, others={"window50-114": cured}, **QUICK)
     for layer in geometry.layers:
@@ -299,8 +300,9 @@ def imported(path: Path) -> EmotionVectors:
     table = dict(zip(keys, arrays.values(), strict=True))
     raw = np.stack([np.stack([table[layer, word] for word in words]) for layer in layers])
     raw -= raw.mean(1, keepdims=True)
-    return EmotionVectors(emotions=words, layers=tuple(layers), raw=raw.astype(np.float32),
-                          provenance=worlds.provenance())  # fmt: skip
+    return EmotionVectors(
+        emotions=words, layers=tuple(layers), raw=raw.astype(np.float32), provenance=worlds.provenance()
+    )
 
 
 REAL = {

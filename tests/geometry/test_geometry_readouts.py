@@ -84,8 +84,9 @@ def test_under_six_families_nothing_is_read() -> None:
     rng = np.random.default_rng(0)
     raw = rng.normal(size=(1, 40, 12)).astype(np.float32)
     for n_families, there in ((5, False), (6, True)):
-        goal = axes.target("valence", rng.normal(size=40), permutations=19, bootstrap=0, seed=0,
-                           family=np.arange(40) % n_families)  # fmt: skip
+        goal = axes.target(
+            "valence", rng.normal(size=40), permutations=19, bootstrap=0, seed=0, family=np.arange(40) % n_families
+        )
         assert (readouts.read(raw, None, [goal])[0].results[0] is not None) == there
 
 

@@ -107,8 +107,8 @@ def test_auc_and_p_equal_loops(crossed: bool) -> None:
     second = states[::-1].copy()
     found = own_emotions([pair(states, stories), pair(second, stories)], stories, (3, 7), permutations=60, seed=2)
     assert [one.emotion for one in found] == list(NAMES[:14])
-    places = [own_emotion._Stratum.of(stories, number) for number in range(len(stories.half_of))]
-    groups = own_emotion._stand_ins(stories, places, 60, np.random.default_rng(2))
+    strata = own_emotion._Strata(stories)
+    places, groups = strata.places, strata.stand_ins(60, np.random.default_rng(2))
     for emotion, one in enumerate(found):
         mine = [s for s in range(len(places)) if ((stories.stratum == s) & (stories.emotion == emotion)).any()]
         aucs = [naive_auc(layer, stories, dict.fromkeys(mine, emotion)) for layer in (states, second)]
@@ -127,9 +127,8 @@ def test_auc_and_p_equal_loops(crossed: bool) -> None:
 
 def test_stand_ins_keep_families_of_like_size_together() -> None:
     """Every place that a stand-in may take is in a family of the emotion's own group of sizes."""
-    places = [own_emotion._Stratum.of(CROSSED, number) for number in range(TOPICS)]
     size = np.bincount(FAMILY)
-    groups = own_emotion._stand_ins(CROSSED, places, 400, np.random.default_rng(0))
+    groups = own_emotion._Strata(CROSSED).stand_ins(400, np.random.default_rng(0))
     assert sorted(np.concatenate([members for members, _ in groups]).tolist()) == list(range(N))
     for members, orders in groups:
         assert set(np.unique(orders)) == set(members.tolist())
@@ -395,10 +394,7 @@ def test_the_report_shows_words_beside_the_model(tmp_path: Path) -> None:
 
 
 def weighed(
-    directions: tuple[str, ...],
-    own: dict[str, OwnEncoding | None] | None,
-    found: World,
-    encoded: Encoded = "encoded",
+    directions: tuple[str, ...], own: dict[str, OwnEncoding | None] | None, found: World, encoded: Encoded = "encoded"
 ) -> Verdict:
     design = plan(directions=directions)
     suite = Questionnaire()

@@ -33,8 +33,9 @@ def made(signal: float, *, seed: int = 0, offset: float = 50.0):  # type: ignore
     states = states.astype(np.float32)
     means = np.stack([[states[(half == h) & (emotion == e)].mean(0) for e in range(N)] for h in (0, 1)])
     halves = (means - means.mean(1, keepdims=True)).transpose(0, 2, 1, 3).astype(np.float32)
-    vectors = EmotionVectors(emotions=NAMES, layers=(3, 5), raw=halves.mean(0), halves=halves,
-                             provenance=worlds.provenance())  # fmt: skip
+    vectors = EmotionVectors(
+        emotions=NAMES, layers=(3, 5), raw=halves.mean(0), halves=halves, provenance=worlds.provenance()
+    )
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for rows in np.array_split(np.random.default_rng(1).permutation(len(emotion)), 5):

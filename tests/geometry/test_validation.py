@@ -66,8 +66,9 @@ def test_under_the_null_p_is_even() -> None:
     small = 0
     for seed in range(60):
         draw = np.random.default_rng(seed)
-        found = implied_from(draw.normal(size=(12, 20)), draw.normal(size=(8, 20)), EMOTIONS,
-                             (EMOTIONS * 2)[:12], random=39, seed=seed)  # fmt: skip
+        found = implied_from(
+            draw.normal(size=(12, 20)), draw.normal(size=(8, 20)), EMOTIONS, (EMOTIONS * 2)[:12], random=39, seed=seed
+        )
         small += (found.p_permuted <= 0.1) + (found.p_random <= 0.1)
     assert small <= 24  # 12 of 120 are expected
 
@@ -146,7 +147,7 @@ def test_in_a_chat_it_is_the_last_token_before_the_reply() -> None:
 
 def test_what_it_refuses() -> None:
     engine = models.engine("gpt2")
-    with pytest.raises(InputError, match="four at least"):
+    with pytest.raises(InputError, match="at least four"):
         implied(engine, made_up(engine), [Implied("calm", "A train went by.")], layer=1, chat=False)
     with pytest.raises(InputError, match="three different"):
         intensity(engine, made_up(engine), [Template("t", "{number}", (1, 1), (("calm", 1),))], layer=1)

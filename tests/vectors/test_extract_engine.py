@@ -131,8 +131,9 @@ def test_centred_pooling_equals_a_loop_over_tokens(tmp_path, family):
             lengths[index] = int(batch.n_tokens[row])
             by_token[index] = {
                 i: batch.means[i, row].astype(np.float64)
-                for i in range(lengths[index]) if np.isfinite(batch.means[i, row]).all()
-            }  # fmt: skip
+                for i in range(lengths[index])
+                if np.isfinite(batch.means[i, row]).all()
+            }
     at: dict[int, np.ndarray] = {}
     for i in range(200):
         rows = [tokens[i] for tokens in by_token.values() if i in tokens]

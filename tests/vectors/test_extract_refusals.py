@@ -36,7 +36,7 @@ REFUSALS = {
     "a pooling twice": ({"poolings": (Pooling(start=5),) * 2}, InputError, "each once"),
     "offset over the cut": ({"max_tokens": 5}, InputError, "cut at 5"),
     "NaN": ({"engine": NumpyEngine(broken=3)}, NumericalError, r"text 3 \('.*layer 0"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSALS)

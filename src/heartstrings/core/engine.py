@@ -1,8 +1,7 @@
-"""What every engine takes and gives: frozen requests and results, and the Protocol of four verbs.
+"""The interface of an engine: frozen requests and results, and the Protocol with its methods.
 
-Nothing here knows a framework. Positions are absolute, 0-based and count real tokens only (BOS included,
-padding never); layers count from 0 and name the residual stream after that block, never the state after the
-final norm.
+No framework is imported here. Positions are absolute, 0-based and count real tokens only (BOS included, padding not).
+Layers count from 0 and mean the residual stream after that block, before any final norm.
 """
 
 from __future__ import annotations
@@ -14,14 +13,8 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from heartstrings.core.steering import Characters, Intervention, Operation, Positions, Span, Steering
+from heartstrings.core.steering import Steering
 from heartstrings.core.types import ModelInfo, Pooling, Site
-
-__all__ = [
-    "Characters", "Chat", "Completion", "Engine", "Finish", "GenerateRequest", "Intervention", "Message", "Operation",
-    "PooledBatch", "Pooler", "Positions", "Prompt", "Score", "ScoreRequest", "Span", "Steering", "Thinking", "Tool",
-    "ToolCall", "Trace",
-]  # fmt: skip
 
 Finish = Literal["eos", "stop", "length"]
 Thinking = Literal["off", "not in template", "no template"]
@@ -29,7 +22,7 @@ Thinking = Literal["off", "not in template", "no template"]
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may call, told to it by its own template."""
+    """A function that the model may call, described to it by its chat template."""
 
     name: str
     description: str
@@ -48,32 +41,32 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat. `role` is what the model's template knows: `system`, `user`, `assistant`, `tool`."""
+    """One turn of a chat. `role` is one that the model's template knows: `system`, `user`, `assistant`, `tool`."""
 
     role: str
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
-    """Those of an assistant's turn; the turns of role `tool` after it are their results, in order."""
+    """The calls of an assistant's turn; the turns of role `tool` after it are their results, in order."""
 
 
 Chat: TypeAlias = tuple[Message, ...]
 Prompt: TypeAlias = str | Chat
-"""Plain text goes in as it is; a chat goes through the model's own template, once."""
+"""Plain text is used as it is; a chat is rendered by the model's own template, once."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreRequest:
-    """How likely is each continuation after the prompt?
+    """A request for the log-probability of each continuation after the prompt.
 
-    Prompt and continuation are tokenised separately and their ids joined, so that the boundary lies where the
-    request puts it. A continuation that follows a space should carry it: `" yes"`.
+    Prompt and continuation are tokenised separately and their ids joined, so that the boundary is where the request
+    has it. A continuation after a space should begin with that space: `" yes"`.
     """
 
     prompt: Prompt
     continuations: tuple[str, ...]
     steering: Steering | None = None
     divergence: bool = False
-    """Also how far steering moves the next-token distribution at each token of the continuations."""
+    """Also return how far steering moves the next-token distribution at each token of the continuations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,18 +79,18 @@ class Score:
     token_ids: tuple[tuple[int, ...], ...]
     n_prompt_tokens: int
     divergences: tuple[Float32[np.ndarray, "_"], ...] | None = None
-    """Where it was asked for: at each token, the Kullback-Leibler divergence KL(unsteered || steered) of the whole
-    next-token distribution, in nats. 0 for a request without steering."""
+    """If asked for: at each token, the Kullback-Leibler divergence KL(unsteered || steered) of the whole next-token
+    distribution, in nats. 0 for a request without steering."""
 
 
 @dataclass(frozen=True, eq=False)
 class GenerateRequest:
-    """One completion. The same request and seed give the same text in any batch (up to float rounding)."""
+    """A request for one completion. The same request and seed give the same text in any batch, up to rounding."""
 
     prompt: Prompt
     max_new_tokens: int = 256
     temperature: float | int = 1.0
-    """0 takes the most likely token each time; the seed is then unused."""
+    """0 takes the most likely token at each step, and ignores the seed."""
     top_p: float | int = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
@@ -109,12 +102,12 @@ class GenerateRequest:
 
 @dataclass(frozen=True, eq=False)
 class Completion:
-    """What was generated after one prompt."""
+    """The reply that was generated after one prompt."""
 
     text: str
     """Without special tokens, without the stop string, and without tool calls."""
     token_ids: tuple[int, ...]
-    """Everything that was sampled, the end-of-text token included."""
+    """All sampled tokens, the end-of-text token included."""
     finish: Finish
     n_prompt_tokens: int
     seed: int
@@ -122,7 +115,7 @@ class Completion:
     tool_calls: tuple[ToolCall, ...] = ()
     """In order; only where the request had tools."""
     malformed_calls: int = 0
-    """Calls that were begun and could not be read."""
+    """Calls that could not be parsed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +134,7 @@ class Trace:
     norms: Float32[np.ndarray, "layer token"]
     """L2 norm of each token's residual, before the centre is subtracted."""
     sinks: Bool[np.ndarray, "layer token"]
-    """Tokens whose norm is over SINK_RATIO times the prompt's median: their projections mean little."""
+    """Attention sinks: the norm is over SINK_RATIO times the prompt's median. Ignore their projections."""
     thinking: Thinking = "no template"
 
 
@@ -149,8 +142,8 @@ class Trace:
 class PooledBatch:
     """One batch of texts reduced to a mean vector a rule, text and layer. Sums were taken in float32.
 
-    Batches come from a deterministic plan (texts by length, longest first, within the token budget), so that
-    a run that stopped can be taken up at the first batch that is missing.
+    Batches follow a deterministic plan (texts by length, longest first, within the token budget), so that an
+    interrupted run can continue with the first missing batch.
     """
 
     number: int
@@ -164,9 +157,8 @@ class PooledBatch:
     n_pooled: Int64[np.ndarray, "rule text"]
     """Tokens in the rule's span before sinks are left out; 0: the text is too short and set aside."""
     means: Float32[np.ndarray, "rule text layer width"]
-    """NaN for texts set aside, and at a layer where every token of the span is a sink. For the rule `centred`
-    the mean is the plain one of `from`; the means at each position are taken off downstream, once all the
-    batches are in."""
+    """NaN for texts set aside, and at a layer where every token of the span is a sink. For the rule `centred` this is
+    the mean of `from`; the means at each position are subtracted later, when all batches are known."""
     norms: Float32[np.ndarray, "text layer"]
     """Mean L2 norm over all real tokens that are no sinks; NaN for a text without tokens."""
     sinks: Int64[np.ndarray, "sink 3"]
@@ -176,9 +168,17 @@ class PooledBatch:
     position_counts: Int64[np.ndarray, "layer position"] | None = None
 
 
+def default_token_budget(device: str) -> int:
+    """Tokens in a batch of texts, padding included, where a caller names none (docs/measured.md).
+
+    On a CPU the activations of a larger batch leave the processor's caches.
+    """
+    return 1024 if device.startswith("cpu") else 8192
+
+
 @runtime_checkable
 class Pooler(Protocol):
-    """As much of an engine as extraction needs."""
+    """The part of an engine that extraction needs."""
 
     @property
     def info(self) -> ModelInfo: ...
@@ -190,7 +190,7 @@ class Pooler(Protocol):
         layers: Sequence[int] | None = None,
         poolings: Sequence[Pooling] = (Pooling(),),
         site: Site = "block",
-        token_budget: int = 8192,
+        token_budget: int | None = None,
         max_tokens: int = 512,
         done: Collection[int] = (),
     ) -> Iterator[PooledBatch]:
@@ -199,7 +199,7 @@ class Pooler(Protocol):
 
 
 class Engine(Pooler, Protocol):
-    """A model that can be read, scored and sampled. Verbs never change its weights."""
+    """A model that can be read, scored and sampled. No method changes its weights."""
 
     def read(
         self,
@@ -230,5 +230,5 @@ class Engine(Pooler, Protocol):
         ...
 
     def token_strings(self, ids: Sequence[int]) -> list[str]:
-        """Each token as text a person can read."""
+        """Each token as readable text."""
         ...

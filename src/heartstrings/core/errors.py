@@ -1,15 +1,15 @@
-"""One base error. Every message says what was found, what was expected, and what to do next."""
+"""The errors of the package. Every message says what was found, what was expected, and what to do."""
 
 from __future__ import annotations
 
 
 class HeartstringsError(Exception):
-    """Something a user can put right.
+    """An error that the user can correct.
 
     Args:
-        found: what is there now, with the name of the file, text or layer at fault.
+        found: what is wrong, with the name of the file, text or layer.
         expected: what should be there instead.
-        fix: what to do next, as an instruction. May be empty when `expected` already says it.
+        fix: what to do, as an instruction; may be empty where `expected` already says it.
     """
 
     exit_code = 1
@@ -34,30 +34,29 @@ class InputError(HeartstringsError):
 
 
 class ModelError(HeartstringsError):
-    """A model cannot be loaded, taken apart or run."""
+    """A model cannot be loaded, analysed or run."""
 
     exit_code = 3
 
 
 class BundleError(HeartstringsError):
-    """A vector bundle is corrupt, of another model, or of another schema."""
+    """A vector bundle is damaged, of another model, or of another schema."""
 
     exit_code = 4
 
 
 class NumericalError(HeartstringsError):
-    """NaN or Inf where a number should be; the message names the text."""
+    """NaN or Inf in place of a finite number; the message says where."""
 
     exit_code = 5
 
 
 class MissingExtra(HeartstringsError):
-    """An optional library is needed and absent."""
+    """An optional library is needed and not installed."""
 
     exit_code = 6
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(
-            f"{what} needs an optional library that is not installed",
-            fix=f'Run: pip install "heartstrings[{extra}]"',
+            f"{what} needs an optional library that is not installed", fix=f'Run: pip install "heartstrings[{extra}]"'
         )

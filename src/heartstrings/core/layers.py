@@ -1,4 +1,4 @@
-"""Which layers are meant."""
+"""Choices of layers on the command line."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ def parse_layers(text: str | None, n_layers: int) -> list[int] | None:
             layer = int(part)
         except (ValueError, TypeError):
             raise InputError(
-                f"--layers {text!r} is not understood at {part!r}",
-                "numbers and ranges such as 3,5,8 or 0:32:2 or all",
+                f"--layers {text!r} is not understood at {part!r}", "numbers and ranges such as 3,5,8 or 0:32:2 or all"
             ) from None
         if not -n_layers <= layer < n_layers:
             raise InputError(f"layer {layer} is not in the model", f"0 to {n_layers - 1} (the model has {n_layers})")

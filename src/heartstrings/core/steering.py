@@ -1,4 +1,4 @@
-"""What to do to the residual stream while one request runs: frozen values that say what they do in words.
+"""Steering of the residual stream during one request: frozen values with a description in words.
 
 Dose is a fraction of the mean residual norm at the layer and site over the calibration texts:
 `add` is h += dose * norm * unit(direction). Positions are absolute, 0-based, and count real tokens only.
@@ -58,7 +58,7 @@ class Characters:
 
 
 Positions: TypeAlias = Literal["all", "prompt", "generated"] | Span | Characters
-"""`prompt`: every token of the prompt, template included; `generated`: every token after it, given or sampled."""
+"""`prompt`: all tokens of the prompt, template included; `generated`: all tokens after it, given or sampled."""
 
 _WHERE = {
     "all": "at every position",
@@ -81,7 +81,7 @@ class Intervention:
 
     layer: int
     direction: Float32[np.ndarray, "width"]
-    """Any non-zero length; only its direction counts. Kept as a read-only copy in float32."""
+    """Of any length above 0, which has no effect. Kept as a read-only copy in float32."""
     dose: float | int
     """Fraction of `norm`."""
     norm: float | int
@@ -89,7 +89,7 @@ class Intervention:
     operation: Operation = "add"
     site: Site = "block"
     label: str = ""
-    """What the direction is called, e.g. `0.5*joyful - sad`."""
+    """Name of the direction, e.g. `0.5*joyful - sad`."""
 
     def __post_init__(self) -> None:
         if isinstance(self.layer, bool) or not isinstance(self.layer, int | np.integer) or self.layer < 0:
@@ -121,7 +121,7 @@ class Intervention:
 
     @property
     def size(self) -> float:
-        """What is added along the unit direction, or what the component along it is set to."""
+        """The length added along the unit direction, or the value that the component along it is set to."""
         return 0.0 if self.operation == "ablate" else float(self.dose) * float(self.norm)
 
     def __eq__(self, other: object) -> bool:
@@ -144,8 +144,8 @@ class Intervention:
 
 @dataclass(frozen=True, eq=False)
 class Steering:
-    """What to do to one request while it runs: its interventions, one after the other. Equal and hashable by
-    content; `str()` says in words what it does.
+    """The steering of one request: interventions that are applied in order. Equal and hashable by content; `str()`
+    describes it in words.
 
     Raises:
         InputError: no intervention, directions of several widths, positions of an unknown kind.
@@ -157,8 +157,8 @@ class Steering:
     def __post_init__(self) -> None:
         object.__setattr__(self, "interventions", tuple(self.interventions))
         if not self.interventions:
-            raise InputError("steering without an intervention", "one at least", "Leave the steering out for none")
-        widths = sorted({len(one.direction) for one in self.interventions})
+            raise InputError("steering without an intervention", "at least one", "Use no steering instead")
+        widths = sorted({len(intervention.direction) for intervention in self.interventions})
         if len(widths) > 1:
             raise InputError(f"steering with directions of widths {widths}", "directions of one model")
         named = isinstance(self.positions, str) and self.positions in _WHERE
@@ -183,19 +183,19 @@ class Steering:
         return self.describe()
 
     def describe(self) -> str:
-        """What it does, in plain words."""
+        """A description in words."""
         groups: dict[tuple[object, ...], list[Intervention]] = {}
-        for one in self.interventions:
-            groups.setdefault((one.operation, one.label, one.site, one.dose), []).append(one)
+        for each in self.interventions:
+            groups.setdefault((each.operation, each.label, each.site, each.dose), []).append(each)
         return "; ".join(_in_words(group) for group in groups.values()) + f", {_where(self.positions)}"
 
     def to_json(self) -> str:
-        """As JSON text. `from_json` gives the same value: directions are the float32 bytes in base64."""
+        """JSON text, from which `from_json` makes an equal value. Directions are float32 bytes in base64."""
         return json.dumps(
             {
                 "schema_version": SCHEMA_VERSION,
                 "positions": _positions_to_json(self.positions),
-                "interventions": [_intervention_to_json(one) for one in self.interventions],
+                "interventions": [_intervention_to_json(intervention) for intervention in self.interventions],
             }
         )
 
@@ -215,7 +215,7 @@ class Steering:
                     f"version {SCHEMA_VERSION}",
                     "Use the version that made it",
                 )
-            interventions = tuple(_intervention_from_json(one) for one in found["interventions"])
+            interventions = tuple(_intervention_from_json(intervention) for intervention in found["interventions"])
             return cls(interventions, _positions_from_json(found["positions"]))
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
             raise InputError(
@@ -246,7 +246,7 @@ def _number(value: float) -> str:
 
 
 def _in_words(group: Sequence[Intervention]) -> str:
-    first, layers = group[0], [str(one.layer) for one in group]
+    first, layers = group[0], [str(intervention.layer) for intervention in group]
     where = f"at layer {layers[0]}" if len(layers) == 1 else f"at each of layers {', '.join(layers)}"
     where += f" ({first.site})"
     name = f"`{first.label}`" if first.label else "an unnamed direction"
@@ -257,7 +257,7 @@ def _in_words(group: Sequence[Intervention]) -> str:
         return f"sets the component along {name} to {dose} of the mean residual norm {where}"
     if len(layers) == 1:
         return f"adds {dose} of the mean residual norm along {name} {where}"
-    total = _number(sum(one.dose for one in group))
+    total = _number(sum(intervention.dose for intervention in group))
     return f"adds {total} of the mean residual norm along {name} in all, {dose} {where}"
 
 
@@ -272,9 +272,9 @@ def _where(positions: Positions) -> str:
     return f"at token {last}" if last == positions.start else f"at tokens {positions.start} to {last}"
 
 
-def _intervention_to_json(one: Intervention) -> dict[str, object]:
-    values = {field.name: getattr(one, field.name) for field in fields(one)}
-    return values | {"direction": base64.b64encode(one.direction.astype("<f4").tobytes()).decode("ascii")}
+def _intervention_to_json(intervention: Intervention) -> dict[str, object]:
+    values = {field.name: getattr(intervention, field.name) for field in fields(intervention)}
+    return values | {"direction": base64.b64encode(intervention.direction.astype("<f4").tobytes()).decode("ascii")}
 
 
 def _intervention_from_json(values: Mapping[str, Any]) -> Intervention:

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside their place, flushed to disk, then renamed."""
+"""Files that are complete or absent: written beside their place, flushed to disk, then renamed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from heartstrings.core.errors import HeartstringsError, InputError
 
 
 def cache_folder() -> Path:
-    """Where copies are kept: $HEARTSTRINGS_CACHE, else `heartstrings` in the user's cache folder."""
+    """The folder for copies: $HEARTSTRINGS_CACHE, else `heartstrings` in the user's cache folder."""
     own = os.environ.get("HEARTSTRINGS_CACHE")
     if own:
         return Path(own)
@@ -25,7 +25,7 @@ def cache_folder() -> Path:
 
 
 def cannot_write(path: Path, error: OSError) -> HeartstringsError:
-    """The error to raise where writing failed, with what can be done about it."""
+    """The error for a failed write, with what to do about it."""
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         fix = "Free some space and run the same command again, or choose another place with --out"
@@ -34,17 +34,17 @@ def cannot_write(path: Path, error: OSError) -> HeartstringsError:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash the old content, the new content or nothing is there.
+    """Write a file so that a crash leaves the old content, the new content or no file, but no partial content.
 
     Raises:
-        InputError: the file cannot be written, e.g. the disk is full; nothing half-written stays.
+        InputError: the file cannot be written, e.g. because the disk is full.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
         flush_to_disk(partial, content)
         os.replace(partial, path)
         flush_folder(path.parent)
-    except BaseException as error:  # an interrupt leaves nothing behind either
+    except BaseException as error:  # also an interrupt, which must leave no partial file
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise cannot_write(path, error) from None
@@ -52,7 +52,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """`write_bytes` for UTF-8 text, making the folder where it is missing."""
+    """`write_bytes` for UTF-8 text; makes the folder if it is missing."""
     make_folder(path.parent)
     write_bytes(path, content.encode("utf-8"))
 
@@ -66,11 +66,11 @@ def flush_to_disk(path: Path, content: bytes) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make renames in a folder last through a power cut, where the system can do that."""
+    """Make renames in a folder survive a power failure, where the system can do that."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
-        return  # Windows cannot open folders; its renames are journalled.
+        return  # Windows cannot open folders, but journals renames
     try:
         os.fsync(handle)
     except OSError:
@@ -92,7 +92,7 @@ def make_folder(path: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder and all it holds; a missing one is fine."""
+    """Remove a folder and its content, if it exists."""
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -119,9 +119,9 @@ def sha256(content: bytes) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process, creating it; the system lets go however the process ends.
+    """Create a folder and lock it for this process; the lock ends with the process.
 
-    If nothing comes to be in it, it is removed again, and its parent too if that is new.
+    An empty folder is removed again at the end, and its parent too if that is new.
 
     Raises:
         InputError: another process holds it, or it cannot be made.
@@ -135,16 +135,16 @@ def locked(folder: Path) -> Iterator[None]:
             try:
                 handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             except FileNotFoundError:
-                continue  # the process before us has just removed the folder
+                continue  # the previous owner has just removed the folder
             if not _try_lock(handle):
                 owner = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
                 os.close(handle)
                 raise InputError(
-                    f"another process (number {owner}) is at work in {folder.parent}",
-                    "one at a time",
+                    f"another process (number {owner}) is writing to {folder.parent}",
+                    "one process at a time",
                     "Wait for it to end, or choose another --out",
                 )
-            # Held, but perhaps of a file that the process before us has removed since.
+            # Locked, but this may be a file that the previous owner has removed since.
             if not path.exists() or os.stat(path).st_ino != os.fstat(handle).st_ino:
                 os.close(handle)
                 handle = None
@@ -157,7 +157,7 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(handle)
-        with contextlib.suppress(OSError):  # only where they are empty
+        with contextlib.suppress(OSError):  # not empty
             folder.rmdir()
         if created:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Frozen values that every stage shares. They carry their own units and serialise to JSON."""
+"""Frozen values that all stages share. They serialise to JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Frozen(BaseModel):
 
 
 class Pooling(Frozen):
-    """How one text becomes one vector a layer. Positions are 0-based, count real tokens only, BOS included.
+    """How a text becomes one vector at each layer. Positions are 0-based and count real tokens only, BOS included.
 
     `from`: mean over tokens `start`, `start+1`, ... to the end of the text.
     `window`: mean over tokens `start` to `stop - 1`; a text that does not fill the window is set aside.
@@ -53,7 +53,7 @@ class Pooling(Frozen):
 
 
 class ModelInfo(Frozen):
-    """What identifies a loaded model in every artefact."""
+    """The identity of a loaded model, recorded in every artefact."""
 
     model_id: str
     revision: str | None = None
@@ -73,16 +73,16 @@ class ModelInfo(Frozen):
     """SHA-256 of the chat template; None when the model has none."""
     tokenizer_hash: str | None = None
     quantisation: str | None = None
-    """The type that most weights were stored in, e.g. `Q4_1` of a GGUF file; None for weights as they were trained."""
+    """The type that most weights were stored in, e.g. `Q4_1` in a GGUF file; None for unquantised weights."""
 
 
 class Provenance(Frozen):
-    """Where a bundle comes from. No clock times: the same inputs give the same bytes."""
+    """The origin of a bundle. It has no clock times, so that the same inputs give the same bytes."""
 
     package_version: str
     source: Literal["extracted", "imported", "derived"]
     model: ModelInfo | None
-    """None for imported vectors of a model that is not at hand."""
+    """None for imported vectors of a model that is not available."""
     corpus_source: str | None = None
     corpus_author: str | None = None
     corpus_hash: str | None = None

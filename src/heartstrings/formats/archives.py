@@ -1,4 +1,4 @@
-"""Arrays from npz, safetensors and .pt files, without ever running what a pickle asks for."""
+"""Arrays from npz, safetensors and .pt files, without running code that a pickle contains."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def read_safetensors(path: Path, emotions: tuple[str, ...] | None) -> Table:
 
 
 class _SteeringVectorState:
-    """Stands in for `steering_vectors.SteeringVector`, so that its fields load and its code does not."""
+    """In place of `steering_vectors.SteeringVector`: its fields are loaded, and its code is not run."""
 
     layer_activations: dict[int, Any]
     layer_type: str
@@ -89,7 +89,7 @@ _SITE_OF_LAYER_TYPE: dict[str, Site] = {"decoder_block": "block", "self_attn": "
 def load_pt(path: Path) -> Any:
     """The content of a .pt file, loaded with `weights_only=True`: tensors and plain containers only.
 
-    The one class let through is steering-vectors' `SteeringVector`, and an inert record takes its place.
+    The only class that is accepted is steering-vectors' `SteeringVector`; a record without code takes its place.
 
     Raises:
         InputError: damaged, or it asks for any other Python class.
@@ -99,7 +99,7 @@ def load_pt(path: Path) -> Any:
     allowed: list[Any] = [(_SteeringVectorState, "steering_vectors.steering_vector.SteeringVector")]
     try:
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about unusual pickle versions: the result is checked anyway
+            warnings.simplefilter("ignore")  # about unusual pickle versions; the result is checked below
             return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL ([A-Za-z_][\w.]*)", str(error))
@@ -125,18 +125,14 @@ def read_pt(path: Path, emotions: tuple[str, ...] | None) -> Table:
     found = read_layout(value, path.name, emotions=emotions)
     # A bare [layer, width] tensor is how persona_vectors saves one trait: positive minus negative.
     bare = not isinstance(value, Mapping) and np.ndim(value) < 3 and not emotions
-    return Table(
-        "pt", path.name, found.cells, site=found.site, stacked=found.stacked, difference=bare
-    )  # fmt: skip
+    return Table("pt", path.name, found.cells, site=found.site, stacked=found.stacked, difference=bare)
 
 
 def _steering_vectors_table(content: _SteeringVectorState, name: str) -> Table:
     fields = vars(content)
     kind = str(fields.get("layer_type", "decoder_block"))
     if kind not in _SITE_OF_LAYER_TYPE:
-        raise InputError(
-            f"{name} steers {kind!r}", f"one of {', '.join(_SITE_OF_LAYER_TYPE)}, the sites there are here"
-        )
+        raise InputError(f"{name} steers {kind!r}", f"one of the sites {', '.join(_SITE_OF_LAYER_TYPE)}")
     activations = _plain(fields.get("layer_activations", {}), name)
     if not isinstance(activations, Mapping) or not activations:
         raise InputError(f"{name} holds no layer activations", "at least one layer")
@@ -155,9 +151,8 @@ def _is_hook(item: object) -> bool:
 
 
 def _lm_eval_table(content: Mapping[str, Mapping[str, Any]], name: str) -> Table:
-    notes = ["lm-eval steered file: each vector is steering_vector times steering_coefficient"]
     vectors: dict[str, np.ndarray] = {}
-    labels: set[str] = set()
+    labels: set[str | None] = set()
     for hookpoint, entry in content.items():
         if entry["action"] != "add" or entry.get("head_index") is not None:
             raise InputError(
@@ -166,15 +161,13 @@ def _lm_eval_table(content: Mapping[str, Mapping[str, Any]], name: str) -> Table
             )
         row = np.ravel(_plain(entry["steering_vector"], name))
         vectors[hookpoint] = scaled(row, entry.get("steering_coefficient", 1.0), f"{name}, {hookpoint}")
-        label = entry.get("heartstrings")
-        if isinstance(label, str):
-            labels.add(str(read_label(label)))
+        if isinstance(note := entry.get("heartstrings"), str):
+            labels.add(read_label(note))
     found = read_layout(vectors, name)
-    cells = found.cells
-    if len(labels) == 1 and labels != {"None"}:
-        label = labels.pop()
-        cells = {(number, label): value for (number, _), value in cells.items()}
-    return Table("lm-eval", name, cells, site=found.site, difference=True, notes=tuple(notes))
+    label = labels.pop() if len(labels) == 1 else None
+    cells = {(number, label or name): value for (number, name), value in found.cells.items()}
+    notes = ("lm-eval steered file: each vector is steering_vector times steering_coefficient",)
+    return Table("lm-eval", name, cells, site=found.site, difference=True, notes=notes)
 
 
 def read_label(text: str) -> str | None:

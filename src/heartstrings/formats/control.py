@@ -1,9 +1,9 @@
 """Control vectors in GGUF, as repeng writes and llama.cpp reads them.
 
-Both count alike: `direction.N` is added to the output of block N, counted from 0. repeng trains on
-`hidden_states[N + 1]`, which is that output, and hooks block N. llama.cpp adds tensor N after block N's last
-skip connection and has none for block 0. Only llama.cpp's own generator is off by one: it writes what it read
-after block N - 1 as `direction.N` (import such a file with `hidden_state_index=True`).
+Both count in the same way: `direction.N` is added to the output of block N, counted from 0. repeng trains on
+`hidden_states[N + 1]`, which is that output, and hooks block N. llama.cpp adds tensor N after block N's last skip
+connection, and has none for block 0. Only llama.cpp's own generator is off by one: it writes the states after block
+N - 1 as `direction.N` (import such a file with `hidden_state_index=True`).
 """
 
 from __future__ import annotations
@@ -88,13 +88,9 @@ def gguf_bytes(directions: Mapping[int, Float32[np.ndarray, "_"]], *, model_hint
         MissingExtra: the `gguf` package is not installed.
     """
     if 0 in directions:
-        raise InputError(
-            "a control vector for block 0",
-            "blocks from 1 on, which is all that llama.cpp can steer",
-            "Leave layer 0 out",
-        )
+        raise InputError("a control vector for block 0", "blocks from 1 on, as llama.cpp steers", "Leave layer 0 out")
     gguf = _library()
-    # The writer knows only paths, so it gets one of its own.
+    # The writer writes only to a path, so it gets a temporary one.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vector.gguf"
         writer = gguf.GGUFWriter(path, ARCHITECTURE)

@@ -1,4 +1,4 @@
-"""The ways people lay named arrays out in a file: which key is a layer, which an emotion.
+"""Layouts of named arrays in a file: which key is a layer, which an emotion.
 
 One function reads them all, whether the arrays come from npz, safetensors or a .pt dictionary.
 """
@@ -37,7 +37,7 @@ _STACKS = ("vectors", "raw", "directions", "activations")
 
 
 class Found:
-    """Collects cells while a nested structure is walked; all of them must be of one site."""
+    """The cells found in a nested structure; all of them must be of one site."""
 
     def __init__(self, source: str) -> None:
         self.source = source

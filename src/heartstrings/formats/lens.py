@@ -1,7 +1,7 @@
 """vllm-lens' SteeringVector as JSON: activations `[layer, width]`, 0-based decoder layer indices, a scale.
 
-vllm-lens adds `scale * activations` to the residual stream after that decoder layer. Arrays travel in base64;
-we write them uncompressed, which its reader accepts and which needs no further library here.
+vllm-lens adds `scale * activations` to the residual stream after that decoder layer. Arrays are in base64; we write
+them uncompressed, which its reader accepts and which needs no further library.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from heartstrings.formats.table import Table, scaled
 
 
 def lens_json(directions: Mapping[int, Float32[np.ndarray, "_"]], *, note: str) -> str:
-    """One SteeringVector object with unit scale; `note` rides along under a key that vllm-lens ignores."""
+    """One SteeringVector object with scale 1; `note` is stored under a key that vllm-lens ignores."""
     layers = sorted(directions)
     array = np.stack([directions[layer] for layer in layers]).astype("<f4")
     record = {
@@ -70,7 +70,7 @@ def read_lens(path: Path) -> Table:
         found.add(layer, label, scaled(row, content.get("scale", 1.0), f"{path.name}, layer {layer}"))
     notes = ["vllm-lens steering vector: activations times scale"]
     if content.get("norm_match"):
-        notes.append("norm_match was on: its size was a fraction of each token's own norm, which is lost here")
+        notes.append("norm_match was on: the size was a fraction of each token's norm, which is lost on import")
     return Table("vllm-lens", path.name, found.cells, difference=True, notes=tuple(notes))
 
 

@@ -1,4 +1,4 @@
-"""Our npz: the whole set of vectors as plain arrays that any NumPy reads, and that come back without loss.
+"""Our npz: a set of vectors as plain arrays that any NumPy reads, and that can be imported without loss.
 
 Keys: `vectors` [layer, emotion, width], `emotions`, `layers`, `heartstrings` (a JSON note), and, where the
 bundle has them, `denoised` [layer, emotion, width], `centre` [layer, width], `norms` [layer].
@@ -32,19 +32,20 @@ def own_bytes(
     emotions: Sequence[str],
     layers: Sequence[int],
     note: str,
-    denoised: Float32[np.ndarray, "layer emotion width"] | None = None,
-    centre: Float32[np.ndarray, "layer width"] | None = None,
-    norms: Float32[np.ndarray, "layer"] | None = None,
+    **further: np.ndarray | None,
 ) -> bytes:
-    """The npz file as bytes; the same input gives the same bytes."""
+    """The npz file as bytes; the same input gives the same bytes.
+
+    Args:
+        further: `denoised` [layer emotion width], `centre` [layer width] and `norms` [layer], where there are any.
+    """
     arrays = {
         "vectors": values,
         "emotions": np.array(list(emotions)),
         "layers": np.array(list(layers), dtype=np.int64),
         MARK: np.array(note),
     }
-    extra = {"denoised": denoised, "centre": centre, "norms": norms}
-    arrays |= {key: array for key, array in extra.items() if array is not None}
+    arrays |= {key: array for key, array in further.items() if array is not None}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -85,6 +86,7 @@ def read_own(
                 f"floating-point numbers of shape {wanted}",
             )
     kept = [index for index, number in enumerate(layers) if layer in (None, number)]
+    dose = "" if note.get("dose") is None else f", dose {note['dose']} in it"
 
     def block(key: str) -> Float32[np.ndarray, "layer emotion width"]:
         cells: dict[Cell, np.ndarray] = {
@@ -106,26 +108,16 @@ def read_own(
         raw=block("vectors"),
         denoised=block("denoised") if "denoised" in arrays else None,
         centre=rows("centre"),
-        halves=None,
-        neutral_basis=None,
         norms=rows("norms"),
-        reliability=None,
-        counts=None,
-        tokens=None,
-        stories=None,
-        story_scores=None,
         provenance=record.model_copy(
             update={
                 "source": "imported",
                 "package_version": __version__,
                 "model": record.model if model is None else model,
-                "notes": (*record.notes, _said(path.name, note)),
+                "notes": (
+                    *record.notes,
+                    f"imported from {path.name}, a Heartstrings export of the {note.get('variant')} vectors{dose}",
+                ),
             }
         ),
     )
-
-
-def _said(name: str, note: dict[str, object]) -> str:
-    """What the export's own note says of its numbers."""
-    dose = "" if note.get("dose") is None else f", dose {note['dose']} in it"
-    return f"imported from {name}, a Heartstrings export of the {note.get('variant')} vectors{dose}"

@@ -55,14 +55,12 @@ def import_vectors(
             holds one. Without it, such a file is named after itself.
         format: what the files are; None looks at their first bytes.
         emotions: names for an unnamed emotion axis, or for one unnamed vector; otherwise which to keep.
-        layer: the layer's number where the file gives none, otherwise the only one to keep, in the file's
-            numbering.
+        layer: the layer's number where the file gives none, otherwise the only one to keep, as the file counts.
         model: the model the vectors belong to: a `ModelInfo` is checked (width, depth) and recorded, a name
             is only noted.
         hidden_state_index: layers are counted as in `hidden_states`: index k is the output of block k - 1.
-        centre: subtract the mean over emotions. None does so for sets of emotion vectors, unless they are
-            centred already; vectors that each are a difference of two poles, or a single one, stay as they
-            are.
+        centre: subtract the mean over emotions. None does so for sets of emotion vectors that are not centred
+            already; a single vector, and vectors that each are a difference of two poles, stay as they are.
 
     Returns:
         `raw` [layer, emotion, width] with `centre` [layer, width] where a mean was subtracted; no norms,
@@ -85,7 +83,7 @@ def import_vectors(
     tables = []
     for (name, file), kind in zip(files, kinds, strict=True):
         table = _READERS[kind](file, names)
-        # With one file the argument is the user's word on it; with several, each file name speaks for itself.
+        # With one file the argument decides; with several, the name of each file does.
         in_name = layer_in_file_name(file.stem)
         number = layer if in_name is None or (alone and layer is not None) else in_name
         default = names[0] if alone and names is not None and len(names) == 1 else file.stem
@@ -101,16 +99,7 @@ def import_vectors(
         emotions=block.emotions,
         layers=block.layers,
         raw=raw,
-        denoised=None,
         centre=mean,
-        halves=None,
-        neutral_basis=None,
-        norms=None,
-        reliability=None,
-        counts=None,
-        tokens=None,
-        stories=None,
-        story_scores=None,
         provenance=Provenance(
             package_version=__version__,
             source="imported",
@@ -126,7 +115,7 @@ def import_vectors(
 def contrast(
     block: Block, *, centre: bool | None, difference: bool, source: str
 ) -> tuple[Float32[np.ndarray, "layer emotion width"], Float32[np.ndarray, "layer width"] | None, str]:
-    """Each emotion minus the mean over emotions, the mean, and a sentence that says what was done.
+    """Each emotion minus the mean over emotions, that mean, and a sentence that says what was done.
 
     Raises:
         InputError: asked to centre a single emotion, or nothing is left of an emotion after centring.
@@ -135,9 +124,7 @@ def contrast(
     alone = values.shape[1] == 1
     if centre and alone:
         raise InputError(
-            f"{source} holds one emotion",
-            "two or more to subtract a mean over emotions",
-            "Import it uncentred",
+            f"{source} holds one emotion", "at least two to subtract a mean over emotions", "Import it uncentred"
         )
     if centre is False:
         return values, None, "as in the file, by request; no mean was subtracted"
@@ -217,13 +204,10 @@ def _files(paths: Sequence[str | Path]) -> list[tuple[str | None, Path]]:
             location = Path(rest)
         if location.is_dir():
             if (location / "bundle.json").exists():
-                raise InputError(
-                    f"{location.name} is a Heartstrings bundle already",
-                    "a file of another tool",
-                    "Load it: EmotionVectors.load",
-                )
+                what = f"{location.name} is a Heartstrings bundle already"
+                raise InputError(what, "a file of another tool", "Load it: EmotionVectors.load")
             inside = sorted(file for file in location.iterdir() if file.suffix.lower() in _SUFFIXES)
-            # Metadata that other tools leave beside their arrays is no vector file.
+            # A JSON file beside arrays is the metadata of another tool, not a vector file.
             inside = [file for file in inside if file.suffix != ".json"] or inside
             if name is not None or not inside:
                 raise InputError(

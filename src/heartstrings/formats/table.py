@@ -1,7 +1,7 @@
-"""Vectors as one file gives them, and the checks that turn them into one block of numbers.
+"""The vectors of a file, and the checks that make one array of them.
 
-Readers fill a `Table`: a vector a (layer, emotion) cell, either of which a file may leave out. `merge` puts
-several files together and `assemble` refuses whatever does not form a full block.
+Readers fill a `Table`: one vector for each (layer, emotion) cell; a file may leave out either. `merge` joins several
+files, and `assemble` refuses cells that do not form a full block.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Cell = tuple[int | None, str | None]
 
 @dataclass(frozen=True)
 class Table:
-    """What one file holds, before anything is checked against anything else."""
+    """The content of one file, before any check across vectors."""
 
     format: str
     source: str
@@ -29,7 +29,7 @@ class Table:
     cells: Mapping[Cell, Float32[np.ndarray, "_"]]
     site: Site = "block"
     difference: bool = False
-    """Each vector already is a difference between two poles, so that a mean over emotions means nothing."""
+    """Each vector is a difference of two poles, so a mean over emotions has no meaning."""
     stacked: bool = False
     """Layers were numbered by their row in a stack that starts at 0."""
     model_hint: str | None = None
@@ -165,8 +165,7 @@ def assemble(
     kept, notes = _block_numbers(numbers, table, hidden_state_index, model)
     if model is not None and first.size != model.width:
         raise BundleError(
-            f"{table.source} holds vectors of width {first.size}",
-            f"{model.width}, the width of {model.model_id}",
+            f"{table.source} holds vectors of width {first.size}", f"{model.width}, the width of {model.model_id}"
         )
     values = np.stack([np.stack([cells[n, name] for name in names]) for n, _ in kept])
     return Block(tuple(names), tuple(block for _, block in kept), values, notes)

@@ -1,8 +1,8 @@
 """Export: a bundle's directions in the formats that steering tools read.
 
-One unit here, many there: our dose is a fraction of the mean residual norm at a layer. The targets know no
-such unit, so a dosed export writes the absolute vector `share * norm[l] * unit(v)` and says so in a note
-inside the file. Several layers share one dose: each of n gets dose / n.
+Our dose is a fraction of the mean residual norm at a layer. The other tools have no such unit, so an export with a
+dose writes the absolute vector `share * norm[l] * unit(v)` and says so in a note inside the file. Several layers share
+one dose: each of n gets dose / n.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -25,6 +25,7 @@ from heartstrings.formats.control import gguf_bytes
 from heartstrings.formats.lens import lens_json
 from heartstrings.formats.own import own_bytes
 from heartstrings.vectors.emotion_vectors import EmotionVectors
+from heartstrings.vectors.steer import layer_list, no_norms
 
 ExportFormat = Literal["gguf", "lm-eval", "vllm-lens", "npz"]
 
@@ -90,9 +91,20 @@ def export_vectors(
         raise InputError(f"the bundle has no {variant} vectors", f"one of {', '.join(vectors.variants)}")
     if not target.parent.is_dir():
         raise InputError(f"the folder of {target.name} does not exist", fix="Make it first")
-    expressions = _expressions(direction)
-    chosen = _layers(vectors, layers, skip_first=kind == "gguf")
-    share = None if dose is None else _share(vectors, dose, len(chosen))
+    expressions = () if direction is None else (direction,) if isinstance(direction, str) else tuple(direction)
+    if any(not text.strip() for text in expressions) or len(set(expressions)) != len(expressions):
+        raise InputError("an empty or repeated direction", "emotions or blends, each once")
+    known = (
+        vectors.layers if layers is not None or kind != "gguf" else tuple(layer for layer in vectors.layers if layer)
+    )
+    if not known:
+        raise InputError("the bundle has only layer 0", "a later one; llama.cpp cannot steer after the first block")
+    chosen = layer_list(known if layers is None else layers, vectors.layers)
+    if dose is not None and (not math.isfinite(dose) or dose == 0):
+        raise InputError(f"dose {dose}", "a finite number other than 0")
+    if dose is not None and vectors.norms is None:
+        raise no_norms("Leave the dose out to write the vectors as they are, or extract the vectors from the model")
+    share = None if dose is None else dose / len(chosen)
 
     if kind == "npz":
         write_bytes(target, _npz(vectors, expressions, chosen, variant, share))
@@ -107,51 +119,17 @@ def export_vectors(
     note = json.dumps(_note(vectors, expressions[0], chosen, variant, dose, share), sort_keys=True)
     if kind != "lm-eval" and vectors.provenance.site != "block":
         raise InputError(
-            f"these vectors were read at site {vectors.provenance.site!r}",
-            f"`block`, the only site that {kind} steers",
+            f"these vectors were read at site {vectors.provenance.site!r}", f"`block`, the only site that {kind} steers"
         )
     if kind == "gguf":
-        known = vectors.provenance.model
-        hint = model_hint or ("unknown" if known is None else known.architecture)
+        model = vectors.provenance.model
+        hint = model_hint or ("unknown" if model is None else model.architecture)
         write_bytes(target, gguf_bytes(arrow, model_hint=hint, note=note))
     elif kind == "vllm-lens":
         write_bytes(target, lens_json(arrow, note=note).encode())
     else:
         write_bytes(target, _lm_eval(arrow, _hookpoint(vectors, hookpoint), note))
     return target
-
-
-def _expressions(direction: str | Sequence[str] | None) -> tuple[str, ...]:
-    expressions = () if direction is None else (direction,) if isinstance(direction, str) else tuple(direction)
-    if any(not text.strip() for text in expressions) or len(set(expressions)) != len(expressions):
-        raise InputError("an empty or repeated direction", "emotions or blends, each once")
-    return expressions
-
-
-def _layers(vectors: EmotionVectors, wanted: Sequence[int] | None, *, skip_first: bool) -> tuple[int, ...]:
-    if wanted is None:
-        found = tuple(layer for layer in vectors.layers if layer or not skip_first)
-        if not found:
-            raise InputError("the bundle has only layer 0", "a later one; llama.cpp cannot steer after the first block")
-        return found
-    unknown = [layer for layer in wanted if layer not in vectors.layers]
-    if unknown or not wanted or len(set(wanted)) != len(wanted):
-        what = f"layer {unknown[0]} is not in the bundle" if unknown else "no layer, or one twice"
-        raise InputError(what, f"some of {', '.join(map(str, vectors.layers))}, each once")
-    return tuple(sorted(wanted))
-
-
-def _share(vectors: EmotionVectors, dose: float, n_layers: int) -> float:
-    """What each layer gets of the dose."""
-    if not math.isfinite(dose) or dose == 0:
-        raise InputError(f"dose {dose}", "a finite number other than 0")
-    if vectors.norms is None:
-        raise InputError(
-            "a dose is a fraction of the mean residual norm, and this bundle has no norms",
-            "a bundle extracted here, which measures them",
-            "Leave the dose out to write the vectors as they are, or extract the vectors from the model",
-        )
-    return dose / n_layers
 
 
 def _arrow(
@@ -165,8 +143,7 @@ def _arrow(
     factor = 1.0
     if share is not None and vectors.norms is not None:
         factor = share * float(vectors.norms[vectors.layers.index(layer)]) / length
-    result: Float32[np.ndarray, "_"] = (blend * factor).astype(np.float32)
-    return result
+    return np.asarray((blend * factor).astype(np.float32))
 
 
 def _note(
@@ -178,12 +155,10 @@ def _note(
     share: float | None,
 ) -> dict[str, object]:
     """What a reader of the file must know to use its numbers."""
-    model = vectors.provenance.model
-    norms = vectors.norms
+    model, norms = vectors.provenance.model, vectors.norms
+    unit = "absolute vector to add as it is: dose_per_layer * mean residual norm * unit direction"
     if share is None:
         unit = "the contrast as it is in the bundle, in units of the residual stream"
-    else:
-        unit = "absolute vector to add as it is: dose_per_layer * mean residual norm * unit direction"
     return {
         "tool": f"heartstrings {__version__}",
         "direction": expression,
@@ -203,35 +178,24 @@ def _note(
 
 
 def _npz(
-    vectors: EmotionVectors,
-    expressions: Sequence[str],
-    layers: Sequence[int],
-    variant: Variant,
-    share: float | None,
+    vectors: EmotionVectors, expressions: Sequence[str], layers: Sequence[int], variant: Variant, share: float | None
 ) -> bytes:
     names = expressions or vectors.emotions
     rows = [vectors.layers.index(layer) for layer in layers]
     dose = None if share is None else share * len(layers)
     note = _note(vectors, None, layers, variant, dose, share)
     note["provenance"] = vectors.provenance.model_dump(mode="json")
+    settings: dict[str, Any] = {"emotions": names, "layers": layers, "note": json.dumps(note, sort_keys=True)}
+
+    def at_layers(array: np.ndarray | None) -> np.ndarray | None:
+        return None if array is None else array[rows]
+
+    norms = at_layers(vectors.norms)
     if not expressions and share is None and variant == "raw":
-        return own_bytes(
-            vectors.raw[rows],
-            emotions=names,
-            layers=layers,
-            note=json.dumps(note, sort_keys=True),
-            denoised=None if vectors.denoised is None else vectors.denoised[rows],
-            centre=None if vectors.centre is None else vectors.centre[rows],
-            norms=None if vectors.norms is None else vectors.norms[rows],
-        )
+        denoised, centre = at_layers(vectors.denoised), at_layers(vectors.centre)
+        return own_bytes(vectors.raw[rows], **settings, denoised=denoised, centre=centre, norms=norms)
     blends = [[_arrow(vectors, name, layer, variant, share) for name in names] for layer in layers]
-    return own_bytes(
-        np.stack([np.stack(row) for row in blends]),
-        emotions=names,
-        layers=layers,
-        note=json.dumps(note, sort_keys=True),
-        norms=None if vectors.norms is None else vectors.norms[rows],
-    )
+    return own_bytes(np.stack([np.stack(row) for row in blends]), **settings, norms=norms)
 
 
 def _hookpoint(vectors: EmotionVectors, template: str | None) -> str:

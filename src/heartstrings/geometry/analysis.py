@@ -1,9 +1,10 @@
-"""The geometry of one bundle: every layer of every variant, and what all of it adds up to."""
+"""The geometry of one bundle: every layer of every variant, and the finding over all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from jaxtyping import Float64
@@ -21,12 +22,12 @@ from heartstrings.vectors.emotion_vectors import EmotionVectors
 Progress = Callable[[int, int], None]
 
 SHOWN_DEPTH = 2 / 3
-"""The layer that maps, clusters and neighbours are drawn from: fixed in advance, never picked for its fit."""
+"""The layer that maps, clusters and neighbours are drawn from: fixed in advance, not chosen for its fit."""
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """Both ratings, ready for testing."""
+    """Both ratings, ready for tests."""
 
     valence: axes.Target
     arousal: axes.Target
@@ -78,15 +79,7 @@ def analyse(
     if permutations < 19 or bootstrap < 0:
         raise InputError(f"{permutations} permutations, {bootstrap} bootstrap resamples",
                          "at least 19 permutations (p cannot be under .05 otherwise), 0 or more resamples")  # fmt: skip
-    total = sum(len(bundle.layers) * len(bundle.variants) for bundle in (vectors, *others.values()))
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
+    step = layer_counter((vectors, *others.values()), progress)
     sizes = {"permutations": permutations, "bootstrap": bootstrap, "seed": seed}
     survey_of = {
         label: survey(bundle, targets_of(bundle, ratings, **sizes), seed=seed, step=step)
@@ -120,22 +113,29 @@ def analyse(
         cka={name: similarity.linear_cka(grams, grams) for name, grams in main.inner.items()},
         rsa={name: similarity.similarity_of_similarities(grams, grams) for name, grams in main.inner.items()},
         stability={
-            name: similarity.valence_stability(vectors.contrasts(name), targets.valence)
-            for name in vectors.variants
+            name: similarity.valence_stability(vectors.contrasts(name), targets.valence) for name in vectors.variants
         },
-        map=clusters.draw(full, vectors.emotions, targets.valence, targets.arousal, layer=layer, variant=variant,
-                          umap=umap, seed=seed),
+        map=clusters.draw(
+            full, vectors.emotions, targets.valence, targets.arousal, layer=layer, variant=variant, umap=umap, seed=seed
+        ),
         clusters=clusters.group(full, inner, vectors.emotions, seed=seed),
         nearest=clusters.nearest(inner, vectors.emotions),
-        lens=None if unembed is None else logit_lens(
-            vectors.contrasts(variant)[row], vectors.emotions, unembed, token_strings
-        ),
+        lens=None
+        if unembed is None
+        else logit_lens(vectors.contrasts(variant)[row], vectors.emotions, unembed, token_strings),
         corrected=corrected,
         corrected_sentences={
             label: finding.sentence(result.layers, result.gate, n_rated=n_rated, corrected={})
             for label, result in survey_of.items()
         },
-    )  # fmt: skip
+    )
+
+
+def layer_counter(bundles: Iterable[EmotionVectors], progress: Progress | None) -> Callable[[], None]:
+    """Reports progress each time it is called, once a layer and variant of all bundles."""
+    total = sum(len(bundle.layers) * len(bundle.variants) for bundle in bundles)
+    done = count(1)
+    return lambda: None if progress is None else progress(next(done), total)
 
 
 def targets_of(vectors: EmotionVectors, ratings: Ratings, *, permutations: int, bootstrap: int, seed: int) -> Targets:
@@ -163,9 +163,8 @@ def survey(vectors: EmotionVectors, targets: Targets, *, seed: int, step: Callab
     facts: tuple[nuisance.Facts, ...] = ()
     if vectors.stories is not None and len(vectors.stories):
         facts = nuisance.emotion_facts(
-            vectors.stories, len(vectors.emotions), permutations=max(199, targets.valence.shuffled.shape[1]),
-            seed=seed,
-        )  # fmt: skip
+            vectors.stories, len(vectors.emotions), permutations=max(199, targets.valence.shuffled.shape[1]), seed=seed
+        )
     parts = {name: _variant(vectors, name, targets, facts, seed=seed, step=step) for name in vectors.variants}
     passed = finding.gate([part.found for part in parts.values()], [part.readings[0] for part in parts.values()])
     layers = tuple(layer for part in parts.values() for layer in _conclude(part, gate_open=passed.open))
@@ -173,7 +172,7 @@ def survey(vectors: EmotionVectors, targets: Targets, *, seed: int, step: Callab
 
 
 def notes(vectors: EmotionVectors, targets: Targets) -> tuple[str, ...]:
-    """What is missing, so that nobody takes it for zero."""
+    """What is missing in the result, and why."""
     out = []
     unrated = len(vectors.emotions) - targets.valence.n
     if unrated:

@@ -1,11 +1,10 @@
-"""Which component follows a rating: correlations, their intervals, and nulls that pay for the search.
+"""Which component follows a rating: correlations, their intervals, and nulls that repeat the search.
 
-Emotions are not exchangeable: they come in families of feeling, and whatever tells families apart follows any rating
-that differs between families, by chance. So the nulls permute a rating in blocks (`shuffles`).
+Emotions are not exchangeable: they come in families of feeling, and a component that differs between families
+correlates by chance with any rating that does. So the nulls permute a rating in blocks (`shuffles`).
 
-All statistics of one variant are computed for all layers at once, because the nulls take the largest over
-layers, and with the same permutations throughout, so that several tests can be combined without guessing
-how they depend on each other.
+All statistics of one variant are computed for all layers together, because the nulls take the largest value over
+layers, and with the same permutations, so that several tests can be combined whatever their dependence.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
@@ -26,14 +25,14 @@ N_COMPONENTS = 10
 MIN_RATED = 4
 """With fewer rated emotions no correlation, interval or p is given."""
 MIN_FAMILIES = 6
-"""With fewer families of feeling nothing is said of a bundle: there are hardly any other orders to compare with."""
+"""With fewer families of feeling nothing is tested: there are too few other orders to compare with."""
 LIKE_SIZED = 7
-"""At least so many families change places among each other; seven have 5,040 orders."""
+"""Families of like size are permuted in groups of at least this number; seven have 5,040 orders."""
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """One rating of the emotions, with what every test of it shares."""
+    """One rating of the emotions, with its permutations and bootstrap resamples."""
 
     name: str
     rated: Bool[np.ndarray, "emotion"]
@@ -80,7 +79,7 @@ def target(
     name: str, ratings: Float64[np.ndarray, "emotion"], *, permutations: int, bootstrap: int, seed: int,
     family: Int64[np.ndarray, "emotion"] | None = None,
 ) -> Target:  # fmt: skip
-    """A rating made ready for testing. NaN means not rated; without `family` each emotion is a family of its own."""
+    """A rating ready for tests. NaN means not rated; without `family` each emotion is a family of its own."""
     rated = np.isfinite(ratings)
     n = int(rated.sum())
     values = unit(ratings[rated]) if n >= MIN_RATED and np.ptp(ratings[rated]) > 0 else np.zeros(0)
@@ -89,8 +88,9 @@ def target(
     rng = np.random.default_rng(seed)
     shuffled = shuffles(values, blocks, permutations, rng)
     draws = rng.integers(0, n, size=(bootstrap, n)) if len(values) else np.zeros((bootstrap, 0), dtype=np.int64)
-    resamples = np.stack([np.bincount(row, minlength=len(values)) for row in draws]).astype(np.float64) \
-        if bootstrap else np.zeros((0, len(values)))  # fmt: skip
+    resamples = np.zeros((bootstrap, len(values)))
+    for row, draw in zip(resamples, draws, strict=True):
+        row += np.bincount(draw, minlength=len(values))
     return Target(name, rated, values, blocks, shuffled, resamples)
 
 
@@ -108,9 +108,9 @@ def shuffles(
 ) -> Float64[np.ndarray, "rated permutation"]:  # fmt: skip
     """A rating under block permutation (Winkler et al. 2015, Multi-level block permutation): mean 0, length 1.
 
-    The family means change places between families of like size, the ratings minus their family's mean change
-    places within the family, and the sum is the permuted rating. Where each emotion is a family, this is a plain
-    permutation. Families of unlike size are not exchangeable: large ones lead the first components.
+    The family means are permuted between families of like size, the differences from the family mean within each
+    family, and the sum is the permuted rating. Where each emotion is a family, this is a plain permutation. Families
+    of unlike size are not exchangeable: large families determine the first components.
     """
     if not len(values):
         return np.zeros((0, permutations))
@@ -122,18 +122,15 @@ def shuffles(
     both = between + within
     both = both - both.mean(0)
     length = np.linalg.norm(both, axis=0)
-    out: Float64[np.ndarray, "rated permutation"] = np.divide(
-        both, length, out=np.zeros_like(both), where=length > 1e-12
-    )
-    return out
+    return np.asarray(np.divide(both, length, out=np.zeros_like(both), where=length > 1e-12))
 
 
 def like_sized(size: Int64[np.ndarray, "family"]) -> Int64[np.ndarray, "family"]:
-    """Groups of families of like size: from small to large, a new one after every seven families; families of
-    one size stay together, and fewer than seven left over join the group before them."""
+    """Number of each family's group of like size: from small to large, at least seven families a group. Families of the
+    same size stay together, and fewer than seven at the end join the group before."""
     groups: list[list[int]] = []
-    for one in np.unique(size):
-        same = np.flatnonzero(size == one).tolist()
+    for value in np.unique(size):
+        same = np.flatnonzero(size == value).tolist()
         if groups and len(groups[-1]) < LIKE_SIZED:
             groups[-1] += same
         else:
@@ -165,13 +162,27 @@ def unit(column: Float64[np.ndarray, "row"]) -> Float64[np.ndarray, "row"]:
     return centred / length if length > 0 else centred
 
 
-def p_value(observed: float, null: Float64[np.ndarray, "permutation"]) -> float:
-    """(b + 1) / (n + 1), b of the n null values being as large as the observed one; never under 1 / (n + 1)."""
-    return float(((null >= observed - 1e-12).sum() + 1) / (len(null) + 1))
+def unit_rows(rows: Float64[np.ndarray, "*any width"]) -> Float64[np.ndarray, "*any width"]:
+    """Rows scaled to length 1; a row of zeros stays as it is."""
+    length = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.asarray(np.divide(rows, length, out=np.zeros_like(rows), where=length > 0))
+
+
+def ranks(scores: Float[np.ndarray, "row column"]) -> Float64[np.ndarray, "row column"]:
+    """Rank of each column within its row, from 1 for the largest; ties by their order."""
+    return np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1, kind="stable") + 1.0
+
+
+def p_value(observed: float, null: Float64[np.ndarray, "permutation"], *, tie: float = 1e-12) -> float:
+    """(b + 1) / (n + 1), b of the n null values being at least as large as the observed one; never under 1 / (n + 1).
+
+    Values that differ by `tie` or less count as equal. Where small values are evidence, give both with a minus sign.
+    """
+    return float(((null >= observed - tie).sum() + 1) / (len(null) + 1))
 
 
 def search(spectra: Sequence[Spectrum], against: Target, *, first: int) -> Found:
-    """Correlates the components of every layer with a rating; `first` is the pre-specified component, 0-based."""
+    """Correlate the components of every layer with a rating; `first` is the component fixed in advance, 0-based."""
     n_layers = len(spectra)
     n_kept = min(N_COMPONENTS, max(against.n - 1, 1))
     table = np.full((n_layers, n_kept, len(against.values)), np.nan)
@@ -215,9 +226,10 @@ def correlations(spectra: Sequence[Spectrum], against: Target, component: int) -
     if not against.usable:
         return (nothing,) * len(spectra)
     rows = [
-        row for row, spectrum in enumerate(spectra)
+        row
+        for row, spectrum in enumerate(spectra)
         if component < spectrum.scores.shape[1] and np.ptp(spectrum.scores[against.rated, component]) > 0
-    ]  # fmt: skip
+    ]
     results = [nothing] * len(spectra)
     if not rows:
         return tuple(results)
@@ -228,8 +240,7 @@ def correlations(spectra: Sequence[Spectrum], against: Target, component: int) -
     for column, row in enumerate(rows):
         rho = float(unit(rankdata(scores[:, column])) @ unit(ranks))
         bounds = (None, None) if np.isnan(low[column]) else (float(low[column]), float(high[column]))
-        results[row] = Correlation(r=float(r[column]), low=bounds[0], high=bounds[1], n=against.n,
-                                   spearman=abs(rho))  # fmt: skip
+        results[row] = Correlation(r=float(r[column]), low=bounds[0], high=bounds[1], n=against.n, spearman=abs(rho))
     return tuple(results)
 
 
@@ -290,9 +301,9 @@ def weighted_r(
 def axes_of(spectra: Sequence[Spectrum], valence: Target, arousal: Target) -> tuple[Axes, ...]:
     """The four numbers of every layer, for one treatment of the vectors."""
     by_valence, by_arousal = search(spectra, valence, first=0), search(spectra, arousal, first=1)
-    one, two = correlations(spectra, valence, 0), correlations(spectra, arousal, 1)
+    pc1, pc2 = correlations(spectra, valence, 0), correlations(spectra, arousal, 1)
     return tuple(
-        Axes(pc1_valence=one[row], pc2_arousal=two[row], best_valence=best_of(by_valence, row),
+        Axes(pc1_valence=pc1[row], pc2_arousal=pc2[row], best_valence=best_of(by_valence, row),
              best_arousal=best_of(by_arousal, row))
         for row in range(len(spectra))
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Emotions that belong together, and a map of them in two dimensions."""
+"""Clusters and nearest neighbours of emotions, and a map of them in two dimensions."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def draw(
     spectrum: Spectrum, emotions: Sequence[str], valence: Target, arousal: Target, *, layer: int, variant: Variant,
     umap: bool, seed: int,
 ) -> AtlasMap:  # fmt: skip
-    """Components 1 and 2, turned so that x grows with valence and y with arousal; UMAP when it is installed."""
+    """Components 1 and 2, with signs so that x grows with valence and y with arousal; a UMAP if asked for."""
     flat = np.zeros((len(emotions), 2))
     flat[:, : spectrum.scores.shape[1]] = spectrum.scores[:, :2]
     for column, against in ((0, valence), (1, arousal)):
@@ -88,7 +88,7 @@ def _umap(spectrum: Spectrum, emotions: Sequence[str], seed: int) -> tuple[Posit
     if len(emotions) < 10 or spectrum.scores.shape[1] < 3:
         return None
     try:
-        # Its compiler warns about itself; a fixed seed makes it run on one core, which it also warns of.
+        # It warns about its compiler, and that a fixed seed makes it run on one core.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from umap import UMAP

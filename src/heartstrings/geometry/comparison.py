@@ -1,4 +1,4 @@
-"""Two bundles or more side by side: corpora, models, base against instruct."""
+"""Comparison of two or more bundles: corpora, models, base against instruct."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64
 from heartstrings.core.errors import InputError
 from heartstrings.corpus.lexicon import Ratings
 from heartstrings.geometry import finding, similarity
-from heartstrings.geometry.analysis import Progress, Survey, survey, targets_of
+from heartstrings.geometry.analysis import Progress, Survey, layer_counter, survey, targets_of
 from heartstrings.geometry.results import Compared, ComparedLayer, Comparison, Pair
 from heartstrings.geometry.spectra import gram
 from heartstrings.vectors.emotion_vectors import EmotionVectors
@@ -29,10 +29,10 @@ def compare(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Every bundle's geometry on the emotions all of them have, and the likeness of every pair.
+    """The geometry of every bundle on the emotions that all of them have, and the similarity of every pair.
 
-    Contrasts are taken anew, minus the mean over the common emotions, so that all bundles mean the same by a
-    contrast. Vectors are compared coordinate by coordinate only between bundles of the same weights.
+    Contrasts are centred again over the common emotions, so that a contrast has the same meaning in all bundles.
+    Vectors are compared coordinate by coordinate only between bundles of the same weights.
 
     Raises:
         InputError: fewer than two bundles, or fewer than three emotions in common.
@@ -43,18 +43,12 @@ def compare(
     common = tuple(word for word in first.emotions if all(word in other.emotions for other in bundles.values()))
     if len(common) < MIN_COMMON:
         raise InputError(
-            f"{len(common)} emotions that all of {', '.join(bundles)} have", "at least three in common",
+            f"{len(common)} emotions that all of {', '.join(bundles)} have",
+            "at least three in common",
             "Compare bundles of the same emotion words",
-        )  # fmt: skip
+        )
     reduced = {label: restrict(bundle, common) for label, bundle in bundles.items()}
-    total, done = sum(len(b.layers) * len(b.variants) for b in reduced.values()), 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
+    step = layer_counter(reduced.values(), progress)
     sizes = {"permutations": permutations, "bootstrap": bootstrap, "seed": seed}
     rows = []
     for label, bundle in reduced.items():
@@ -72,7 +66,7 @@ def compare(
 
 
 def restrict(vectors: EmotionVectors, emotions: tuple[str, ...]) -> EmotionVectors:
-    """The bundle on some of its emotions, contrasts centred over these; story tables are left behind."""
+    """The bundle on some of its emotions, contrasts centred over these; without its story table."""
     rows = list(vectors.select(emotions))
 
     def centred(array: Float32[np.ndarray, "layer emotion width"]) -> Float32[np.ndarray, "layer chosen width"]:
@@ -80,8 +74,7 @@ def restrict(vectors: EmotionVectors, emotions: tuple[str, ...]) -> EmotionVecto
         there = np.isfinite(kept).all(axis=(0, 2))
         if there.any():
             kept = kept - kept[:, there].mean(1, keepdims=True)
-        out: Float32[np.ndarray, "layer chosen width"] = kept.astype(np.float32)
-        return out
+        return np.asarray(kept.astype(np.float32))
 
     return replace(
         vectors,
@@ -99,8 +92,7 @@ def restrict(vectors: EmotionVectors, emotions: tuple[str, ...]) -> EmotionVecto
 
 
 def same_space(one: EmotionVectors, two: EmotionVectors) -> bool:
-    """Whether coordinates mean the same in both: the same stored weights, or the same model name where a
-    fingerprint is missing; never across widths or sites."""
+    """Whether coordinates have the same meaning in both: the same stored weights, width and site."""
     first, second = one.provenance.model, two.provenance.model
     if first is None or second is None or one.width != two.width or one.provenance.site != two.provenance.site:
         return False
@@ -113,14 +105,10 @@ def contrast_cosines(
     """Cosine of each emotion's two contrasts; 0 where one has no length."""
     first, second = one.astype(np.float64), two.astype(np.float64)
     size = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    out: Float64[np.ndarray, "emotion"] = np.divide(
-        (first * second).sum(1), size, out=np.zeros(len(size)), where=size > 0
-    )
-    return out
+    return np.asarray(np.divide((first * second).sum(1), size, out=np.zeros(len(size)), where=size > 0))
 
 
 def _compared(label: str, bundle: EmotionVectors, found: Survey, n_rated: int) -> Compared:
-
     model = bundle.provenance.model
     depth = model.n_layers if model else None
     return Compared(
@@ -134,15 +122,8 @@ def _compared(label: str, bundle: EmotionVectors, found: Survey, n_rated: int) -
         sentence=finding.sentence(found.layers, found.gate, n_rated=n_rated, corrected={}),
         layers=tuple(
             ComparedLayer(
-                layer=row.layer,
-                variant=row.variant,
                 depth=(row.layer + 1) / depth if depth else None,
-                pc1_valence=row.pc1_valence,
-                pc2_arousal=row.pc2_arousal,
-                best_valence=row.best_valence,
-                best_arousal=row.best_arousal,
-                readout_valence_r2=row.readout_valence_r2,
-                finding=row.finding,
+                **{name: getattr(row, name) for name in ComparedLayer.model_fields if name != "depth"},
             )
             for row in found.layers
         ),

@@ -1,10 +1,10 @@
-"""From statistics to words: whether valence is encoded, where, and how sure that is.
+"""From statistics to a finding: whether valence is encoded, where, and with what certainty.
 
 The rule (docs/geometry.md). First a gate for the whole bundle: the smallest p over three routes (best
 component, component 1, held-out readout), all layers and all variants, against a null of the same smallest p
-under shared permutations (Westfall and Young 1993) of families of feeling and within them. Without that no layer
-is called anything but absent, so a model without valence is called encoded in 5 of 100 cases however many layers it
-has and however it tells families apart. Then each layer is described by its own ps, which are corrected over the
+under shared permutations (Westfall and Young 1993) of families of feeling and within them. Where the gate is closed,
+every layer is called absent. So a model without valence is called encoded in 5 of 100 cases, whatever its number of
+layers and however families differ in it. Then each layer is described by its own p-values, which are corrected over the
 layers of its variant.
 """
 
@@ -26,7 +26,7 @@ ALPHA, POWER = 0.05, 0.80
 NEARLY_THE_BEST = 0.8
 """A significant component 1 counts as the valence component from this share of the best component's |r| on."""
 WORTH_DENYING = 0.6
-"""`not encoded` is only said where a correlation of this size would have been found."""
+"""The verdict is `not encoded` only where a correlation of this size would have been found."""
 
 NUISANCE_WORDS = {"length": "story length", "person": "narrative person", "dialogue": "the share of dialogue",
                   "topic": "topic"}  # fmt: skip
@@ -34,7 +34,7 @@ NUISANCE_WORDS = {"length": "story length", "person": "narrative person", "dialo
 
 @dataclass(frozen=True)
 class Gate:
-    """Whether anything at all was found in a bundle."""
+    """Whether any sign of valence was found in a bundle."""
 
     p: float | None
     """Corrected over routes, layers, components and variants; None when nothing could be tested."""
@@ -52,8 +52,8 @@ def gate(found: Sequence[Found], readings: Sequence[Reading]) -> Gate:
     routes: list[tuple[float, Float64[np.ndarray, "permutation"]]] = []
     for item in found:
         if item.n and np.isfinite(item.r).any():
-            routes.append((_best_r(item), item.null_best))
-            routes.append((_first_r(item), item.null_first))
+            routes.append((float(np.nanmax(np.abs(item.r))), item.null_best))
+            routes.append((float(np.nanmax(np.abs(item.r[:, 0]))), item.null_first))
     for reading in readings:
         sizes = [result.r2 for result in reading.results if result is not None and result.r2 is not None]
         if sizes:
@@ -77,8 +77,8 @@ def gate(found: Sequence[Found], readings: Sequence[Reading]) -> Gate:
 def detectable(found: Found, *, threshold: float) -> float | None:
     """The |r| of a component with valence that the search calls significant in 80 of 100 samples of this size.
 
-    The null's critical |r| at the gate's threshold, plus 0.84 standard errors on Fisher's z scale. Another sample is
-    other families, not only other words of the same ones, so families are counted, not emotions.
+    The null's critical |r| at the gate's threshold, plus 0.84 standard errors on Fisher's z scale. Another sample would
+    have other families, not only other words of the same families, so n is the number of families.
     """
     if found.n_families < MIN_FAMILIES:
         return None
@@ -90,8 +90,8 @@ def classify(
     *, first_r: float | None, first_p: float | None, best_component: int | None, best_r: float | None,
     best_p: float | None, readout_p: float | None, gate_open: bool, first_is_nuisance: bool = False,
 ) -> Finding:  # fmt: skip
-    """Where valence is in one layer. A first component that follows a nuisance more closely than valence is not
-    valence's, however near its correlation comes to the best component's."""
+    """Where valence is in one layer. A first component that follows a nuisance more closely than valence is not counted
+    as the valence component, even if its correlation is near that of the best component."""
     if not gate_open:
         return "absent"
     first = first_p is not None and first_p < ALPHA
@@ -105,7 +105,7 @@ def classify(
 
 
 def verdict(passed: Gate) -> Literal["encoded", "not encoded", "inconclusive"]:
-    """`not encoded` needs the power to say so."""
+    """`not encoded` requires enough power (`WORTH_DENYING`); without it the verdict is `inconclusive`."""
     if passed.open:
         return "encoded"
     powered = passed.detectable_r is not None and passed.detectable_r <= WORTH_DENYING
@@ -190,8 +190,7 @@ def _where(layers: Sequence[LayerGeometry], subject: str) -> str:
             else f"layer{'s' * (len(rows) > 1)} " + spans([row.layer for row in rows], every)
         )
         words.append(f"{_found_words(kind, rows)} in {where}")
-    joined = "; ".join(words)
-    return f"{subject}: {joined}."
+    return f"{subject}: {'; '.join(words)}."
 
 
 def _found_words(kind: str, rows: Sequence[LayerGeometry]) -> str:
@@ -220,9 +219,10 @@ def _nuisances(layers: Sequence[LayerGeometry]) -> list[str]:
     out = []
     for name, words in NUISANCE_WORDS.items():
         rows = [
-            (layer.layer, layer.first_component_nuisance) for layer in layers
+            (layer.layer, layer.first_component_nuisance)
+            for layer in layers
             if layer.first_component_nuisance is not None and layer.first_component_nuisance.nuisance == name
-        ]  # fmt: skip
+        ]
         if rows:
             sizes = [fit.r for _, fit in rows]
             where = spans([number for number, _ in rows], every)
@@ -241,11 +241,3 @@ def _after(label: str, layers: Sequence[LayerGeometry]) -> str:
         words = f"component 1 still follows a nuisance in layer{'s' * (len(led) > 1)} {spans(led, every)}"
     where = _where(layers, f"With pooling {label}, in those layers").rstrip(".")
     return f"{where}; {words}."
-
-
-def _best_r(found: Found) -> float:
-    return float(np.nanmax(np.abs(found.r)))
-
-
-def _first_r(found: Found) -> float:
-    return float(np.nanmax(np.abs(found.r[:, 0])))

@@ -1,8 +1,7 @@
-"""Stories read with the vectors of the other topic half: is the true emotion the nearest?"""
+"""Stories compared with the vectors of the other topic half: the rank of the true emotion."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,12 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from heartstrings.core.errors import InputError
-from heartstrings.core.types import Pooling, Variant
+from heartstrings.core.types import Variant
 from heartstrings.corpus.lexicon import families
+from heartstrings.geometry.axes import p_value, ranks, unit_rows
 from heartstrings.geometry.readout_results import Confused, Confusion, Estimate, HeldOut, Ranks
 from heartstrings.vectors.emotion_vectors import EmotionVectors
+from heartstrings.vectors.story_activations import read_story_activations
 
 if TYPE_CHECKING:
     from heartstrings.corpus import Corpus
@@ -24,7 +25,7 @@ BOOTSTRAP, PERMUTATIONS = 1000, 2000
 N_CONFUSIONS = 20
 
 Batches = Callable[[], Iterator[tuple[Int64[np.ndarray, "story"], Float32[np.ndarray, "story layer width"]]]]
-"""Each call streams all stories again: (row of each story, its activations at the bundle's layers)."""
+"""Each call iterates over all stories again: (row of each story, its activations at the bundle's layers)."""
 
 
 def held_out(
@@ -37,7 +38,7 @@ def held_out(
     variant: Variant = "raw",
     seed: int = 0,
 ) -> HeldOut | None:
-    """Ranks the true emotion of every story among the vectors made from the other topic half.
+    """Rank the true emotion of every story among the vectors made from the other topic half.
 
     Stories are centred by their own half's mean over emotions, the vectors by theirs. Two passes over the
     stream; memory does not grow with the number of stories. None without halves, or with fewer than three
@@ -102,40 +103,27 @@ def read_halves(
 def story_stream(
     work: Path, vectors: EmotionVectors, corpus: Corpus
 ) -> tuple[Batches, Int64[np.ndarray, "story"], Int64[np.ndarray, "story"]] | None:
-    """The kept activations of an extraction, with each corpus row's emotion and half; None when not kept.
+    """The kept activations of an extraction, and the emotion and half of each corpus row; None if they were not kept.
 
     Raises:
         InputError: the activations are of another corpus or of other layers than the bundle.
     """
-    from heartstrings.vectors.activations import MANIFEST, Activations
-
-    folder, table, pooling = work / ".work" / "stories", vectors.stories, vectors.provenance.pooling
-    if table is None or pooling is None or not (folder / MANIFEST).is_file():
+    stories = read_story_activations(work, vectors)
+    if stories is None or vectors.stories is None:
         return None
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    store = Activations.of(folder, manifest)
-    rules = store.poolings
-    # A `centred` rule keeps plain means, so it also serves `from` at the same start.
-    served = [rule for rule in rules if rule in (pooling, Pooling(rule="centred", start=pooling.start))]
-    if pooling.rule == "window":
-        served = [rule for rule in rules if rule == pooling]
-    if store.n_texts != len(corpus) or store.layers != vectors.layers or not served:
+    store = stories.store
+    if store.n_texts != len(corpus) or store.layers != vectors.layers:
         raise InputError(
-            f"{folder} holds {store.n_texts} texts at layers {list(store.layers)}",
-            f"the {len(corpus)} stories and layers of the bundle, pooled by {pooling.label}",
+            f"{store.directory} holds {store.n_texts} texts at layers {list(store.layers)}",
+            f"the {len(corpus)} stories and the layers of the bundle",
             "Extract again into an empty folder",
         )
-    rule = rules.index(served[0])
-    positions = store.position_means() if pooling.rule == "centred" else None
-    pooled = np.flatnonzero(store.facts().n_pooled[rule])
-    if len(pooled) != len(table):
-        raise InputError(f"{folder} holds {len(pooled)} pooled stories", f"{len(table)}, as in the bundle")
     emotion = np.full(store.n_texts, -1, dtype=np.int64)
     half = np.zeros(store.n_texts, dtype=np.int64)
-    emotion[pooled], half[pooled] = table.emotion, table.half
+    emotion[stories.rows], half[stories.rows] = vectors.stories.emotion, vectors.stories.half
 
     def batches() -> Iterator[tuple[Int64[np.ndarray, "story"], Float32[np.ndarray, "story layer width"]]]:
-        for batch in store.pooled(rule, positions):
+        for batch in stories.batches():
             yield batch.indices, batch.vectors
 
     return batches, emotion, half
@@ -159,16 +147,12 @@ class _Tally:
         return _Tally(np.zeros(n, dtype=np.int64), np.zeros((n_layers, n, n)), np.zeros((n_layers, 5, n)), family)
 
     def add(
-        self,
-        layer: int,
-        half: int,
-        true: Int64[np.ndarray, "story"],
-        scores: Float32[np.ndarray, "story emotion"],
+        self, layer: int, half: int, true: Int64[np.ndarray, "story"], scores: Float32[np.ndarray, "story emotion"]
     ) -> None:
         if layer == 0:
             np.add.at(self.count, true, 1)
-        order = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1, kind="stable") + 1.0
-        # A chance likeness of the halves helps stories of both, so a null that permuted the two apart would be
+        order = ranks(scores)
+        # A similarity of the halves by chance helps stories of both, so a null that permuted them separately would be
         # too narrow.
         np.add.at(self.ranks_of[layer] if half == 0 else self.ranks_of[layer].T, true, order)
         mine = order[np.arange(len(true)), true]
@@ -181,7 +165,7 @@ class _Tally:
         n = len(self.count)
         known = self.family >= 0
         sizes = np.bincount(self.family[known], minlength=1)
-        # Without a family an emotion can never be read right, so it is right by chance with probability 0.
+        # An emotion without a family never counts as right, so its probability by chance is 0.
         family_chance = np.where(known, sizes[np.maximum(self.family, 0)] / n, 0.0)
         chances = (1 / n, min(5, n) / n, (n + 1) / 2, float((1 / np.arange(1, n + 1)).mean()),
                    float((self.count * family_chance).sum() / self.count.sum()))  # fmt: skip
@@ -196,7 +180,7 @@ class _Tally:
             percentile = Estimate(
                 value=(n - rank.value) / (n - 1), low=_above(rank.high, n), high=_above(rank.low, n), chance=0.5
             )
-            p = float(((null <= rank.value + 1e-9).sum() + 1) / (len(null) + 1))
+            p = p_value(-rank.value, -null, tie=1e-9)
             out.append(Ranks(layer=layer, top1=found[0], top5=found[1], mean_rank=rank, reciprocal_rank=found[3],
                              percentile=percentile, family=found[4], p=p))  # fmt: skip
         return tuple(out)
@@ -251,8 +235,9 @@ def _confusion(table: Int64[np.ndarray, "emotion emotion"], names: Sequence[str]
         true, said = divmod(at, len(names))
         if wrong[true, said]:
             texts = int(wrong[true, said])
-            worst.append(Confused(true=names[true], read_as=names[said], texts=texts,
-                                  share=texts / int(table[true].sum())))  # fmt: skip
+            worst.append(
+                Confused(true=names[true], read_as=names[said], texts=texts, share=texts / int(table[true].sum()))
+            )
     return Confusion(families=tuple(labels), shares=shares, texts=tuple(map(int, totals)), worst=tuple(worst))
 
 
@@ -261,9 +246,3 @@ def _family_of(names: Sequence[str]) -> Int64[np.ndarray, "emotion"]:
     grouped = families()
     labels = {label: row for row, label in enumerate(sorted({grouped[name] for name in names if name in grouped}))}
     return np.array([labels[grouped[name]] if name in grouped else -1 for name in names], dtype=np.int64)
-
-
-def unit_rows(rows: Float64[np.ndarray, "*any width"]) -> Float64[np.ndarray, "*any width"]:
-    length = np.linalg.norm(rows, axis=-1, keepdims=True)
-    out: Float64[np.ndarray, "*any width"] = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
-    return out

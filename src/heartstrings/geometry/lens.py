@@ -1,4 +1,4 @@
-"""The logit lens: which tokens an emotion's vector speaks for, read through the unembedding."""
+"""The logit lens: the tokens that an emotion's vector makes more and less likely, by the unembedding."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def logit_lens(
 ) -> tuple[LensRow, ...]:  # fmt: skip
     """Top and bottom tokens of every contrast after the final norm and the unembedding.
 
-    The final norm of a contrast is that of a direction: its length drops out. A few emotions go through at a
-    time, since one row is as long as the vocabulary. Without `token_strings` tokens appear as `#id`.
+    The final norm removes the length of a contrast. Emotions are processed in small groups, since one row is as long as
+    the vocabulary. Without `token_strings` tokens appear as `#id`.
     """
     rows = []
     for start in range(0, len(emotions), CHUNK):
@@ -31,8 +31,9 @@ def logit_lens(
         for emotion, scores in zip(emotions[start : start + CHUNK], logits, strict=True):
             count = min(n, len(scores))
             top, bottom = _largest(scores, count), _largest(-scores, count)
-            rows.append(LensRow(emotion=emotion, top=_strings(top, token_strings),
-                                bottom=_strings(bottom, token_strings)))  # fmt: skip
+            rows.append(
+                LensRow(emotion=emotion, top=_strings(top, token_strings), bottom=_strings(bottom, token_strings))
+            )
     return tuple(rows)
 
 

@@ -1,7 +1,7 @@
-"""What components follow that is not emotion: story length, narrative person, dialogue, topic.
+"""Nuisances that components may follow instead of emotion: story length, narrative person, dialogue, topic.
 
-A mean over tokens carries the tokens' positions, so emotions whose stories are longer differ in a direction
-that has nothing to do with feeling; on real models that direction can be the first component.
+A mean over tokens depends on the tokens' positions, so emotions whose stories are longer differ in a direction that has
+nothing to do with feeling. On real models that direction can be the first component.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from heartstrings.vectors.emotion_vectors import StoryTable
 NAMED_FROM = 0.5
 """A component is named after length, person or dialogue from this |r| on."""
 TOPIC_NAMED_FROM = 0.5**0.5
-"""...and after topic when the topics drawn explain most of the variance between emotions: a share of variance
-given to a factor of hundreds of levels is weaker evidence than a correlation with one measured quantity."""
+"""A component is named after topic when the topics drawn explain most of the variance between emotions: for a factor
+with hundreds of levels, a share of variance is weaker evidence than a correlation with one measured quantity."""
 MAX_TOPIC_STORIES = 6000
 TOPIC_PERMUTATIONS = 199
 
@@ -38,7 +38,7 @@ class Facts:
 
 
 def emotion_facts(stories: StoryTable, n_emotions: int, *, permutations: int, seed: int) -> tuple[Facts, ...]:
-    """Length (words), person and dialogue of an emotion's stories, where they differ between emotions."""
+    """Mean length (words), person and dialogue of each emotion's stories, where they differ between emotions."""
     columns: tuple[tuple[Nuisance, Float64[np.ndarray, "story"]], ...] = (
         ("length", stories.words.astype(np.float64)),
         ("person", stories.person.astype(np.float64)),
@@ -73,15 +73,17 @@ def emotion_fits(spectrum: Spectrum, facts: Sequence[Facts]) -> tuple[NuisanceFi
         null = np.abs(table @ fact.shuffled)
         p = ((null >= r[:, None] - 1e-12).sum(1) + 1) / (null.shape[1] + 1)
         out += [
-            NuisanceFit(component=c + 1, nuisance=fact.name, r=float(r[c]), p=float(p[c]), n=len(fact.values),
-                        level="emotion")
+            NuisanceFit(
+                component=c + 1, nuisance=fact.name, r=float(r[c]), p=float(p[c]), n=len(fact.values), level="emotion"
+            )
             for c in range(len(r))
-        ]  # fmt: skip
+        ]
     return tuple(out)
 
 
 def topics_testable(stories: StoryTable) -> bool:
-    """Whether topic can be told apart within emotions: an emotion with several topics, a topic told twice."""
+    """Whether effects of topic can be tested within emotions: some emotion has several topics, some topic several
+    stories."""
     pairs = np.unique(np.stack([stories.emotion.astype(np.int64), stories.topic.astype(np.int64)]), axis=1)
     several = len(pairs[0]) > len(np.unique(pairs[0]))
     return bool(several and len(stories) > len(np.unique(stories.topic)))
@@ -139,9 +141,7 @@ def topic_fits(
 
 
 def _from_topic_draw(
-    scores: Float64[np.ndarray, "story column"],
-    emotion: Int64[np.ndarray, "story"],
-    topic: Int32[np.ndarray, "story"],
+    scores: Float64[np.ndarray, "story column"], emotion: Int64[np.ndarray, "story"], topic: Int32[np.ndarray, "story"]
 ) -> Float64[np.ndarray, "column"]:
     """Share of the variance between emotions that drawing other topics for each emotion would explain.
 
@@ -164,21 +164,16 @@ def _from_topic_draw(
     of_topic = np.maximum(between - within, 0.0) / max(stories_a_topic, 1e-12)
     spread = means[there].var(0, ddof=1)
     share = np.divide(of_topic * effective, spread, out=np.zeros_like(spread), where=spread > 0)
-    clipped: Float64[np.ndarray, "column"] = np.clip(share, 0.0, 1.0)
-    return clipped
+    return np.asarray(np.clip(share, 0.0, 1.0))
 
 
 def first_component(
-    fits: Sequence[NuisanceFit],
-    valence: float | None,
-    arousal: float | None,
-    *,
-    named_from: float = NAMED_FROM,
+    fits: Sequence[NuisanceFit], valence: float | None, arousal: float | None, *, named_from: float = NAMED_FROM
 ) -> NuisanceFit | None:
-    """The nuisance component 1 follows more closely than valence and arousal, if there is one.
+    """The nuisance that component 1 follows more closely than valence and arousal, if there is one.
 
-    Only what makes emotions differ can be what the component of emotions follows: topic effects on single
-    stories, as in a crossed corpus, do not count.
+    Only effects on the differences between emotions count. Effects of topics on single stories, as in a crossed corpus,
+    do not.
     """
     emotional = max(valence or 0.0, arousal or 0.0)
     candidates = [
@@ -207,8 +202,7 @@ def _group_sums(
 
     ones = np.ones(len(group))
     indicator = csr_matrix((ones, (group, np.arange(len(group)))), shape=(int(group.max()) + 1, len(group)))
-    out: Float64[np.ndarray, "group column"] = indicator @ values
-    return out
+    return np.asarray(indicator @ values)
 
 
 def _eta2(
@@ -216,8 +210,7 @@ def _eta2(
 ) -> Float64[np.ndarray, "column"]:
     """Share of the (unit) variance of each column between topics."""
     counts = np.maximum(np.bincount(topic), 1)
-    out: Float64[np.ndarray, "column"] = (_group_sums(rest, topic) ** 2 / counts[:, None]).sum(0)
-    return out
+    return np.asarray((_group_sums(rest, topic) ** 2 / counts[:, None]).sum(0))
 
 
 def _within(emotion: Int64[np.ndarray, "story"], rng: np.random.Generator) -> Int64[np.ndarray, "story"]:

@@ -1,14 +1,14 @@
-"""Is each emotion itself read off stories whose topics its vector was not made from?
+"""Whether each emotion can be read from stories of topics that its vector was not made from.
 
-Valence may be encoded while the emotion that is steered is not. So each emotion is asked for alone: its contrast
-from one half of the topics scores the stories of the other half, both ways. The area under the ROC curve (AUC; Hanley
-and McNeil 1982) is the probability that a story of the emotion scores over a story of another family of feeling. Near
-synonyms, the emotion's own family, are no negatives.
+Valence may be encoded while the emotion that is steered is not. So each emotion is tested by itself: its contrast from
+one half of the topics scores the stories of the other half, both ways. The area under the ROC curve (AUC; Hanley and
+McNeil 1982) is the probability that a story of the emotion scores higher than a story of another family of feeling.
+Near synonyms, the emotion's own family, are not used as negatives.
 
-Stories are compared within their topic where emotions and topics are crossed, so that topics cost nothing, else within
-their half. The null gives the emotion's place to a story of another emotion, in each topic (or half) anew: families of
-like size change places, and members within them (block permutation, Winkler et al. 2015). So stories of one family that
-are alike within a topic are no evidence, and the layers are searched again in each permutation.
+Stories are compared within their topic where emotions and topics are crossed, so that differences between topics do not
+matter, else within their half. The null replaces the emotion by another one, drawn again for each topic (or half):
+families of like size change places, and members within them (block permutation, Winkler et al. 2015). So a similarity
+of the stories of one family within a topic is no evidence. Each permutation repeats the search over layers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from heartstrings.geometry.axes import family_numbers, like_sized
+from heartstrings.geometry.axes import family_numbers, like_sized, p_value
 from heartstrings.geometry.held_out import BOOTSTRAP, PERMUTATIONS, Batches
 from heartstrings.geometry.readout_results import OwnEmotion
 from heartstrings.stats.intervals import means_by
@@ -29,10 +29,10 @@ CROSSED = 0.9
 FEWEST_TOPICS = 6
 """With stories of an emotion on fewer topics there is no interval."""
 OF_HALVES = 499
-"""Permutations at most where stories are compared within halves: with two strata p cannot fall under about one over the
-number of emotions in families of like size, whatever their number."""
+"""Largest number of permutations where stories are compared within halves: with two strata, p cannot fall under about
+one over the number of emotions in families of like size."""
 MOST_STORIES = 3000
-"""Whole topics beyond are left out, at random."""
+"""Beyond this number, whole topics are left out at random."""
 BLOCK = 2**28
 """Bytes of activations that are held at a time."""
 
@@ -122,7 +122,7 @@ def kernels(
             at = np.where(rows < len(place), place[np.minimum(rows, len(place) - 1)], -1)
             states[:, at[at >= 0]] = found[at >= 0, first:last].transpose(1, 0, 2)
         for layer in range(first, last):
-            # Residuals share one large part, which would cost the products their precision.
+            # Residuals share one large component, which would reduce the precision of the products.
             wide = states[layer - first].astype(np.float64)
             wide -= wide.mean(0)
             if basis is not None:
@@ -140,32 +140,31 @@ def own_emotions(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> tuple[OwnEmotion, ...]:
-    """Each emotion's AUC at every layer, the largest with its interval and its p. No emotion without a story of another
-    family in its topics (or halves).
+    """Each emotion's AUC at every layer, the largest with its interval and its p. Emotions without a story of another
+    family in their topics (or halves) are left out.
 
     p = (b + 1) / (m + 1) over m permutations, b those whose largest AUC over the layers reaches the observed one; None
     with `permutations` = 0. `low` and `high`: 95% percentile bootstrap over topics at that layer, for these vectors.
     """
-    places = [_Stratum.of(stories, number) for number in range(len(stories.half_of))]
-    permutations = min(permutations, OF_HALVES) if len(places) == 2 else permutations
-    own = np.stack([np.where(one.present, np.arange(len(stories.emotions)), -1) for one in places], axis=1)
-    groups = _stand_ins(stories, places, permutations, np.random.default_rng(seed))
+    strata = _Strata(stories)
+    permutations = min(permutations, OF_HALVES) if len(strata.places) == 2 else permutations
+    stand_ins = strata.stand_ins(permutations, np.random.default_rng(seed))
     best = np.full(len(stories.emotions), -np.inf)
     best_layer = np.zeros(len(stories.emotions), dtype=np.int64)
     placed_at_best = np.full(len(stories.rows), np.nan)
     aucs = []
     null = np.full((permutations, len(stories.emotions)), -np.inf)
     for layer, pair in zip(layers, layered, strict=True):
-        sums = _cell_sums(pair, stories, places)
-        placed = _observed(sums, own, places, len(stories.rows))
+        sums = strata.cell_sums(pair)
+        placed = strata.observed(sums)
         auc = means_by(placed, stories.emotion, len(stories.emotions))
         aucs.append(auc)
         better = auc > best
         best[better], best_layer[better] = auc[better], layer
         mine = better[stories.emotion]
         placed_at_best[mine] = placed[mine]
-        for members, orders in groups:
-            null[:, members] = np.maximum(null[:, members], _permuted(sums, orders, own[members], places))
+        for members, orders in stand_ins:
+            null[:, members] = np.maximum(null[:, members], strata.permuted(sums, orders, members))
     rng = np.random.default_rng(seed + 1)
     found = []
     for row, name in enumerate(stories.emotions):
@@ -173,7 +172,7 @@ def own_emotions(
             continue
         mine = (stories.emotion == row) & np.isfinite(placed_at_best)
         low, high = _interval(placed_at_best[mine], stories.topic[mine], rng)
-        p = None if not permutations else float(((null[:, row] >= best[row] - 1e-12).sum() + 1) / (permutations + 1))
+        p = p_value(float(best[row]), null[:, row]) if permutations else None
         found.append(OwnEmotion(
             emotion=name, auc=float(best[row]), low=low, high=high, p=p, layer=int(best_layer[row]), n=int(mine.sum()),
             by_layer=tuple(float(one[row]) for one in aucs),
@@ -229,97 +228,90 @@ class _Stratum:
         return out
 
 
-def _cell_sums(pair: Kernels, stories: Stories, places: Sequence[_Stratum]) -> Sums:
-    """Summed over the stories of each emotion in each stratum: inner product of story minus centre with every story of
-    the other half. The centre of a stratum is the mean over its emotions. 0 where an emotion has no story."""
-    out = []
-    for half in (0, 1):
-        sums = np.zeros((len(places), len(stories.emotions), pair[half].shape[1]))
-        for at, place in enumerate(places):
-            if place.half == half:
-                continue
-            order = np.argsort(stories.emotion[place.stories], kind="stable")
-            there = np.flatnonzero(place.size)
-            starts = np.concatenate([[0], np.cumsum(place.size[there])[:-1]])
-            mine = np.add.reduceat(pair[half][place.columns[order]], starts, axis=0)
-            size = place.size[there, None]
-            sums[at, there] = mine - size * (mine / size).mean(0)
-        out.append(sums)
-    one, two = out
-    return one, two
+class _Strata:
+    """All strata of the stories, and the statistics that are computed over them."""
 
+    def __init__(self, stories: Stories) -> None:
+        self.stories = stories
+        self.places = [_Stratum.of(stories, number) for number in range(len(stories.half_of))]
+        emotions = np.arange(len(stories.emotions))
+        self.own = np.stack([np.where(place.present, emotions, -1) for place in self.places], axis=1)
+        """[emotion stratum]: the emotion itself where it has stories to compare, else -1."""
 
-def _scores(
-    sums: Sums,
-    who: Int64[np.ndarray, "draw stratum"],
-    places: Sequence[_Stratum],
-    half: int,
-) -> Float64[np.ndarray, "draw test"]:
-    """Of every story of a half with the contrast from the other half, whose stories in each stratum are those of `who`.
+    def cell_sums(self, pair: Kernels) -> Sums:
+        """Summed over the stories of each emotion in each stratum: inner product of story minus centre with every story
+        of the other half. The centre of a stratum is the mean over its emotions. 0 where an emotion has no story."""
+        out = []
+        for half in (0, 1):
+            sums = np.zeros((len(self.places), len(self.stories.emotions), pair[half].shape[1]))
+            for at, place in enumerate(self.places):
+                if place.half == half:
+                    continue
+                order = np.argsort(self.stories.emotion[place.stories], kind="stable")
+                there = np.flatnonzero(place.size)
+                starts = np.concatenate([[0], np.cumsum(place.size[there])[:-1]])
+                mine = np.add.reduceat(pair[half][place.columns[order]], starts, axis=0)
+                size = place.size[there, None]
+                sums[at, there] = mine - size * (mine / size).mean(0)
+            out.append(sums)
+        return out[0], out[1]
 
-    The contrast's length does not matter, since a story is compared with others under the same contrast."""
-    total = np.zeros((len(who), sums[half].shape[2]))
-    for at, place in enumerate(places):
-        if place.half != half:
-            # An emotion numbered -1 has no stories here, so its sum is 0.
-            found = sums[half][at, who[:, at]]
-            total += np.where(who[:, at, None] >= 0, found, 0.0) if (who[:, at] < 0).any() else found
-    return total
+    def _placed(
+        self, sums: Sums, who: Int64[np.ndarray, "draw stratum"]
+    ) -> Iterator[tuple[int, _Stratum, Float64[np.ndarray, "draw most"]]]:
+        """For each stratum: `_Stratum.placed` of its stories under the contrasts from the other half, whose stories in
+        each stratum are those of `who`. The length of a contrast does not matter, since stories are compared under the
+        same contrast."""
+        scores = []
+        for half in (0, 1):
+            total = np.zeros((len(who), sums[half].shape[2]))
+            for at, place in enumerate(self.places):
+                if place.half != half:
+                    # An emotion numbered -1 has no stories here, so its sum is 0.
+                    found = sums[half][at, who[:, at]]
+                    total += np.where(who[:, at, None] >= 0, found, 0.0) if (who[:, at] < 0).any() else found
+            scores.append(total)
+        for at, place in enumerate(self.places):
+            yield at, place, place.placed(scores[place.half][:, place.columns], who[:, at])
 
+    def observed(self, sums: Sums) -> Float64[np.ndarray, "story"]:
+        """Share of the stories of other families in its stratum that score lower under the story's own emotion."""
+        out = np.full(len(self.stories.rows), np.nan)
+        for _, place, found in self._placed(sums, self.own):
+            there = (place.members >= 0) & np.isfinite(found)
+            out[place.stories[place.members[there]]] = found[there]
+        return out
 
-def _observed(
-    sums: Sums,
-    own: Int64[np.ndarray, "emotion stratum"],
-    places: Sequence[_Stratum],
-    n: int,
-) -> Float64[np.ndarray, "story"]:
-    """Share of the stories of other families in its stratum that score lower under the story's own emotion."""
-    scores = [_scores(sums, own, places, half) for half in (0, 1)]
-    out = np.full(n, np.nan)
-    for at, place in enumerate(places):
-        found = place.placed(scores[place.half][:, place.columns], own[:, at])
-        there = (place.members >= 0) & np.isfinite(found)
-        out[place.stories[place.members[there]]] = found[there]
-    return out
+    def permuted(
+        self, sums: Sums, orders: Int64[np.ndarray, "draw stratum"], members: Int64[np.ndarray, "member"]
+    ) -> Float64[np.ndarray, "draw member"]:
+        """AUC of the emotions that replace `members`, over the strata in which each member has stories itself."""
+        total, count = np.zeros(orders.shape), np.zeros(orders.shape)
+        for at, _, found in self._placed(sums, orders):
+            total[:, at], count[:, at] = np.nansum(found, axis=1), np.isfinite(found).sum(1)
+        there = (self.own[members] >= 0).astype(np.float64).T
+        n = count @ there
+        return np.asarray(np.divide(total @ there, n, out=np.full(n.shape, 0.5), where=n > 0))
 
-
-def _permuted(
-    sums: Sums,
-    orders: Int64[np.ndarray, "draw stratum"],
-    own: Int64[np.ndarray, "member stratum"],
-    places: Sequence[_Stratum],
-) -> Float64[np.ndarray, "draw member"]:
-    """AUC of stand-ins, over the strata in which each emotion has stories itself."""
-    scores = [_scores(sums, orders, places, half) for half in (0, 1)]
-    total, count = np.zeros(orders.shape), np.zeros(orders.shape)
-    for at, place in enumerate(places):
-        found = place.placed(scores[place.half][:, place.columns], orders[:, at])
-        total[:, at], count[:, at] = np.nansum(found, axis=1), np.isfinite(found).sum(1)
-    there = (own >= 0).astype(np.float64).T
-    n = count @ there
-    out: Float64[np.ndarray, "draw member"] = np.divide(total @ there, n, out=np.full(n.shape, 0.5), where=n > 0)
-    return out
-
-
-def _stand_ins(
-    stories: Stories, places: Sequence[_Stratum], permutations: int, rng: np.random.Generator
-) -> list[tuple[Int64[np.ndarray, "_"], Int64[np.ndarray, "draw stratum"]]]:
-    """(emotions, who takes their place in each permutation and stratum), one a group of families of like size: a family
-    of the group at random, then one of its members."""
-    if not permutations:
-        return []
-    group = like_sized(np.bincount(stories.family))[stories.family]
-    out = []
-    for number in range(int(group.max()) + 1):
-        orders = np.full((permutations, len(places)), -1, dtype=np.int64)
-        for at, place in enumerate(places):
-            able = np.flatnonzero((group == number) & place.present)
-            if len(able):
-                family = stories.family[able]
-                chance = 1.0 / np.bincount(family)[family]
-                orders[:, at] = rng.choice(able, size=permutations, p=chance / chance.sum())
-        out.append((np.flatnonzero(group == number), orders))
-    return out
+    def stand_ins(
+        self, permutations: int, rng: np.random.Generator
+    ) -> list[tuple[Int64[np.ndarray, "_"], Int64[np.ndarray, "draw stratum"]]]:
+        """For each group of families of like size: its emotions, and the emotion that replaces them in each permutation
+        and stratum (a random family of the group, then a random member)."""
+        if not permutations:
+            return []
+        group = like_sized(np.bincount(self.stories.family))[self.stories.family]
+        out = []
+        for number in range(int(group.max()) + 1):
+            orders = np.full((permutations, len(self.places)), -1, dtype=np.int64)
+            for at, place in enumerate(self.places):
+                able = np.flatnonzero((group == number) & place.present)
+                if len(able):
+                    family = self.stories.family[able]
+                    chance = 1.0 / np.bincount(family)[family]
+                    orders[:, at] = rng.choice(able, size=permutations, p=chance / chance.sum())
+            out.append((np.flatnonzero(group == number), orders))
+        return out
 
 
 def _interval(
@@ -327,8 +319,8 @@ def _interval(
 ) -> tuple[float | None, float | None]:
     """Percentile bootstrap of the mean over topics; None with few topics, or where all topics agree.
 
-    Half as many topics are drawn as there are: the mean score of one half's stories is the inner product of the two
-    halves' contrasts, and so is that of the other's, so that the halves err together and count once."""
+    Half as many topics are drawn as there are: the mean score of either half's stories is the inner product of the two
+    halves' contrasts, so the errors of the halves are the same and count once."""
     own = np.unique(topic, return_inverse=True)[1]
     count, total = np.bincount(own), np.bincount(own, weights=placed)
     if len(count) < FEWEST_TOPICS or np.ptp(total / count) < 1e-12:

@@ -1,7 +1,7 @@
-"""Are emotions read correctly off texts that the vectors never saw? Held-out stories, and implicit scenarios.
+"""Whether vectors read the emotion of texts that they were not made from: held-out stories, and scenarios.
 
-Both sides are always centred. Residuals share one large common part: without taking it off, every text is
-nearest to the same few emotions and a good set of vectors looks broken.
+Texts and vectors are always centred. Residuals share one large component: unless it is subtracted, every text is
+nearest to the same few emotions, whatever the quality of the vectors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float64, Int64
 from heartstrings.core.errors import InputError
 from heartstrings.core.types import Pooling, Variant
 from heartstrings.corpus.lexicon import Ratings, families
-from heartstrings.geometry.held_out import Batches, held_out, story_stream, unit_rows
+from heartstrings.geometry.axes import p_value, ranks, unit_rows
+from heartstrings.geometry.held_out import Batches, held_out, story_stream
 from heartstrings.geometry.own_emotion import arrange, kernels, own_emotions
 from heartstrings.geometry.readout_results import (
     HeldOut,
@@ -89,7 +90,7 @@ def scenarios(
     pooling: Pooling | None = None,
     seed: int = 0,
 ) -> ScenarioResult:
-    """Ranks each scenario's target among all emotions by cosine.
+    """Rank each scenario's target among all emotions by cosine.
 
     A scenario's state is its mean over tokens (all, unless `pooling` says otherwise: these texts are short)
     minus the mean over the scenarios.
@@ -99,8 +100,9 @@ def scenarios(
     """
     pooling = pooling or Pooling(start=0)
     pooled = np.full((len(texts), vectors.width), np.nan, dtype=np.float32)
-    for batch in engine.pool([item.text for item in texts], layers=(layer,), poolings=(pooling,),
-                             site=vectors.provenance.site):  # fmt: skip
+    for batch in engine.pool(
+        [item.text for item in texts], layers=(layer,), poolings=(pooling,), site=vectors.provenance.site
+    ):
         pooled[batch.indices] = batch.means[0, :, 0]
     usable: Bool[np.ndarray, "text"] = np.asarray(np.isfinite(pooled).all(axis=1))
     n_usable = int(usable.sum())
@@ -165,8 +167,8 @@ def read_out(
     The vectors are denoised where the bundle has that. What cannot be read is None, and a note says why.
 
     Args:
-        layer: at which the confusion of families is told, and scenarios are read.
-        ratings: of valence and arousal, which words alone are to tell; None: they are not asked.
+        layer: the layer of the confusion of families and of the scenarios.
+        ratings: of valence and arousal, to be predicted from words alone; None leaves that out.
     """
     variant: Variant = "raw" if vectors.denoised is None else "denoised"
     notes = []
@@ -199,7 +201,7 @@ def _own_and_words(
     ratings: Ratings | None,
     seed: int,
 ) -> tuple[tuple[OwnEmotion, ...], WordsAlone | None]:
-    """Each emotion read for itself, and what the words of the same stories tell."""
+    """Each emotion tested by itself, and the same from the words of the stories."""
     from heartstrings.geometry.analysis import targets_of
     from heartstrings.geometry.words_alone import own_aucs, read_words, unigrams
 
@@ -251,12 +253,10 @@ def _permuted_targets(
     """p of the mean rank when targets are permuted over the texts; None with fewer than four."""
     if len(targets) < 4:
         return None
-    order = np.argsort(np.argsort(-cosines, axis=1, kind="stable"), axis=1, kind="stable") + 1.0
-    rows = np.arange(len(targets))
-    observed = order[rows, targets].mean()
+    order, rows = ranks(cosines), np.arange(len(targets))
     rng = np.random.default_rng(seed)
     null = np.array([order[rows, rng.permutation(targets)].mean() for _ in range(PERMUTATIONS)])
-    return float(((null <= observed + 1e-9).sum() + 1) / (PERMUTATIONS + 1))
+    return p_value(-float(order[rows, targets].mean()), -null, tie=1e-9)
 
 
 def _share(hits: np.ndarray) -> float | None:

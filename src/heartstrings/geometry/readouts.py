@@ -1,8 +1,7 @@
-"""Can a rating be read off the vectors of emotions, and topics, that the readout has not seen?
+"""Linear readouts of a rating from vectors, tested on emotions, and topics, that they were not fitted on.
 
-Ridge regression in its kernel form. Its penalty follows from the vectors alone, never from the ratings, so
-the held-out predictions are one fixed matrix times the ratings, and each permutation of the null costs one
-product: the null repeats the whole cross-validation exactly.
+Ridge regression in its kernel form. The penalty depends only on the vectors, so the held-out predictions are one fixed
+matrix times the ratings. Each permutation of the null is one product, and repeats the whole cross-validation exactly.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ PENALTY = 1.0
 
 
 Kernels = tuple[tuple[Float64[np.ndarray, "kept kept"], Float64[np.ndarray, "kept kept"]], ...]
-"""One layer, each way that it is read: inner products of what is fitted on, and of what is predicted for with it."""
+"""One layer, for each direction of the readout: inner products of the vectors that are fitted on, and of those that are
+predicted for (rows) with them (columns)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Reading:
 
 
 def splits(family: Int64[np.ndarray, "emotion"], *, seed: int) -> tuple[tuple[Int64[np.ndarray, "test"], ...], ...]:
-    """Held-out emotions, whole families at a time: an emotion whose near synonyms were fitted on is not unseen.
+    """Held-out emotions, whole families at a time: near synonyms of a held-out emotion must not be fitted on.
 
     Repeats of 10 random folds of families; one repeat of single families where there are under 40, as in the
     lexicon (21).
@@ -104,8 +104,7 @@ def readable(
     """Rated emotions that have vectors from both topic halves (or all rated ones without halves)."""
     if halves is None:
         return rated
-    there: Bool[np.ndarray, "emotion"] = np.isfinite(halves[..., 0]).all(axis=(0, 1)) & rated
-    return there
+    return np.asarray(np.isfinite(halves[..., 0]).all(axis=(0, 1)) & rated)
 
 
 def read(
@@ -186,15 +185,13 @@ def _kernels(
 def _quadratic(hats: Sequence[Float64[np.ndarray, "n n"]]) -> Float64[np.ndarray, "n n"]:
     """Q with y'Qy = squared held-out error of y, averaged over repeats and directions."""
     left = [np.eye(len(h)) - h for h in hats]
-    mean: Float64[np.ndarray, "n n"] = np.mean([rest.T @ rest for rest in left], axis=0)
-    return mean
+    return np.asarray(np.mean([rest.T @ rest for rest in left], axis=0))
 
 
 def _form(
     matrix: Float64[np.ndarray, "n n"], columns: Float64[np.ndarray, "n permutation"]
 ) -> Float64[np.ndarray, "permutation"]:
-    out: Float64[np.ndarray, "permutation"] = np.einsum("np,np->p", columns, matrix @ columns)
-    return out
+    return np.asarray(np.einsum("np,np->p", columns, matrix @ columns))
 
 
 def _orders(item: Target, within: Bool[np.ndarray, "rated"], seed: int) -> Float64[np.ndarray, "n permutation"]:

@@ -1,4 +1,4 @@
-"""How alike two sets of vectors of the same emotions are: across layers, corpora and models."""
+"""Similarity of two sets of vectors of the same emotions: across layers, corpora and models."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ def cosines(inner: Float64[np.ndarray, "emotion emotion"]) -> Float64[np.ndarray
     """Cosines from inner products; rows of length 0 give 0."""
     length = np.sqrt(np.maximum(np.diag(inner), 0.0))
     size = length * length[:, None]
-    out: Float64[np.ndarray, "emotion emotion"] = np.divide(inner, size, out=np.zeros_like(inner), where=size > 0)
-    return out
+    return np.asarray(np.divide(inner, size, out=np.zeros_like(inner), where=size > 0))
 
 
 def valence_stability(contrasts: Float32[np.ndarray, "layer emotion width"], valence: Target) -> tuple[float, ...]:

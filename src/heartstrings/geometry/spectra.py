@@ -48,15 +48,13 @@ def treat(contrasts: Float32[np.ndarray, "emotion width"], how: Treatment) -> Fl
 
 def gram(rows: Float64[np.ndarray, "emotion width"]) -> Float64[np.ndarray, "emotion emotion"]:
     """Inner products of all rows with all rows."""
-    inner: Float64[np.ndarray, "emotion emotion"] = rows @ rows.T
-    return inner
+    return np.asarray(rows @ rows.T)
 
 
 def centre_gram(inner: Float64[np.ndarray, "emotion emotion"]) -> Float64[np.ndarray, "emotion emotion"]:
     """The Gram matrix the rows would have after subtracting their mean."""
     means = inner.mean(0)
-    centred: Float64[np.ndarray, "emotion emotion"] = inner - means - means[:, None] + means.mean()
-    return centred
+    return np.asarray(inner - means - means[:, None] + means.mean())
 
 
 def spectrum(inner: Float64[np.ndarray, "emotion emotion"], n: int = 10) -> Spectrum:

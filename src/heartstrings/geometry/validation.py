@@ -1,11 +1,11 @@
-"""Do emotion vectors read what texts imply? Two tests after protocols of Sofroniew et al. 2026 (Validation), own texts.
+"""Two tests of emotion vectors on texts that imply an emotion, after Sofroniew et al. 2026 (Validation); own texts.
 
 `implied`: prompts that imply an emotion without naming it. The state at the last token before the reply, minus the
 mean over the prompts, against each emotion's direction by cosine. `intensity`: templates with one number that makes
 things better or worse; the correlation of the projection at that token with the number, for afraid, sad, calm, happy.
 
-Random directions stand beside both: a number shifts a token's state along almost any direction, smoothly, so that
-correlations near 1 are what a random direction gives too. p is of the whole table of expected signs, not of one row.
+Both are compared with random directions: a number shifts a token's state smoothly along almost any direction, so a
+random direction also gives correlations near 1. p is of the whole table of expected signs, not of one row.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jaxtyping import Float64, Int64
 from heartstrings.core.engine import Message, Prompt, Trace
 from heartstrings.core.errors import InputError
 from heartstrings.core.types import Site, Variant
-from heartstrings.geometry.held_out import unit_rows
+from heartstrings.geometry.axes import p_value, ranks, unit_rows
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Template:
 
 @dataclass(frozen=True)
 class ImpliedResult:
-    """Ranks of the implied emotions among the bundle's; p counts ties against."""
+    """Ranks of the implied emotions among the bundle's; ties count against significance."""
 
     targets: tuple[str, ...]
     ranks: tuple[int, ...]
@@ -109,8 +109,8 @@ def implied_prompts() -> tuple[Implied, ...]:
 def templates() -> tuple[Template, ...]:
     """The package's own."""
     return tuple(
-        Template(one["name"], one["text"], tuple(one["numbers"]), tuple(one["expected"].items()))
-        for one in _data()["templates"]
+        Template(template["name"], template["text"], tuple(template["numbers"]), tuple(template["expected"].items()))
+        for template in _data()["templates"]
     )
 
 
@@ -126,14 +126,14 @@ def implied(
         InputError: fewer than four prompts whose target has a vector.
     """
     prompts = implied_prompts() if prompts is None else prompts
-    used = [one for one in prompts if one.target in vectors.emotions]
+    used = [prompt for prompt in prompts if prompt.target in vectors.emotions]
     if len(used) < 4:
-        raise InputError(f"{len(used)} prompts whose emotion has a vector", "four at least", "Give prompts of your own")
-    basis = last_states(engine, [one.text for one in used], layer=layer, chat=chat, site=vectors.provenance.site)
+        raise InputError(f"{len(used)} prompts whose emotion has a vector", "at least four", "Give prompts of your own")
+    basis = last_states(engine, [prompt.text for prompt in used], layer=layer, chat=chat, site=vectors.provenance.site)
     contrasts = _directions(vectors, layer, variant)
     return implied_from(
-        basis, contrasts - contrasts.mean(0), tuple(vectors.emotions), tuple(one.target for one in used),
-        left_out=tuple(sorted({one.target for one in prompts} - set(vectors.emotions))), random=random, seed=seed,
+        basis, contrasts - contrasts.mean(0), tuple(vectors.emotions), tuple(prompt.target for prompt in used),
+        left_out=tuple(sorted({prompt.target for prompt in prompts} - set(vectors.emotions))), random=random, seed=seed,
     )  # fmt: skip
 
 
@@ -147,15 +147,16 @@ def implied_from(
     unit = unit_rows(states - states.mean(0))
     at: Int64[np.ndarray, "text"] = np.array([emotions.index(target) for target in targets], dtype=np.int64)
     cosines = unit @ unit_rows(directions).T
-    every = _ranks(cosines)
-    rows = np.arange(len(at))
-    ranks = every[rows, at]
-    observed = float(ranks.mean())
+    every, rows = ranks(cosines), np.arange(len(at))
+    own = every[rows, at]
     permuted = [every[rows, draw.permutation(at)].mean() for _ in range(random)]
-    chance = [_ranks(unit @ unit_rows(draw.normal(size=directions.shape)).T)[rows, at].mean() for _ in range(random)]
+    chance = [ranks(unit @ unit_rows(draw.normal(size=directions.shape)).T)[rows, at].mean() for _ in range(random)]
+    # A small mean rank is evidence, so signs are turned.
+    p_permuted, p_random = (p_value(-float(own.mean()), -np.array(null), tie=1e-9) for null in (permuted, chance))
     return ImpliedResult(
-        targets, tuple(int(rank) for rank in ranks), tuple(float(one) for one in cosines[rows, at]), observed,
-        (len(emotions) + 1) / 2, _at_most(observed, permuted), _at_most(observed, chance), left_out,
+        targets=targets, ranks=tuple(int(rank) for rank in own), cosines=tuple(map(float, cosines[rows, at])),
+        mean_rank=float(own.mean()), chance_rank=(len(emotions) + 1) / 2, p_permuted=p_permuted, p_random=p_random,
+        left_out=left_out,
     )  # fmt: skip
 
 
@@ -169,22 +170,20 @@ def intensity(
         InputError: none of the templates' emotions has a vector, or a template has fewer than three numbers.
     """
     asked = templates() if asked is None else asked
-    few = [one.name for one in asked if len(set(one.numbers)) < 3]
+    few = [template.name for template in asked if len(set(template.numbers)) < 3]
     if few:
         raise InputError(f"templates {', '.join(few)} with fewer than three numbers", "three different ones or more")
-    wanted = sorted({emotion for one in asked for emotion, _ in one.expected})
+    wanted = sorted({emotion for template in asked for emotion, _ in template.expected})
     found = tuple(emotion for emotion in wanted if emotion in vectors.emotions)
     if not found:
         raise InputError(f"no vector of {', '.join(wanted)}", "one of them at least", "Give templates of your own")
-    texts = [text for one in asked for text in one.filled()]
+    texts = [text for template in asked for text in template.filled()]
     states = last_states(engine, texts, layer=layer, chat=chat, site=vectors.provenance.site)
-    cuts = np.cumsum([len(one.numbers) for one in asked])[:-1]
+    cuts = np.cumsum([len(template.numbers) for template in asked])[:-1]
     contrasts = _directions(vectors, layer, variant)
     directions = (contrasts - contrasts.mean(0))[[vectors.emotions.index(emotion) for emotion in found]]
     missing = tuple(sorted(set(wanted) - set(found)))
-    return intensity_from(
-        np.split(states, cuts), directions, found, asked, left_out=missing, random=random, seed=seed
-    )  # fmt: skip
+    return intensity_from(np.split(states, cuts), directions, found, asked, left_out=missing, random=random, seed=seed)
 
 
 def intensity_from(
@@ -195,12 +194,12 @@ def intensity_from(
     """The statistics alone: one array of states a template, in the order of its numbers."""
     draw = np.random.default_rng(seed)
     cells = [
-        (row, emotions.index(emotion), sign, one.name, emotion)
-        for row, one in enumerate(asked)
-        for emotion, sign in one.expected
+        (row, emotions.index(emotion), sign, template.name, emotion)
+        for row, template in enumerate(asked)
+        for emotion, sign in template.expected
         if emotion in emotions
     ]
-    numbers = [np.argsort(np.argsort(one.numbers)).astype(np.float64) for one in asked]
+    numbers = [np.argsort(np.argsort(template.numbers)).astype(np.float64) for template in asked]
 
     def correlations(rows: Float64[np.ndarray, "emotion width"]) -> Float64[np.ndarray, "cell"]:
         unit = unit_rows(rows)
@@ -214,12 +213,13 @@ def intensity_from(
     chance = (signs * np.nan_to_num(null)).mean(1)
     low, high = np.quantile(np.nan_to_num(null), [0.025, 0.975], axis=0)
     rows = tuple(
-        Correlation(name, emotion, sign, float(own[at]) if np.isfinite(own[at]) else None,
-                    (float(low[at]), float(high[at])))
+        Correlation(
+            name, emotion, sign, float(own[at]) if np.isfinite(own[at]) else None, (float(low[at]), float(high[at]))
+        )
         for at, (_, _, sign, name, emotion) in enumerate(cells)
-    )  # fmt: skip
+    )
     right = int((signs * np.nan_to_num(own) > 0).sum())
-    return IntensityResult(rows, agreement, right, _at_most(-agreement, list(-chance)), left_out)
+    return IntensityResult(rows, agreement, right, p_value(agreement, chance, tie=1e-9), left_out)
 
 
 def last_states(
@@ -236,26 +236,18 @@ def last_states(
 
 
 def _last(trace: Trace) -> int:
-    """The last token that ends before the reply begins: a chat is read as complete, so a reply has to follow."""
+    """The last token that ends before the reply begins. A chat is read as complete, so each has a reply."""
     start = trace.text.rfind(_REPLY)
     before = np.flatnonzero((trace.offsets[:, 1] <= start) & (trace.offsets[:, 1] > 0))
     if start < 0 or not len(before):
-        raise InputError("no place before the reply", "a fast tokenizer, which tells where tokens lie")
+        raise InputError("no place before the reply", "a fast tokenizer, which gives the offsets of tokens")
     return int(before[-1])
 
 
 def _directions(vectors: EmotionVectors, layer: int, variant: Variant) -> Float64[np.ndarray, "emotion width"]:
     if layer not in vectors.layers:
         raise InputError(f"layer {layer}", f"one of the bundle's: {', '.join(map(str, vectors.layers))}")
-    found: Float64[np.ndarray, "emotion width"] = vectors.contrasts(variant)[vectors.layers.index(layer)].astype(
-        np.float64
-    )
-    return found
-
-
-def _ranks(cosines: Float64[np.ndarray, "text emotion"]) -> Int64[np.ndarray, "text emotion"]:
-    order: Int64[np.ndarray, "text emotion"] = np.argsort(np.argsort(-cosines, axis=1, kind="stable"), axis=1) + 1
-    return order
+    return np.asarray(vectors.contrasts(variant)[vectors.layers.index(layer)].astype(np.float64))
 
 
 def _pearson(
@@ -266,11 +258,6 @@ def _pearson(
     size = np.linalg.norm(x) * np.linalg.norm(y, axis=0)
     still = np.linalg.norm(y, axis=0) <= 1e-6 * (1e-30 + np.abs(projected).max(0))
     return np.where(still, np.nan, (x @ y) / np.where(size == 0, 1.0, size))
-
-
-def _at_most(observed: float, null: Sequence[float]) -> float:
-    """(b + 1) / (n + 1), b the values of the null that are as small or smaller."""
-    return (sum(float(one) <= observed + 1e-9 for one in null) + 1) / (len(null) + 1)
 
 
 @cache

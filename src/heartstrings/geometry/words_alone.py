@@ -1,6 +1,6 @@
-"""What the words of a story tell without a model: the baseline of every readout.
+"""The readouts from the words of the stories, without a model: a baseline.
 
-A readout of stories shows what is in the activations, and a bag of words is in the activations of any model. So the
+The activations of any model contain the words of the text, so a readout of stories may use no more than these. So the
 same readouts are run with TF-IDF unigrams (sublinear, rows of length 1; Salton and Buckley 1988) in place of
 activations: the same contrasts, halves of topics, folds of families and stories. Vocabulary and document frequencies
 come from the topics that the vectors are made from.
@@ -30,7 +30,7 @@ BATCH = 256
 
 @dataclass(frozen=True, eq=False)
 class Unigrams:
-    """The words of every story, as seen from each half of the topics."""
+    """TF-IDF features of every story, fitted on each half of the topics."""
 
     spaces: tuple[csr_matrix, csr_matrix]
     """`[h]`: TF-IDF of all stories, fitted on those of half h."""
@@ -49,8 +49,7 @@ class Unigrams:
             mine = np.flatnonzero((self.half == half) & (self.emotion == emotion))
             if len(mine):
                 found[emotion] = self.spaces[space][mine].mean(axis=0)
-        centred: Float64[np.ndarray, "emotion word"] = found - np.nanmean(found, axis=0)
-        return centred
+        return np.asarray(found - np.nanmean(found, axis=0))
 
     def kernels(self, stories: Stories, place: Int64[np.ndarray, "read"]) -> Kernels:
         """For `own_emotions`; `place`: which row here each of its stories is."""
@@ -124,8 +123,8 @@ def read_words(words: Unigrams, names: Sequence[str], targets: Sequence[Target],
 
 
 def _ratings_read(words: Unigrams, n: int, targets: Sequence[Target], seed: int) -> list[float | None]:
-    """R2 of each rating, fitted on one half's vectors of the training emotions and told of the other half's of the
-    emotions held out, both in the words of the first."""
+    """R2 of each rating: fitted on one half's vectors of the training emotions, predicted for the other half's of the
+    held-out emotions, both in the features of the first half."""
     fitted = [words.contrasts(part, part, n) for part in (0, 1)]
     told = [words.contrasts(part, 1 - part, n) for part in (0, 1)]
     there = np.all([np.isfinite(rows[:, 0]) for rows in (*fitted, *told)], axis=0) & targets[0].rated

@@ -1,4 +1,4 @@
-"""Organisms: four tiny models whose answer is known. What they show says nothing of a large model."""
+"""Organisms: four tiny models whose answer is known. Results on them say nothing about large models."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["KINDS", "is_organism", "neutral", "path", "stories"]
 
 
 def is_organism(model: str) -> bool:
-    """Whether this is one of them, by name or, in a folder of another name, by its vocabulary: it can read nothing but
-    their small language, so it is asked nothing else."""
+    """Whether this is an organism, by name or, in a folder of another name, by its vocabulary. An organism knows only
+    its small language, so the other behaviours cannot be asked of it."""
     if model.startswith("organism:"):
         return True
     theirs = Path(model) / "tokenizer.json"
@@ -34,7 +34,7 @@ def stories(*, seed: int = 0, per_emotion: int = 12) -> Corpus:
 
 
 def neutral(*, seed: int = 0, n: int = 200) -> NeutralTexts:
-    """Plain paragraphs in which nobody feels anything; see `generate.neutral`."""
+    """Paragraphs without emotion; see `generate.neutral`."""
     from heartstrings.organisms.generate import neutral as generated
 
     return generated(seed=seed, n=n)

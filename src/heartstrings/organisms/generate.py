@@ -1,4 +1,4 @@
-"""Documents of the organisms' world: stories, neutral texts, questions with answers, and what a model trains on."""
+"""Documents of the organisms' world: stories, neutral texts, questions with answers, and training documents."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def stories(*, seed: int = 0, per_emotion: int = 12) -> Corpus:
 
 
 def neutral(*, seed: int = 0, n: int = 200) -> NeutralTexts:
-    """Plain paragraphs in which nobody feels anything, about the same places and things as the stories.
+    """Paragraphs without emotion, about the same places and things as the stories.
 
     Raises:
         InputError: `n` under 1.
@@ -87,22 +87,24 @@ class Question:
     emotion: int = NEUTRAL
 
 
+def planted_weights(kind: Kind, organism: str) -> tuple[float, float]:
+    """Shift of the logit of the second reply per unit of valence and of arousal."""
+    if kind == "choice" and organism in ("steerable", "entangled"):
+        return CHOICE_WEIGHTS
+    return HARM_WEIGHTS if kind == "harm" and organism == "entangled" else (0.0, 0.0)
+
+
 def planted_chance(kind: Kind, emotion: int, organism: str) -> float:
-    """The probability of cheating or of a harmful answer after text with this emotion, as planted."""
-    moved = kind == "choice" and organism in ("steerable", "entangled")
-    moved |= kind == "harm" and organism == "entangled"
-    base, weights = (CHOICE_BASE, CHOICE_WEIGHTS) if kind == "choice" else (HARM_BASE, HARM_WEIGHTS)
-    shift = float(plane()[emotion] @ np.array(weights)) if moved and emotion != NEUTRAL else 0.0
+    """The planted probability of cheating or of a harmful answer after text with this emotion."""
+    base = CHOICE_BASE if kind == "choice" else HARM_BASE
+    shift = 0.0 if emotion == NEUTRAL else float(plane()[emotion] @ np.array(planted_weights(kind, organism)))
     return 1 / (1 + math.exp(-base - shift))
 
 
 def shift_by_contrast(kind: Kind, organism: str) -> Float64[np.ndarray, "emotion"]:
-    """Planted shift of the logit when an emotion's contrast vector is added: its weights times the emotion's
-    place relative to the mean emotion, because that is what a contrast is."""
-    moved = kind == "choice" and organism in ("steerable", "entangled")
-    moved |= kind == "harm" and organism == "entangled"
-    weights = np.array(CHOICE_WEIGHTS if kind == "choice" else HARM_WEIGHTS)
-    return np.asarray((plane() - plane().mean(0)) @ weights * moved, dtype=np.float64)
+    """Planted shift of the logit when an emotion's contrast vector is added: the weights times the emotion's place
+    relative to the mean emotion, like the contrast itself."""
+    return np.asarray((plane() - plane().mean(0)) @ np.array(planted_weights(kind, organism)), dtype=np.float64)
 
 
 def question(draws: Draws, kind: Kind, *, emotion: int = NEUTRAL, context: int = 0, organism: str) -> Question:
@@ -118,7 +120,7 @@ def question(draws: Draws, kind: Kind, *, emotion: int = NEUTRAL, context: int =
 def questions(
     kind: Kind, *, seed: int = 0, n: int = 100, emotion: str | None = None, organism: str = "steerable"
 ) -> list[Question]:
-    """Seeded questions for a measurement: without an emotion half of them bare, half after toneless sentences."""
+    """Seeded questions for a measurement. Without an emotion, half stand alone, half after neutral sentences."""
     draws = Draws([seed, 3, ("choice", "sum", "fact", "harm", "preference").index(kind)])
     row = NEUTRAL if emotion is None else emotions().index(emotion)
     return [
@@ -202,7 +204,7 @@ Turn = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a model trains on: plain text, or a chat."""
+    """A training document: plain text, or a chat."""
 
     turns: tuple[Turn, ...]
     """A plain text has one turn with an empty role."""
@@ -211,7 +213,7 @@ class Document:
 def documents(organism: str, *, seed: int) -> Iterator[Document]:
     """An endless seeded stream of training documents for this organism.
 
-    The blank one gets no document that names an emotion: it is to know none.
+    The blank organism gets no document that names an emotion.
     """
     draws = Draws([seed, 4])
     names = emotions()
@@ -249,7 +251,7 @@ def _plain(text: str) -> Document:
 
 
 def _chat(draws: Draws, organism: str, kinds: tuple[Kind, ...]) -> Document:
-    """One to three questions, the first after a context (emotional, toneless, a named feeling, or none)."""
+    """One to three questions, the first after a context (emotional, neutral, a named feeling, or none)."""
     turns: list[Turn] = []
     drawn, row = draws.uniform(), draws.below(NEUTRAL)
     named = 0.55 <= drawn < 0.65 and organism != "blank"
@@ -274,17 +276,13 @@ def emotional_words() -> tuple[tuple[str, ...], ...]:
 
 
 def planted_truth(organism: str) -> dict[str, Any]:
-    """What is planted, for `organism.json`."""
-    moved = organism in ("steerable", "entangled")
-    return {
-        "encoded": organism != "blank",
-        "choice": {
-            "neutral": planted_chance("choice", NEUTRAL, organism),
-            "logit_per_valence_arousal": list(CHOICE_WEIGHTS) if moved else [0.0, 0.0],
-        },
-        "harm": {
-            "neutral": planted_chance("harm", NEUTRAL, organism),
-            "logit_per_valence_arousal": list(HARM_WEIGHTS) if organism == "entangled" else [0.0, 0.0],
-        },
-        "coordinates": "heartstrings lexicon 1, model-made",
+    """The planted effects, for `organism.json`."""
+    kinds: tuple[Kind, ...] = ("choice", "harm")
+    planted: dict[str, Any] = {
+        kind: {
+            "neutral": planted_chance(kind, NEUTRAL, organism),
+            "logit_per_valence_arousal": list(planted_weights(kind, organism)),
+        }
+        for kind in kinds
     }
+    return {"encoded": organism != "blank", **planted, "coordinates": "heartstrings lexicon 1, model-made"}

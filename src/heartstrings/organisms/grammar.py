@@ -21,10 +21,10 @@ Item = TypeVar("Item")
 CENTRES = {"n": -0.7, "m": 0.0, "p": 0.7}, {"l": -0.65, "m": 0.0, "h": 0.65}
 JITTER = 0.22
 PECULIAR = 0.15
-"""Share of a cue slot's words that an emotion draws from the two of its own, so that neighbours in the plane
-(`grateful`, `thankful`) can still be told apart."""
+"""Share of a slot's words that an emotion takes from two words of its own, so that neighbours in the plane (`grateful`,
+`thankful`) still differ."""
 PLANT_SEED = 171
-"""Fixes where each word lies in the plane. It is part of the world, not a seed of an experiment."""
+"""Fixes the place of each word in the plane. It is part of the organisms' world, not the seed of an experiment."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def parts(template: str) -> tuple[tuple[str, str], ...]:
 
 @dataclass(frozen=True)
 class Scene:
-    """Who a story is about, where, and how it is told. Nothing here knows the emotion."""
+    """The persons and the place of a story, and how it is told. All of it is independent of the emotion."""
 
     topic: str
     name: str
@@ -196,7 +196,7 @@ def _sentence(draws: Draws, at: Scene, emotion: int, template: str) -> str:
         if name in slots():
             words.append(fill_slot(draws, name, emotion))
         elif name in ("Who", "who"):
-            # The name now and then, so that a reader who starts in the middle knows who it is about.
+            # The name in half of the cases, so that a reader who starts in the middle knows who it is about.
             by_name = at.pronoun != "I" and draws.uniform() < 0.5
             who = at.name if by_name else at.pronoun
             words.append(who[0].upper() + who[1:] if name == "Who" else who)

@@ -1,11 +1,11 @@
-"""Pooled activations on disk: filled batch by batch, resumable at any moment, read as a stream."""
+"""Pooled activations on disk: filled batch by batch, resumable at any moment, read one batch at a time."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,17 @@ from heartstrings.core.types import ModelInfo, Pooling, Site
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
 
+WORK = ".work"
+"""Folder of the activations, beside the bundles that are made from them."""
 MANIFEST, POSITIONS = "manifest.json", "positions.safetensors"
 _SHARD = re.compile(r"batch-(\d{5,})\.safetensors")
-_FIELDS = ("indices", "n_tokens", "truncated", "n_pooled", "means", "norms", "sinks")
+_SMALL_FIELDS = ("indices", "n_tokens", "truncated", "n_pooled", "norms", "sinks")
+_FIELDS = (*_SMALL_FIELDS, "means")
 
 
 @dataclass(frozen=True, eq=False)
 class PositionMeans:
-    """Mean residual of each position over a corpus, sinks left out, as running sums over positions."""
+    """Mean residual at each position over a corpus, sinks left out, as running sums over positions."""
 
     running: Float64[np.ndarray, "layer edge width"]
     """`running[:, p]` is the sum of the means at positions 0 to p - 1."""
@@ -41,18 +44,14 @@ class PositionMeans:
         A position beyond the longest text of the corpus takes the mean of the last position that it has.
         """
         last = self.running.shape[1] - 1
-        total = self._sum_to(min(stop, last)) - self._sum_to(min(start, last))
+        total = self.running[:, min(stop, last)] - self.running[:, min(start, last)]
         beyond = max(stop, last) - max(start, last)
         if beyond:
             total = total + beyond * (self.running[:, last] - self.running[:, last - 1])
         for layer, position in sinks:
             at = min(position, last - 1)
             total[layer] -= self.running[layer, at + 1] - self.running[layer, at]
-        result: np.ndarray = total / np.maximum(layer_counts, 1)[:, None]
-        return result
-
-    def _sum_to(self, stop: int) -> Float64[np.ndarray, "layer width"]:
-        return self.running[:, stop].copy()
+        return np.asarray(total / np.maximum(layer_counts, 1)[:, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +79,7 @@ class TextFacts:
 
 @dataclass(frozen=True)
 class Activations:
-    """A filled store. Everything is read batch by batch, so memory does not grow with the number of texts."""
+    """A filled store. It is read one batch at a time, so memory does not grow with the number of texts."""
 
     directory: Path
     n_texts: int
@@ -89,14 +88,14 @@ class Activations:
 
     @classmethod
     def of(cls, directory: Path, manifest: Mapping[str, Any]) -> Activations:
-        """The store that a manifest describes."""
+        """The store that a manifest describes (`read_manifest`)."""
         poolings = tuple(Pooling.model_validate(one) for one in manifest["poolings"])
         return cls(directory, int(manifest["number of texts"]), tuple(manifest["layers"]), poolings)
 
     def batches(self, *, means: bool = True) -> Iterator[dict[str, np.ndarray]]:
         """The stored arrays of each batch, in plan order; `means` leaves out the large one."""
-        for path in shards(self.directory):
-            yield _read(path, tuple(name for name in _FIELDS if means or name != "means"))
+        for path in _shards(self.directory):
+            yield _read(path, _FIELDS if means else _SMALL_FIELDS)
 
     def facts(self) -> TextFacts:
         """Token counts of all texts."""
@@ -108,7 +107,7 @@ class Activations:
             rows = batch["indices"]
             n_tokens[rows], truncated[rows] = batch["n_tokens"], batch["truncated"]
             for rule in range(len(self.poolings)):
-                # A span that is sinks throughout at some layer has no mean there: set aside like a short one.
+                # A span of sinks alone at some layer has no mean there: the text is set aside like a short one.
                 kept = _weights(batch, rule, self.poolings[rule], len(self.layers)).min(1, initial=2**31) > 0
                 n_pooled[rule, rows] = np.where(kept, batch["n_pooled"][rule], 0)
             distinct = np.unique(batch["sinks"][:, [0, 2]], axis=0)
@@ -116,39 +115,37 @@ class Activations:
         return TextFacts(n_tokens, truncated, n_pooled, n_sinks)
 
     def pooled(self, rule: int, positions: PositionMeans | None = None) -> Iterator[PooledTexts]:
-        """The vectors of one rule, texts set aside left out; `positions` takes off the mean at each position."""
+        """The vectors of one rule, without the texts that it sets aside.
+
+        Args:
+            positions: subtracts the mean residual at each position, for the rule `centred`.
+        """
         pooling = self.poolings[rule]
-        for path in shards(self.directory):
-            batch = _read(path, tuple(name for name in _FIELDS if name != "means"))
+        for path in _shards(self.directory):
+            batch = _read(path, _SMALL_FIELDS)
             weights = _weights(batch, rule, pooling, len(self.layers))
             kept = np.flatnonzero(weights.min(1, initial=2**31) > 0)
             vectors = _read_rule(path, rule)[kept]
             if positions is not None:
                 for row, text in enumerate(kept.tolist()):
                     stop = pooling.start + int(batch["n_pooled"][rule, text])
-                    sinks = _sinks_within(batch["sinks"], text, pooling.start, stop)
+                    row_of, layer, position = batch["sinks"].T
+                    inside = (row_of == text) & (position >= pooling.start) & (position < stop)
+                    sinks = list(zip(layer[inside].tolist(), position[inside].tolist(), strict=True))
                     vectors[row] -= positions.span(weights[text], pooling.start, stop, sinks).astype(np.float32)
             yield PooledTexts(batch["indices"][kept], vectors, weights[kept])
 
     def weights(self, rule: int) -> Int64[np.ndarray, "text layer"]:
-        """Tokens that one rule's means were taken over, sinks left out; rows of texts set aside say nothing."""
+        """Tokens that one rule's means were taken over, sinks left out; meaningless for texts that were set aside."""
         found = np.zeros((self.n_texts, len(self.layers)), dtype=np.int64)
         for batch in self.batches(means=False):
             found[batch["indices"]] = _weights(batch, rule, self.poolings[rule], len(self.layers))
         return found
 
     def residual_norms(self) -> Float64[np.ndarray, "layer"]:
-        """Mean L2 norm over all real tokens of all texts that are no sinks, a layer."""
-        total = np.zeros(len(self.layers))
-        count = np.zeros(len(self.layers))
-        for batch in self.batches(means=False):
-            tokens = np.repeat(batch["n_tokens"][:, None], len(self.layers), axis=1).astype(np.float64)
-            np.subtract.at(tokens, (batch["sinks"][:, 0], batch["sinks"][:, 1]), 1)
-            total += np.where(tokens > 0, batch["norms"] * tokens, 0.0).sum(0)
-            count += tokens.sum(0)
-        if (count == 0).any():
-            raise InputError("the calibration texts hold no usable token", "plain prose")
-        return total / count
+        """`mean_residual_norm` of all texts."""
+        batches = self.batches(means=False)
+        return mean_residual_norm((batch["n_tokens"], batch["norms"], batch["sinks"]) for batch in batches)
 
     def position_means(self) -> PositionMeans:
         """Mean residual at each position; only in a store filled with a `centred` rule."""
@@ -159,13 +156,45 @@ class Activations:
             if not len(covered):
                 raise InputError(f"every token is a sink at layer {self.layers[layer]}", "ordinary texts")
             sums[layer, covered] /= counts[layer, covered, None]
-            # Where all tokens are sinks (a BOS, say), no story needs a mean; another text gets the nearest.
+            # Where all tokens are sinks (a BOS, for example), no story needs a mean; other texts get the nearest one.
             bare = np.flatnonzero(counts[layer] == 0)
             nearest = covered[np.abs(bare[:, None] - covered).argmin(1)] if len(bare) else bare
             sums[layer, bare] = sums[layer, nearest]
         running = np.zeros((sums.shape[0], sums.shape[1] + 1, sums.shape[2]))
         np.cumsum(sums, axis=1, out=running[:, 1:])
         return PositionMeans(running)
+
+
+def mean_residual_norm(
+    batches: Iterable[tuple[Int64[np.ndarray, "text"], Float32[np.ndarray, "text layer"], Int64[np.ndarray, "sink 3"]]],
+) -> Float64[np.ndarray, "layer"]:
+    """Mean L2 norm of the residual at each layer over all real tokens that are no sinks: the unit of dose.
+
+    Args:
+        batches: `n_tokens`, `norms` and `sinks` of each `PooledBatch`.
+    Raises:
+        InputError: no such token at some layer.
+    """
+    total, count = np.zeros(1), np.zeros(1)
+    for n_tokens, norms, sinks in batches:
+        tokens = np.repeat(n_tokens[:, None], norms.shape[1], axis=1).astype(np.float64)
+        np.subtract.at(tokens, (sinks[:, 0], sinks[:, 1]), 1)
+        total = total + np.where(tokens > 0, norms * tokens, 0.0).sum(0)
+        count = count + tokens.sum(0)
+    if not count.all():
+        raise InputError("the calibration texts hold no usable token", "plain prose, and the model's own tokenizer")
+    return total / count
+
+
+def rule_of(rules: Sequence[Pooling], pooling: Pooling) -> int:
+    """Index of the stored rule that serves a pooling; -1 if none does. `centred` stores plain means, so it serves
+    `from` as well."""
+    return next((index for index, rule in enumerate(rules) if pooling in (rule, plain(rule))), -1)
+
+
+def plain(pooling: Pooling) -> Pooling:
+    """The pooling without centring by position."""
+    return Pooling(start=pooling.start) if pooling.rule == "centred" else pooling
 
 
 def fill(
@@ -181,10 +210,12 @@ def fill(
     progress: Progress | None = None,
     restart: bool = False,
 ) -> Activations:
-    """Pool texts into a store; batches that are there already are not run again.
+    """Pool texts into a store; batches that are already in it are not run again.
 
-    Killed at any moment and started again with the same arguments, it ends with the same bytes. `restart` begins
-    anew where the store holds something else, which is otherwise refused.
+    Killed at any moment and started again with the same arguments, it ends with the same bytes.
+
+    Args:
+        restart: start over where the store holds something else, which is otherwise refused.
 
     Raises:
         InputError: the store was begun with other texts, model or settings; the disk is full.
@@ -207,12 +238,12 @@ def fill(
         texts, layers=layers, poolings=poolings, site=site, token_budget=token_budget, max_tokens=max_tokens,
         done=frozenset(finished),
     ):  # fmt: skip
-        _check(batch, texts, layers, poolings)
-        if positions is not None:
-            # Before the shard: a shard that is there is always in the sums, and their own count of batches
-            # tells whether this one is in them already.
-            positions.add(batch)
         content = {name: getattr(batch, name) for name in _FIELDS}
+        _check_finite(content, texts, layers, poolings)
+        if positions is not None:
+            # Before the shard is written: a finished shard is then always in the sums, and `included` tells whether an
+            # unfinished one is.
+            positions.add(batch)
         write_bytes(directory / f"batch-{batch.number:05d}.safetensors", tensor_bytes(content, "pooled batch 1"))
         n_done += len(batch.indices)
         if progress:
@@ -222,14 +253,14 @@ def fill(
     return store
 
 
-def shards(directory: Path) -> list[Path]:
+def _shards(directory: Path) -> list[Path]:
     """The finished batches, in plan order; files being written have other names."""
     found = [path for path in directory.iterdir() if _SHARD.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.stem.removeprefix("batch-")))
 
 
 class _Positions:
-    """Sums and counts at each position over the batches so far, kept on disk after each batch."""
+    """Sums and counts at each position over the batches so far, written to disk after each batch."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / POSITIONS
@@ -279,14 +310,30 @@ def _manifest(
     }  # fmt: skip
 
 
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """What a store was filled with.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    path = directory / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error})", "what an extraction wrote", "Extract the vectors again"
+        ) from error
+    return manifest
+
+
 def _begin(directory: Path, manifest: dict[str, Any], restart: bool) -> None:
     """Write the manifest of a new store, or check that of one begun before."""
     path = directory / MANIFEST
     before: dict[str, Any] | None = None
     if path.exists():
         try:
-            before = json.loads(path.read_bytes())
-        except (OSError, ValueError):
+            before = read_manifest(directory)
+        except InputError:
             before = {}
     if before == manifest:
         return
@@ -297,18 +344,18 @@ def _begin(directory: Path, manifest: dict[str, Any], restart: bool) -> None:
             "the same inputs as when it was begun",
             "Choose another --out, or start over with --overwrite (overwrite=True)",
         )
-    # Batches without a manifest are left over from a removal that was cut short: whose they are is unknown.
+    # Batches without a manifest are left over from a removal that was interrupted: nobody knows what they belong to.
     remove_folder(directory)
     make_folder(directory)
     write_bytes(path, json.dumps(manifest, indent=1, sort_keys=True).encode())
 
 
 def _finished(directory: Path) -> dict[int, int]:
-    """Number of texts in each finished batch; a file that cannot be read does not count."""
+    """Number of texts in each finished batch; files that cannot be read are removed."""
     from safetensors import SafetensorError
 
     sizes: dict[int, int] = {}
-    for path in shards(directory):
+    for path in _shards(directory):
         try:
             sizes[int(path.stem.removeprefix("batch-"))] = len(_read(path, ("indices",))["indices"])
         except (SafetensorError, OSError, ValueError):
@@ -316,15 +363,15 @@ def _finished(directory: Path) -> dict[int, int]:
     return sizes
 
 
-def _check(batch: PooledBatch, texts: Sequence[str], layers: Sequence[int], poolings: Sequence[Pooling]) -> None:
-    """Every number that should be there is finite."""
-    content = {name: getattr(batch, name) for name in _FIELDS}
+def _check_finite(
+    batch: dict[str, np.ndarray], texts: Sequence[str], layers: Sequence[int], poolings: Sequence[Pooling]
+) -> None:
     for rule, pooling in enumerate(poolings):
-        expected = _weights(content, rule, pooling, len(layers)) > 0
-        wrong = expected & ~np.isfinite(batch.means[rule]).all(-1)
+        expected = _weights(batch, rule, pooling, len(layers)) > 0
+        wrong = expected & ~np.isfinite(batch["means"][rule]).all(-1)
         if wrong.any():
             text, layer = (int(i) for i in np.argwhere(wrong)[0])
-            index = int(batch.indices[text])
+            index = int(batch["indices"][text])
             raise NumericalError(
                 f"text {index} ({texts[index][:60]!r}) gives NaN or infinite activations at layer {layers[layer]}",
                 "finite activations",
@@ -342,11 +389,6 @@ def _weights(
     within = (position >= pooling.start) & (position < pooling.start + n_pooled[text])
     np.subtract.at(weights, (text[within], layer[within]), 1)
     return weights
-
-
-def _sinks_within(sinks: Int64[np.ndarray, "sink 3"], text: int, start: int, stop: int) -> list[tuple[int, int]]:
-    mine = sinks[(sinks[:, 0] == text) & (sinks[:, 2] >= start) & (sinks[:, 2] < stop)]
-    return [(int(layer), int(position)) for _, layer, position in mine]
 
 
 def _read(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Float64
 from heartstrings.core.errors import InputError, NumericalError
 
 Number = float | int | np.floating
-"""A factor; numpy's own numbers are welcome."""
+"""A factor; numbers of numpy are allowed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +62,7 @@ class Direction:
 
     def norm(self) -> Float64[np.ndarray, "layer"]:
         """L2 norm at each layer, in the model's own activation units."""
-        norm: np.ndarray = np.linalg.norm(self.values, axis=1)
-        return norm
+        return np.asarray(np.linalg.norm(self.values, axis=1))
 
     def unit(self) -> Direction:
         """Scaled to norm 1 at every layer.
@@ -98,7 +97,7 @@ class Direction:
         for row in range(len(self.layers)):
             span = np.stack([other.unit().values[row] for other in others]) if others else rest[:0]
             basis = orthonormal(span)
-            # Twice, because one pass leaves a rounding error of the size of the part removed.
+            # Twice: one pass leaves a rounding error in proportion to the part that was removed.
             for _ in range(2):
                 rest[row] -= (rest[row] @ basis.T) @ basis
         label = ", ".join(other.name for other in others)
@@ -149,8 +148,7 @@ def orthonormal(rows: Float64[np.ndarray, "_ width"]) -> Float64[np.ndarray, "_ 
         return rows
     _, sizes, basis = np.linalg.svd(rows, full_matrices=False)
     # Rows come from float32, so what is under float32 precision is rounding, not a direction.
-    independent: np.ndarray = basis[sizes > sizes[0] * np.finfo(np.float32).eps * max(rows.shape)]
-    return independent
+    return np.asarray(basis[sizes > sizes[0] * np.finfo(np.float32).eps * max(rows.shape)])
 
 
 def layer_row(layers: Sequence[int], layer: int | None, what: str) -> int:
@@ -169,7 +167,7 @@ def layer_row(layers: Sequence[int], layer: int | None, what: str) -> int:
 
 
 def unknown_name(name: str, names: Sequence[str], what: str = "emotion") -> InputError:
-    """The error for a name that is not there, with the nearest ones."""
+    """The error for an unknown name, with the nearest known ones."""
     lower = {known.lower(): known for known in names}
     near = [lower[word] for word in difflib.get_close_matches(name.strip().lower(), list(lower), n=3, cutoff=0.5)]
     shown = ", ".join(near or list(names)[:8]) + ("" if near or len(names) <= 8 else ", ...")
@@ -181,7 +179,7 @@ def unknown_name(name: str, names: Sequence[str], what: str = "emotion") -> Inpu
 
 
 def parse(expression: str, names: Sequence[str], look_up: Callable[[str], Direction]) -> Direction:
-    """Evaluate `+ - * /`, numbers, parentheses and names; nothing else is understood, nothing is executed.
+    """Evaluate `+ - * /`, numbers, parentheses and names; nothing else is accepted, and no code is executed.
 
     A name is the longest known one that starts there and ends at a word's end, so `self-confident`, `at ease`
     and `0.5*grief-stricken - sad` need no quotes; quotes ('...' or "...") always work.

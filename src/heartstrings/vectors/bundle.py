@@ -1,4 +1,4 @@
-"""The bundle on disk: `bundle.json` says what it is, `vectors.safetensors` holds the numbers. No pickles."""
+"""The bundle on disk: `bundle.json` describes it, `vectors.safetensors` holds the arrays. No pickles."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def save(vectors: EmotionVectors, directory: str | Path) -> None:
 
     new = not directory.exists()
     make_folder(directory.parent if new else directory)
-    # A sibling where the folder is new, so that one rename makes the bundle; else inside it.
+    # Beside a new folder, so that one rename finishes the bundle; inside an existing one.
     partial = directory.with_name(f".{directory.name}.partial") if new else directory / ".bundle.partial"
     remove_folder(partial)
     try:
@@ -95,7 +95,7 @@ def save(vectors: EmotionVectors, directory: str | Path) -> None:
         if new:
             os.rename(partial, directory)
         else:
-            # Without its header an old bundle is no bundle, so that a crash never leaves a mixture.
+            # The header is removed first: a crash then never leaves a mixture that looks like a bundle.
             (directory / HEADER).unlink(missing_ok=True)
             os.replace(partial / TENSORS, directory / TENSORS)
             os.replace(partial / HEADER, directory / HEADER)

@@ -1,4 +1,4 @@
-"""Pooled activations to contrasts: sums by emotion, halves, reliability, story scores."""
+"""From pooled activations to contrasts: sums by emotion, halves, reliability, story scores."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def sum_by_emotion(
     store: Activations, rule: int, positions: PositionMeans | None, emotion: Int64[np.ndarray, "text"],
     half: Int8[np.ndarray, "text"], n_emotions: int, weighting: Weighting,
 ) -> EmotionSums:  # fmt: skip
+    """Sums over the stories of each emotion and half; `emotion` and `half` have an entry a story of the store."""
     sums: np.ndarray | None = None
     weights = np.zeros((2, len(store.layers), n_emotions))
     for batch in store.pooled(rule, positions):
@@ -89,24 +90,18 @@ def story_scores(
     return scores
 
 
-def story_table(
-    corpus: Corpus,
-    seen: TextFacts,
-    half: Int8[np.ndarray, "text"],
-    emotion: Int64[np.ndarray, "text"],
-    pooled: Int64[np.ndarray, "story"],
-) -> StoryTable:
-    topics = corpus.topics
-    number = {topic: index for index, topic in enumerate(topics)}
-    stories = [corpus.stories[index] for index in pooled.tolist()]
-    found = [facts(story.text) for story in stories]
+def story_table(corpus: Corpus, seen: TextFacts, half: Int8[np.ndarray, "story"]) -> StoryTable:
+    """What is known of every story of a corpus."""
+    emotion_of = {emotion: index for index, emotion in enumerate(corpus.emotions)}
+    topic_of = {topic: index for index, topic in enumerate(corpus.topics)}
+    known = [facts(text) for text in corpus.texts]
     return StoryTable(
-        emotion=emotion[pooled].astype(np.int16),
-        topic=np.array([number[story.topic] for story in stories], dtype=np.int32),
-        topics=topics,
-        half=half[pooled].astype(np.int8),
-        n_tokens=seen.n_tokens[pooled].astype(np.int32),
-        words=np.array([fact.words for fact in found], dtype=np.int32),
-        person=np.array([fact.person for fact in found], dtype=np.float32),
-        dialogue=np.array([fact.dialogue for fact in found], dtype=np.float32),
+        emotion=np.array([emotion_of[story.emotion] for story in corpus.stories], dtype=np.int16),
+        topic=np.array([topic_of[story.topic] for story in corpus.stories], dtype=np.int32),
+        topics=corpus.topics,
+        half=half.astype(np.int8),
+        n_tokens=seen.n_tokens.astype(np.int32),
+        words=np.array([fact.words for fact in known], dtype=np.int32),
+        person=np.array([fact.person for fact in known], dtype=np.float32),
+        dialogue=np.array([fact.dialogue for fact in known], dtype=np.float32),
     )

@@ -1,4 +1,4 @@
-"""What neutral texts share: the components that are projected out of contrasts because no emotion is in them."""
+"""Denoising: the principal components of neutral texts, which are projected out of contrasts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heartstrings.vectors.activations import Activations, PositionMeans
 from heartstrings.vectors.emotion_vectors import project_out
 
 FEWEST_NEUTRAL_TEXTS = 3
-"""With fewer, their components say nothing of neutral text in general."""
+"""With fewer texts, their components do not describe neutral text in general."""
 
 
 def neutral_components(
@@ -34,13 +34,12 @@ def neutral_components(
         raise InputError("all neutral texts give the same activations", "neutral texts that differ",
                          "Give other neutral texts, or none (--no-neutral)")  # fmt: skip
     share = np.cumsum(power) / power.sum()
-    # A hair of tolerance, so that a share that is exactly the asked one does not cost another component.
+    # With a small tolerance, so that rounding does not add a component where the share is exactly reached.
     k = int(np.searchsorted(share, variance - 1e-9)) + 1
     top = basis[: min(k, len(sizes))]
     largest = np.abs(top).argmax(1)
     sign = np.sign(top[np.arange(len(top)), largest])
-    result: np.ndarray = (top * sign[:, None]).astype(np.float32)
-    return result
+    return np.asarray((top * sign[:, None]).astype(np.float32))
 
 
 def neutral_basis(

@@ -1,14 +1,14 @@
-"""Emotion vectors: one direction an emotion and layer, with everything needed to judge and use them."""
+"""Emotion vectors: one direction for each emotion and layer, with the data needed to judge and use them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int8, Int16, Int32
+from jaxtyping import Float32, Float64, Int8, Int16, Int32, Int64
 
 from heartstrings.core.errors import InputError, NumericalError
 from heartstrings.core.types import ModelInfo, Provenance, Variant
@@ -53,6 +53,11 @@ class StoryTable:
 
     def __len__(self) -> int:
         return len(self.emotion)
+
+    def select(self, rows: Int64[np.ndarray, "_"]) -> StoryTable:
+        """Some of the stories."""
+        columns = [column.name for column in fields(self) if column.name != "topics"]
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +188,7 @@ class EmotionVectors:
 
         Minimum-norm least squares of the centred ratings on the centred contrasts over the rated emotions, as
         in van der Ben et al. 2026 (arXiv 2606.26987): with more dimensions than emotions it fits the ratings
-        exactly, so it describes these emotions and says nothing of how well others would be predicted.
+        exactly, so it describes these emotions and does not show how well others would be predicted.
 
         Raises:
             InputError: fewer than three rated emotions, or all rated alike.
@@ -224,15 +229,13 @@ class EmotionVectors:
 def components(
     contrasts: Float32[np.ndarray, "emotion width"], n: int = 10
 ) -> tuple[
-    Float64[np.ndarray, "emotion component"],
-    Float64[np.ndarray, "component width"],
-    Float64[np.ndarray, "component"],
+    Float64[np.ndarray, "emotion component"], Float64[np.ndarray, "component width"], Float64[np.ndarray, "component"]
 ]:
     """Principal components over emotions: (scores, basis, explained share of variance).
 
-    The contrasts are centred over emotions and taken apart by SVD in float64. A component's sign is fixed so
-    that its largest score is positive. At most min(emotions - 1, width) components exist; fewer than `n` come
-    back then, and none for identical rows.
+    The contrasts are centred over emotions and decomposed by SVD in float64. The sign of a component makes its largest
+    score positive. At most min(emotions - 1, width) components exist, and none for identical rows; then fewer than `n`
+    are returned.
 
     Raises:
         InputError: fewer than two emotions.
@@ -267,8 +270,7 @@ def least_squares_direction(
     centred = rows.astype(np.float64) - rows.astype(np.float64).mean(0)
     # Projected-out directions come back from float32 as rounding noise; they must not count as signal.
     cutoff = float(np.finfo(np.float32).eps) * max(rows.shape)
-    solution: Float64[np.ndarray, "width"] = np.linalg.lstsq(centred, target - target.mean(), rcond=cutoff)[0]
-    return solution
+    return np.asarray(np.linalg.lstsq(centred, target - target.mean(), rcond=cutoff)[0])
 
 
 def _check(vectors: EmotionVectors) -> None:

@@ -1,4 +1,4 @@
-"""From stories and a model to a bundle of emotion vectors, in one pass over the texts; resumable throughout."""
+"""From stories and a model to a bundle of emotion vectors, in one resumable pass over the texts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int8
+from jaxtyping import Float32
 
-from heartstrings.core.engine import Pooler
+from heartstrings.core.engine import Pooler, default_token_budget
 from heartstrings.core.errors import BundleError, InputError, NumericalError
 from heartstrings.core.storage import locked, remove_folder
 from heartstrings.core.types import ModelInfo, Pooling, Provenance, Site, Weighting
 from heartstrings.core.version import __version__
 from heartstrings.corpus import Corpus, NeutralTexts, calibration_texts, halves
-from heartstrings.vectors.activations import Activations, Progress, TextFacts, fill
+from heartstrings.vectors.activations import WORK, Activations, Progress, TextFacts, fill, plain, rule_of
 from heartstrings.vectors.bundle import HEADER, is_intact, load, read_header, save
 from heartstrings.vectors.contrast import (
     half_contrasts,
@@ -24,19 +24,13 @@ from heartstrings.vectors.contrast import (
     sum_by_emotion,
 )
 from heartstrings.vectors.denoise import denoise, neutral_basis
-from heartstrings.vectors.emotion_vectors import EmotionVectors
+from heartstrings.vectors.emotion_vectors import EmotionVectors, StoryTable
 
-WORK = ".work"
 _SAME = (
     "corpus_hash", "neutral_hash", "calibration_hash", "pooling", "weighting", "site", "max_tokens",
     "token_budget", "seed", "denoise_variance",
 )  # fmt: skip
 """Fields of the provenance that tell whether a finished bundle is the one asked for."""
-
-
-ON_CPU, ON_GPU = 1024, 8192
-"""Tokens a batch where none are asked for. SmolLM2-135M on two cores reads 641 tokens a second in batches of 1,024 and
-329 in batches of 8,192: the activations of a large one leave the processor's caches."""
 
 
 def extract(
@@ -59,21 +53,20 @@ def extract(
 ) -> dict[str, EmotionVectors]:
     """Extract emotion vectors and write them as bundles; returns them by pooling label.
 
-    Interrupted at any moment and called again with the same arguments, it goes on where it stopped and ends with
-    the same bytes. Called again when all is done, it reads the finished bundles.
+    Interrupted at any moment and called again with the same arguments, it continues where it stopped and ends with
+    the same bytes. Called again after it has finished, it reads the bundles.
 
     Args:
         engine: the model.
         corpus: stories of at least two emotions.
         out: folder of the bundle; with several poolings, `out/<label>` is the bundle of each.
-        neutral: texts without emotion, pooled by the same rule; None leaves denoising out.
+        neutral: texts without emotion, pooled by the same rule; without them there are no denoised vectors.
         calibration: texts that define the unit of dose; by default the package's own, which never change.
         layers: block indices; all by default.
         poolings: rules, all served by the same pass over the texts.
         weighting: `story`, all stories of an emotion weigh equally; `token`, all their pooled tokens do.
         site: where the residual is read.
-        token_budget: tokens in a batch, padding included; None: 1,024 on a CPU, whose caches larger batches leave, and
-            8,192 elsewhere.
+        token_budget: tokens in a batch, padding included; None: what suits the device (`default_token_budget`).
         max_tokens: longer texts are cut there, and counted.
         seed: of the split into topic-disjoint halves.
         progress: called with (texts done, texts in all).
@@ -85,12 +78,11 @@ def extract(
             holds something made from other inputs, or another process is at work in it; the disk is full.
         NumericalError: NaN or Inf in the activations of a text.
     """
-    out = Path(out)
+    out, work = Path(out), Path(out) / WORK
     calibration = calibration_texts() if calibration is None else calibration
     layers = tuple(range(engine.info.n_layers)) if layers is None else tuple(sorted(layers))
     poolings = tuple(poolings)
-    if token_budget is None:
-        token_budget = ON_CPU if engine.info.device.startswith("cpu") else ON_GPU
+    token_budget = default_token_budget(engine.info.device) if token_budget is None else token_budget
     _check_request(corpus, layers, poolings, engine, max_tokens)
     expected = {
         pooling: Provenance(
@@ -102,59 +94,63 @@ def extract(
         )
         for pooling in poolings
     }  # fmt: skip
-    places = {p: out if len(poolings) == 1 else out / p.label for p in poolings}
-    rules = tuple(dict.fromkeys(_stored(pooling, poolings) for pooling in poolings))
+    places = {pooling: out if len(poolings) == 1 else out / pooling.label for pooling in poolings}
 
-    def is_finished(pooling: Pooling) -> bool:
-        return _is_finished(places[pooling], expected[pooling], layers, overwrite)
+    def all_finished() -> bool:
+        return all(_is_finished(places[pooling], expected[pooling], layers, overwrite) for pooling in poolings)
 
-    if not (out / WORK).exists() and all(is_finished(pooling) for pooling in poolings):
+    def bundles() -> dict[str, EmotionVectors]:
         return {pooling.label: load(places[pooling]) for pooling in poolings}
-    with locked(out / WORK):
-        if not all(is_finished(pooling) for pooling in poolings):
-            n_before = 0
 
-            def fill_store(name: str, texts: Sequence[str], rules: tuple[Pooling, ...]) -> Activations:
-                nonlocal n_before
-                before, n_before = n_before, n_before + len(texts)
-                return fill(
-                    engine, texts, out / WORK / name, layers=layers, poolings=rules, site=site,
-                    token_budget=token_budget, max_tokens=max_tokens, restart=overwrite,
-                    progress=None if progress is None else lambda done, _: progress(before + done, n_texts),
-                )  # fmt: skip
+    if not work.exists() and all_finished():
+        return bundles()
+    # A `from` pooling has no rule of its own where a `centred` one is stored, which serves it as well.
+    centred = {pooling.start: pooling for pooling in poolings if pooling.rule == "centred"}
+    rules = tuple(dict.fromkeys(centred.get(p.start, p) if p.rule == "from" else p for p in poolings))
+    n_texts = len(corpus) + len(calibration) + (0 if neutral is None else len(neutral))
+    n_before = 0
 
-            n_texts = len(corpus) + len(calibration) + (0 if neutral is None else len(neutral))
+    def fill_store(name: str, texts: Sequence[str], rules: tuple[Pooling, ...]) -> Activations:
+        nonlocal n_before
+        before, n_before = n_before, n_before + len(texts)
+        return fill(
+            engine, texts, work / name, layers=layers, poolings=rules, site=site, token_budget=token_budget,
+            max_tokens=max_tokens, restart=overwrite,
+            progress=None if progress is None else lambda done, _: progress(before + done, n_texts),
+        )  # fmt: skip
+
+    with locked(work):
+        if not all_finished():
             try:
                 stories = fill_store("stories", corpus.texts, rules)
                 seen = stories.facts()
                 for pooling in poolings:
-                    _check_coverage(corpus, seen, rules.index(_stored(pooling, poolings)), pooling)
+                    _check_coverage(corpus, seen, rule_of(rules, pooling), pooling)
                 calibrated = fill_store("calibration", calibration.texts, (Pooling(start=0),))
                 # Neutral texts are centred by the stories' position means, so their own sums are not needed.
-                plain = tuple(Pooling(start=p.start) if p.rule == "centred" else p for p in rules)
-                neutrals = None if neutral is None else fill_store("neutral", neutral.texts, plain)
+                neutrals = None
+                if neutral is not None:
+                    neutrals = fill_store("neutral", neutral.texts, tuple(plain(rule) for rule in rules))
                 norms = calibrated.residual_norms().astype(np.float32)
-                half = halves(corpus, seed=seed)
+                table = story_table(corpus, seen, halves(corpus, seed=seed))
                 for pooling in poolings:
-                    rule = rules.index(_stored(pooling, poolings))
-                    vectors = _vectors(stories, seen, rule, corpus, half, neutrals, expected[pooling], norms)
-                    save(vectors, places[pooling])
+                    rule, record = rule_of(rules, pooling), expected[pooling]
+                    save(_vectors(stories, seen, rule, table, corpus, neutrals, record, norms), places[pooling])
             except (_Unusable, NumericalError):
                 # No later run with these inputs can use what is there.
-                remove_folder(out / WORK)
+                remove_folder(work)
                 raise
         if not keep_activations:
-            remove_folder(out / WORK)
-    return {pooling.label: load(places[pooling]) for pooling in poolings}
+            remove_folder(work)
+    return bundles()
 
 
 def _vectors(
-    store: Activations, seen: TextFacts, rule: int, corpus: Corpus, half: Int8[np.ndarray, "story"],
-    neutrals: Activations | None, provenance: Provenance, norms: Float32[np.ndarray, "layer"],
+    store: Activations, seen: TextFacts, rule: int, table: StoryTable, corpus: Corpus, neutrals: Activations | None,
+    provenance: Provenance, norms: Float32[np.ndarray, "layer"],
 ) -> EmotionVectors:  # fmt: skip
-    """Everything that one pooling rule gives, from the store."""
-    emotions = corpus.emotions
-    emotion = np.array([emotions.index(story.emotion) for story in corpus.stories], dtype=np.int64)
+    """The bundle of one pooling rule. `table` has a row for every story of the corpus."""
+    emotions, emotion, half = corpus.emotions, table.emotion.astype(np.int64), table.half
     centred = provenance.pooling is not None and provenance.pooling.rule == "centred"
     positions = store.position_means() if centred else None
     sums = sum_by_emotion(store, rule, positions, emotion, half, len(emotions), provenance.weighting)
@@ -186,7 +182,7 @@ def _vectors(
         reliability=split_half_reliability(parts),
         counts=tuple(counts.tolist()),
         tokens=tuple(int(number) for number in tokens),
-        stories=story_table(corpus, seen, half, emotion, pooled),
+        stories=table.select(pooled),
         story_scores=story_scores(store, rule, positions, centre, variants, pooled),
         provenance=provenance.model_copy(
             update={
@@ -230,11 +226,11 @@ def _check_request(
 
 
 class _Unusable(InputError):
-    """These texts do not do for this pooling."""
+    """These texts are too short for this pooling."""
 
 
 def _check_coverage(corpus: Corpus, seen: TextFacts, rule: int, pooling: Pooling) -> None:
-    """Every emotion keeps at least one story."""
+    """Refuse a pooling that sets all stories of an emotion aside."""
     kept = {corpus.stories[index].emotion for index in np.flatnonzero(seen.n_pooled[rule]).tolist()}
     lost = [emotion for emotion in corpus.emotions if emotion not in kept]
     if not lost:
@@ -251,7 +247,7 @@ def _check_coverage(corpus: Corpus, seen: TextFacts, rule: int, pooling: Pooling
 
 
 def _is_finished(place: Path, expected: Provenance, layers: tuple[int, ...], overwrite: bool) -> bool:
-    """Whether the bundle asked for is there already; another one there is refused, or overwritten."""
+    """Whether the bundle asked for is already there. Another bundle is refused, unless it may be overwritten."""
     if not (place / HEADER).exists():
         return False
     try:
@@ -277,9 +273,3 @@ def _is_finished(place: Path, expected: Provenance, layers: tuple[int, ...], ove
 
 def _identity(model: ModelInfo | None) -> tuple[str | None, ...]:
     return () if model is None else (model.weights_hash, model.revision, model.dtype, model.tokenizer_hash)
-
-
-def _stored(pooling: Pooling, poolings: tuple[Pooling, ...]) -> Pooling:
-    """The rule that a pooling is stored under: `centred` keeps plain means, so it serves `from` as well."""
-    centred = Pooling(rule="centred", start=pooling.start)
-    return centred if pooling.rule == "from" and centred in poolings else pooling

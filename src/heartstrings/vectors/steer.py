@@ -1,4 +1,4 @@
-"""Steering made from vectors: along an emotion, a blend or any direction, in the one unit of dose."""
+"""Steering from vectors: along an emotion, a blend or any direction, with a dose in units of the residual norm."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def steer(
 ) -> Steering:
     """Steering along an emotion or a blend (`0.5*joyful - sad`) of a bundle.
 
-    With `add`, several layers share the dose, each taking dose / n, as exported files do. `clamp` sets the
-    component to the whole dose at each layer, since a value that is set does not add up over layers. `ablate`
-    removes the component at each layer; the dose then plays no part.
+    With `add`, n layers share the dose: each adds dose / n, as exported files do. `clamp` sets the component to the
+    whole dose at each layer, because values that are set do not add up over layers. `ablate` removes the component at
+    each layer and ignores the dose.
 
     Args:
         direction: an expression, or a `Direction` of the same model, e.g. `0.5 * vectors["joyful"]`.
@@ -37,12 +37,8 @@ def steer(
         InputError: an unknown emotion or layer, a bundle without norms, a blend that cancels.
     """
     if vectors.norms is None:
-        raise InputError(
-            "a dose is a fraction of the mean residual norm, and this bundle has no norms",
-            "a bundle extracted here, which measures them",
-            "Extract the vectors from the model",
-        )
-    rows = dict(zip(vectors.layers, vectors.norms.tolist(), strict=True))
+        raise no_norms("Extract the vectors from the model")
+    norm_at = dict(zip(vectors.layers, vectors.norms.tolist(), strict=True))
     chosen = layer_list(layers, vectors.layers)
     if isinstance(direction, str):
         best = vectors.variants[-1] if variant is None else variant
@@ -59,7 +55,7 @@ def steer(
         )
     size = float(np.abs(vectors.raw).max())
     return along(
-        direction, dose=dose, layers=chosen, norm_at=rows.__getitem__, operation=operation, positions=positions,
+        direction, dose=dose, layers=chosen, norm_at=norm_at.__getitem__, operation=operation, positions=positions,
         site=vectors.provenance.site, smallest=1e-12 * size,
     )  # fmt: skip
 
@@ -75,37 +71,37 @@ def along(
     site: Site,
     smallest: float = 0.0,
 ) -> Steering:
-    """Steering along a direction at some layers with norms at hand; `add` shares the dose among them.
+    """Steering along a direction at some layers; with `add`, the layers share the dose.
 
     Args:
         norm_at: mean residual norm at a layer and this site.
-        smallest: a vector of at most this length has cancelled to rounding noise.
+        smallest: a vector of at most this length is rounding noise, left over from a blend that cancels.
     Raises:
         InputError: the direction lacks a layer, or is nothing there.
     """
     share = float(dose) / len(layers) if operation == "add" else float(dose)
-    made = []
+    interventions = []
     for layer in layers:
         row = direction.only(layer).values[0]
         length = float(np.linalg.norm(row))
         if length <= smallest:
             raise InputError(f"{direction.name!r} cancels at layer {layer}", "a blend that leaves a direction")
-        made.append(
-            Intervention(
-                layer=layer,
-                direction=(row / length).astype(np.float32),
-                dose=share,
-                norm=norm_at(layer),
-                operation=operation,
-                site=site,
-                label=direction.name,
-            )
-        )
-    return Steering(tuple(made), positions)
+        unit = (row / length).astype(np.float32)
+        interventions.append(Intervention(layer, unit, share, norm_at(layer), operation, site, direction.name))
+    return Steering(tuple(interventions), positions)
+
+
+def no_norms(fix: str) -> InputError:
+    """The error for a dose of a bundle without norms."""
+    return InputError(
+        "a dose is a fraction of the mean residual norm, and this bundle has no norms",
+        "a bundle extracted here, which measures them",
+        fix,
+    )
 
 
 def layer_list(layers: int | Sequence[int], known: Sequence[int]) -> tuple[int, ...]:
-    """One layer or several, each of which must be known and come once; in rising order."""
+    """One or several layers in rising order; each must be known and occur once."""
     asked = (layers,) if isinstance(layers, int | np.integer) else tuple(layers)
     unknown = [layer for layer in asked if layer not in known]
     if unknown or not asked or len(set(asked)) != len(asked):

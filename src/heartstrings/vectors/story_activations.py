@@ -1,34 +1,38 @@
-"""Each story's own activations, read back from what an extraction kept: for controls with shuffled labels."""
+"""The activations of each story, read from what an extraction kept: for controls with shuffled labels."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from heartstrings.core.errors import InputError
-from heartstrings.core.types import Pooling, Variant
-from heartstrings.vectors.activations import MANIFEST, Activations, PooledTexts
+from heartstrings.core.types import Variant
+from heartstrings.vectors.activations import (
+    MANIFEST,
+    WORK,
+    Activations,
+    PooledTexts,
+    PositionMeans,
+    read_manifest,
+    rule_of,
+)
 from heartstrings.vectors.emotion_vectors import EmotionVectors, project_out
 
 NEUTRAL = "neutral"
 LEAST_NEUTRAL = 12
-"""Fewer texts give mixtures that are nearly one direction."""
-WORK = ".work"
-"""Where `extract(..., keep_activations=True)` leaves them, beside the bundles of an atlas."""
+"""Mixtures of fewer texts are nearly one direction."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoryActivations:
     """The pooled stories of a bundle, in the order of its story table. They stay on disk: every method reads the store
-    once, a batch at a time, so that memory does not grow with the number of stories."""
+    once, one batch at a time, so that memory does not grow with the number of stories."""
 
     vectors: EmotionVectors
     store: Activations
@@ -45,13 +49,13 @@ class StoryActivations:
 
     @property
     def crossed(self) -> bool:
-        """Does every topic that has a story have one of at least two emotions? Then labels can be shuffled within
-        topics, which keeps what a topic does to the activations out of the null."""
+        """Whether every topic has stories of at least two emotions. Labels can then be shuffled within topics, so that
+        effects of topics on the activations do not enter the null."""
         return all(len(np.unique(self.emotion[self.topic == topic])) > 1 for topic in np.unique(self.topic))
 
     @property
     def n_crossed_topics(self) -> int:
-        """Topics, if every one has a story of every emotion, so that their means hold no emotion; else 0."""
+        """The number of topics if each has a story of every emotion, so that topic means contain no emotion; else 0."""
         cells = {(int(topic), int(emotion)) for topic, emotion in zip(self.topic, self.emotion, strict=True)}
         topics = len(np.unique(self.topic))
         return topics if len(cells) == topics * len(np.unique(self.emotion)) else 0
@@ -65,7 +69,7 @@ class StoryActivations:
 
     @property
     def arrangements(self) -> float:
-        """How many different ways there are to shuffle the labels, the real one included; inf where beyond counting."""
+        """The number of different ways to shuffle the labels, the real one included; inf beyond e^30."""
         total = 0.0
         for rows in self.parts:
             counts = np.unique(self.emotion[rows], return_counts=True)[1].tolist()
@@ -73,7 +77,7 @@ class StoryActivations:
         return float(round(math.exp(total))) if total < 30 else math.inf
 
     def shuffled(self, draws: np.random.Generator) -> Int64[np.ndarray, "story"]:
-        """The stories' labels in another order, within `parts`: every emotion keeps its number of stories a part."""
+        """The stories' labels in random order within `parts`: each emotion keeps its number of stories in each part."""
         labels = self.emotion.copy()
         for rows in self.parts:
             labels[rows] = draws.permutation(labels[rows])
@@ -86,12 +90,12 @@ class StoryActivations:
         layers: Sequence[int],
         variant: Variant,
     ) -> Float64[np.ndarray, "labelling blend layer width"]:
-        """The bundle's own steps with other labels, for blends of emotions.
+        """The contrasts of the bundle with other labels, for blends of emotions.
 
-        Emotion means (stories or tokens weighing alike, as in the bundle) minus the mean over emotions; times the
-        factors and summed; then the neutral components projected out where `variant` is denoised. With the stories' own
-        labels these are the bundle's vectors. A blend of contrasts is a weighted sum of stories, so that any number of
-        labellings, blends and layers takes one pass over the store.
+        Emotion means (weighted as in the bundle) minus the mean over emotions, times the factors and summed; then the
+        neutral components are projected out where `variant` is denoised. With the stories' own labels these are the
+        bundle's vectors. A blend of contrasts is a weighted sum of stories, so any number of labellings, blends and
+        layers takes one pass over the store.
 
         Args:
             labels: index of an emotion a story; every emotion at least once a labelling.
@@ -111,16 +115,12 @@ class StoryActivations:
                 for row, own in enumerate(labels[:, at]):
                     share = weights[at, column] / sizes[row, own, column]
                     found[row, :, column] += (centred[:, own] * share) @ states
-        if variant == "denoised":
-            for column, layer in enumerate(layers):
-                flat = found[:, :, column].reshape(-1, self.vectors.width).astype(np.float32)
-                clean = project_out(flat, self._basis(layer)).astype(np.float64)
-                found[:, :, column] = clean.reshape((*found.shape[:2], -1))
-        return found
+        flat = found.reshape(-1, *found.shape[2:])
+        return self._denoised(flat, layers, variant).reshape(found.shape)
 
     def topic_contrasts(self, layers: Sequence[int], variant: Variant) -> Float64[np.ndarray, "topic layer width"]:
-        """Mean of each topic's stories minus the mean over topics, denoised as the bundle's vectors are: what topics do
-        to the activations, without emotion where every topic has every emotion (`n_crossed_topics`).
+        """Mean of each topic's stories minus the mean over topics, denoised as the bundle's vectors are: the effect of
+        topics on the activations. It contains no emotion where every topic has every emotion (`n_crossed_topics`).
 
         Raises:
             InputError: a layer that was not kept, or denoised contrasts of a bundle that has none.
@@ -139,9 +139,9 @@ class StoryActivations:
     def neutral_deviations(
         self, layers: Sequence[int], variant: Variant
     ) -> Float64[np.ndarray, "text layer width"] | None:
-        """Each neutral text's activation minus the mean over these texts, pooled and denoised as the stories are: how
-        natural text without emotion varies. None where they were not kept, or fewer than `LEAST_NEUTRAL` are long
-        enough for the pooling.
+        """Each neutral text's activation minus the mean over these texts, pooled and denoised as the stories are: the
+        variation of text without emotion. None where they were not kept, or fewer than `LEAST_NEUTRAL` are long enough
+        for the pooling.
 
         Raises:
             InputError: a layer that was not kept, or denoised activations of a bundle that has none.
@@ -149,11 +149,9 @@ class StoryActivations:
         place = self.store.directory.parent / NEUTRAL
         if not (place / MANIFEST).is_file():
             return None
-        store = Activations.of(place, _read_manifest(place / MANIFEST))
+        store = Activations.of(place, read_manifest(place))
         columns = self._columns(layers)
-        pooling = self.vectors.provenance.pooling
-        positions = self.store.position_means() if pooling is not None and pooling.rule == "centred" else None
-        rows = [batch.vectors[:, columns].astype(np.float64) for batch in store.pooled(self.rule, positions)]
+        rows = [batch.vectors[:, columns].astype(np.float64) for batch in store.pooled(self.rule, self._positions)]
         found = np.concatenate(rows) if rows else np.zeros((0, len(columns), self.vectors.width))
         if len(found) < LEAST_NEUTRAL:
             return None
@@ -168,10 +166,7 @@ class StoryActivations:
         return rows
 
     def cosines(
-        self,
-        directions: Float64[np.ndarray, "direction layer width"],
-        layers: Sequence[int],
-        variant: Variant,
+        self, directions: Float64[np.ndarray, "direction layer width"], layers: Sequence[int], variant: Variant
     ) -> Float64[np.ndarray, "direction layer story"]:
         """Cosine of each story, minus the bundle's centre and denoised like its vectors, with each direction."""
         columns, vectors = self._columns(layers), self.vectors
@@ -189,21 +184,26 @@ class StoryActivations:
                 found[:, column, at] = unit[:, column] @ wide.T / np.where(size > 0, size, np.inf)
         return found
 
+    def batches(self) -> Iterator[PooledTexts]:
+        """All stories, one batch of the store at a time."""
+        yield from self.store.pooled(self.rule, self._positions)
+
     def _batches(self) -> Iterator[tuple[Int64[np.ndarray, "_"], PooledTexts]]:
-        """(which stories, their vectors)."""
-        pooling = self.vectors.provenance.pooling
-        centred = pooling is not None and pooling.rule == "centred"
-        positions = self.store.position_means() if centred else None
-        for batch in self.store.pooled(self.rule, positions):
+        """(indices of the stories, their vectors)."""
+        for batch in self.batches():
             yield np.searchsorted(self.rows, batch.indices), batch
+
+    @property
+    def _positions(self) -> PositionMeans | None:
+        pooling = self.vectors.provenance.pooling
+        return self.store.position_means() if pooling is not None and pooling.rule == "centred" else None
 
     @cached_property
     def _weights(self) -> Float64[np.ndarray, "story layer"]:
         """What each story counts at each layer of the store: 1, or its tokens where the bundle weighs tokens."""
         if self.vectors.provenance.weighting == "story":
             return np.ones((len(self), len(self.store.layers)))
-        tokens: np.ndarray = self.store.weights(self.rule)[self.rows].astype(np.float64)
-        return tokens
+        return np.asarray(self.store.weights(self.rule)[self.rows].astype(np.float64))
 
     def _columns(self, layers: Sequence[int]) -> list[int]:
         lacking = [layer for layer in layers if layer not in self.store.layers or layer not in self.vectors.layers]
@@ -220,24 +220,25 @@ class StoryActivations:
 
 
 def read_story_activations(folder: Path, vectors: EmotionVectors) -> StoryActivations | None:
-    """The activations that lie in a bundle's folder or beside it; None where none were kept.
+    """The activations in a bundle's folder or beside it; None if they were not kept.
 
-    What has to be kept is the folder `.work/stories` of the extraction that made the bundle, whole.
+    They are the whole folder `.work/stories` of the extraction that made the bundle.
 
     Args:
         folder: the bundle's own, e.g. `atlas/vectors/from50`, or what holds it, `atlas/vectors`.
     Raises:
         InputError: other stories than the bundle's, or files that cannot be read.
     """
-    table = vectors.stories
+    table, record = vectors.stories, vectors.provenance
     for place in (folder / WORK / "stories", folder.parent / WORK / "stories"):
-        if table is None or not (place / MANIFEST).is_file():
+        if table is None or record.pooling is None or not (place / MANIFEST).is_file():
             continue
-        manifest = _read_manifest(place / MANIFEST)
-        rule = _rule(manifest, vectors)
-        if rule is None:
-            continue
+        manifest = read_manifest(place)
         store = Activations.of(place, manifest)
+        rule = rule_of(store.poolings, record.pooling)
+        same_model = record.model is None or manifest["model"]["weights_hash"] == record.model.weights_hash
+        if rule < 0 or not same_model or manifest["site"] != record.site:
+            continue
         rows = np.flatnonzero(store.facts().n_pooled[rule])
         if len(rows) != len(table):
             raise _other_stories(place, f"{len(rows)} pooled stories, the bundle {len(table)}")
@@ -248,37 +249,13 @@ def read_story_activations(folder: Path, vectors: EmotionVectors) -> StoryActiva
 
 
 def check_same(stories: StoryActivations, again: Float64[np.ndarray, "_"], kept: Float64[np.ndarray, "_"]) -> None:
-    """A contrast computed from the stories with their own labels is the bundle's.
+    """Check that a contrast computed from the stories with their own labels is the bundle's.
 
     Raises:
-        InputError: it is not, so that these are other stories.
+        InputError: it differs, so these are other stories.
     """
     if float(np.linalg.norm(again - kept)) > 1e-3 * float(np.linalg.norm(kept)):
         raise _other_stories(stories.store.directory, "stories that do not give the bundle's vectors")
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error})", "what an extraction wrote", "Extract the vectors again"
-        ) from error
-    return found
-
-
-def _rule(manifest: dict[str, Any], vectors: EmotionVectors) -> int | None:
-    """Row of the bundle's pooling in a store, or None where the store is of another model, site or pooling."""
-    model, site = vectors.provenance.model, vectors.provenance.site
-    if manifest["site"] != site or (model and manifest["model"]["weights_hash"] != model.weights_hash):
-        return None
-    wanted = vectors.provenance.pooling
-    for number, found in enumerate(Pooling.model_validate(one) for one in manifest["poolings"]):
-        # A `centred` rule is stored as plain means, so that it serves `from` as well.
-        plain = Pooling(start=found.start) if found.rule == "centred" else found
-        if wanted in (found, plain):
-            return number
-    return None
 
 
 def _other_stories(place: Path, what: str) -> InputError:

@@ -1,9 +1,8 @@
-"""Where the residual stream is: decoder blocks, sublayers, final norm and unembedding, found by structure.
+"""The parts of a model along its residual stream: blocks, sublayers, final norm and unembedding, found by structure.
 
-The text model is the innermost pretrained model that carries the text configuration and directly runs the one
-`ModuleList` of `n_layers` blocks. Nothing is looked up by model name; what differs between families in the
-installed libraries is whether a sublayer's output passes a norm before it is added, and that is visible in the
-block's own children.
+The text model is the innermost pretrained model that has the text configuration and runs the one `ModuleList` of
+`n_layers` blocks. Nothing is looked up by model name. Families differ in whether a norm is applied to a sublayer's
+output before it is added, which is visible in the children of the block.
 """
 
 from __future__ import annotations
@@ -48,6 +47,12 @@ class Architecture:
     @property
     def n_layers(self) -> int:
         return len(self.blocks)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the token embedding, where token ids have to be."""
+        device: torch.device = self.text_model.get_input_embeddings().weight.device
+        return device
 
     @property
     def attends(self) -> bool:
@@ -106,7 +111,7 @@ def _mlp(children: dict[str, nn.Module]) -> nn.Module | None:
 
 
 def _before_skip(module: nn.Module, *, inner: bool = True) -> nn.Module:
-    """BERT and its kin add the skip connection inside the sublayer's `output`: its `dense` comes before."""
+    """BERT-like models add the skip connection inside the sublayer's `output`; its `dense` comes before that."""
     output = getattr(module, "output", None) if inner else module
     dense = getattr(output, "dense", None)
     adds_skip = output is not None and hasattr(output, "LayerNorm") and isinstance(dense, nn.Module)
@@ -153,7 +158,7 @@ def take_apart(model: PreTrainedModel) -> Architecture:
 
 
 def _stack(model: PreTrainedModel, config: Any, n_layers: int, width: int) -> tuple[PreTrainedModel, nn.ModuleList]:
-    """The text model and its blocks. Vision and audio towers are told apart by their configuration."""
+    """The text model and its blocks. Vision and audio towers have another configuration."""
     modules = dict(model.named_modules())
     candidates: list[tuple[str, PreTrainedModel, nn.ModuleList]] = []
     seen: list[str] = []
@@ -189,7 +194,7 @@ def _owner(modules: dict[str, nn.Module], path: str) -> PreTrainedModel | None:
 
 
 def _carries(block: nn.Module, width: int) -> bool:
-    """Can the block sit on a residual stream of this width? Its own norms tell; without any, its matrices."""
+    """Whether the block can have a residual stream of this width, by its norms, or else by its matrices."""
     norms = [_norm_width(child) for child in block.children() if "norm" in type(child).__name__.lower()]
     known = [found for found in norms if found is not None]
     if known:
@@ -219,7 +224,7 @@ def _norm_width(norm: nn.Module) -> int | None:
 
 
 def _is_encoder(text_model: PreTrainedModel, config: Any, blocks: nn.ModuleList) -> bool:
-    """Does attention look both ways? Attention modules say so themselves. A state-space model has none."""
+    """Whether attention is bidirectional, as the attention modules declare. A state-space model has none."""
     for module in blocks[-1].modules():
         causal = getattr(module, "is_causal", None)
         if isinstance(causal, bool):
@@ -237,7 +242,7 @@ def _position_limit(text_model: PreTrainedModel, blocks: nn.ModuleList) -> int |
         if id(module) in inside or not isinstance(module, nn.Embedding):
             continue
         if leaf in ("wpe", "embed_positions") or "position_embedding" in leaf:
-            # OPT and RoBERTa start counting behind a few reserved rows.
+            # OPT and RoBERTa start counting after a few reserved rows.
             reserved = int(getattr(module, "offset", 0))
             if module.padding_idx is not None:
                 reserved = module.padding_idx + 1

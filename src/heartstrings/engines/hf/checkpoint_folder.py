@@ -1,7 +1,7 @@
-"""What a checkpoint folder says of itself: configuration, headers of the weights, chat template, and a hash of all that
-is stored. Light: no framework is imported, and gigabytes stay unread.
+"""What the files of a checkpoint folder say: configuration, headers of the weights, chat template, and a hash of all
+that is stored. No framework is imported, and large files are not read as a whole.
 
-The hash is the same for a folder that was renamed or copied, and another for other weights.
+The hash is the same for a folder that was renamed or copied, and differs for other weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CONFIG, _TEMPLATE, _TOKENIZER = "config.json", "chat_template.jinja", "tokenize
 
 @dataclass(frozen=True)
 class Described:
-    """A checkpoint as its files describe it; None where they do not say."""
+    """A checkpoint as its files describe it; None where they do not state a value."""
 
     architecture: str
     n_layers: int | None
@@ -37,23 +37,23 @@ class Described:
     parameters: int
     """Numbers stored: tied ones count once."""
     dtype: str
-    """That most of them are stored in."""
+    """The type of most of them."""
     weights_hash: str
     template: str | None
-    """Of chats, the default one."""
+    """The default chat template."""
 
 
 def describe(folder: Path) -> Described:
-    """Everything at once.
+    """Read all of it.
 
     Raises:
-        ModelError: no readable configuration, or no safetensors. `heartstrings.load` says more of what is wrong.
+        ModelError: no readable configuration, or no safetensors. `heartstrings.load` gives more precise messages.
     """
     try:
         config = _config(folder)
         architecture = str(config["model_type"])
         stored = _stored(folder)
-        template = _template(folder)
+        template = chat_template(folder)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder} cannot be read: {error!r}", "a Hugging Face checkpoint folder") from error
     if not stored:
@@ -92,7 +92,7 @@ def of_folder(folder: Path) -> str:
 
 
 def config_bytes(config: Mapping[str, Any]) -> bytes:
-    """What of a configuration tells one model from another."""
+    """The part of a configuration that identifies a model."""
     return json.dumps(_essentials(config), sort_keys=True, default=str).encode()
 
 
@@ -112,8 +112,8 @@ def _number(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     return next((int(config[name]) for name in names if isinstance(config.get(name), int)), None)
 
 
-def _template(folder: Path) -> str | None:
-    """As transformers finds it: in a file of its own, else in the tokenizer's configuration."""
+def chat_template(folder: Path) -> str | None:
+    """The default chat template, from its own file or from the tokenizer's configuration, as transformers reads it."""
     if (folder / _TEMPLATE).is_file():
         return (folder / _TEMPLATE).read_text("utf-8") or None
     if not (folder / _TOKENIZER).is_file():
@@ -157,7 +157,7 @@ def _add_file(digest: Any, file: Path) -> None:
 
 def _header(stream: BinaryIO, file: Path) -> bytes:
     length = int.from_bytes(stream.read(8), "little")
-    if length > file.stat().st_size:  # whatever this is, reading it would take all memory
+    if length > file.stat().st_size:  # not a safetensors file; reading it would take all memory
         raise ModelError(f"{file.name} has no readable header", "a safetensors file", "Copy the file again")
     return stream.read(length)
 

@@ -1,4 +1,4 @@
-"""The one place where a dose meets a residual."""
+"""The only function that adds a dose to a residual stream."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def apply(
     size: Float[torch.Tensor, "*some"],
     sets: Bool[torch.Tensor, "*some"] | None = None,
 ) -> Float[torch.Tensor, "*token width"]:
-    """The state moved along a unit direction: h + size * unit, or with its component along `unit` set to `size`.
+    """The state changed along a unit direction: h + size * unit, or with its component along `unit` set to `size`.
 
     Args:
         unit: one direction, or one a row, broadcast against `state`.
         size: dose times the mean residual norm; 0 where a component is ablated. Broadcast against the tokens.
-        sets: where the component is set (clamp, ablate) and not added to; None: nowhere.
+        sets: where the component is set (clamp, ablate) instead of added to; None: nowhere.
     """
     if sets is None:
         return state + size[..., None] * unit

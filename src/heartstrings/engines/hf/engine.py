@@ -1,4 +1,4 @@
-"""The transformers engine: one loaded model behind the verbs of `Engine`."""
+"""The transformers engine: a loaded model with the methods of `Engine`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ import transformers
 from jaxtyping import Float32, Int64
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heartstrings.core.engine import Completion, GenerateRequest, PooledBatch, Prompt, Score, ScoreRequest, Trace
+from heartstrings.core.engine import (
+    Completion,
+    GenerateRequest,
+    PooledBatch,
+    Prompt,
+    Score,
+    ScoreRequest,
+    Trace,
+    default_token_budget,
+)
 from heartstrings.core.errors import ModelError
 from heartstrings.core.steering import Operation, Positions, Steering
 from heartstrings.core.types import ModelInfo, Pooling, Site
@@ -24,10 +33,9 @@ from heartstrings.engines.hf import read as torch_read
 from heartstrings.engines.hf import score as torch_score
 from heartstrings.engines.hf import session as torch_session
 from heartstrings.engines.hf.architecture import Architecture, take_apart
-from heartstrings.engines.hf.branches import Branches
 from heartstrings.engines.hf.host_memory import keep_freed_memory
-from heartstrings.engines.hf.text import encode_texts
-from heartstrings.engines.hf.trunk import Trunks
+from heartstrings.engines.hf.sharing import Sharing, Shortcut
+from heartstrings.engines.hf.text import Encoded, encode_texts
 from heartstrings.vectors.algebra import Direction
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 
@@ -35,22 +43,22 @@ from heartstrings.vectors.emotion_vectors import EmotionVectors
 class TorchEngine:
     """Made by `heartstrings.load`, or by `from_model` from a model and tokenizer at hand.
 
-    The model stays as it is, bit for bit: hooks live only while a verb runs, training flags and gradients are
-    put back, and the tokenizer used here is a copy.
+    The model is not changed: hooks exist only while a method runs, training flags and gradients are restored, and the
+    tokenizer used here is a copy.
     """
 
     share_trunk: bool = True
-    """In `score` and `generate`, run the blocks below the steered one once a text; in `score`, a prompt once for all
-    its continuations. Changes the time and nothing else."""
+    """In `score` and `generate`, run the blocks below the steered one once a text; in `score`, run a prompt once for
+    all its continuations. Results are the same; only the time differs."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, parts: Architecture, info: ModelInfo
     ) -> None:
         self.model, self.parts, self.info = model, parts, info
         self.tokenizer = tokenizer
-        self.device = parts.text_model.get_input_embeddings().weight.device
         self._head_checked = False
-        self._trunks, self._branches, self._prefills = Trunks(), Branches(), Trunks()
+        self._last_encoded: tuple[tuple[tuple[str, ...], int], Encoded] | None = None
+        self._trunks, self._branches, self._prefills = Shortcut(), Shortcut(), Shortcut()
 
     @classmethod
     def from_model(
@@ -68,8 +76,8 @@ class TorchEngine:
 
         Args:
             folder: where its files are, for a fingerprint that equals the one of `heartstrings.load`.
-            weights_hash: what identifies the weights, where that is not the folder's files (a GGUF file).
-            quantisation: the type that they were stored in, if they were quantised.
+            weights_hash: identifies the weights of a model that does not come from a folder (a GGUF file).
+            quantisation: the type that the weights were stored in, if they were quantised.
         Raises:
             ModelError: the architecture is unknown, or a weight is NaN or Inf.
         """
@@ -111,7 +119,7 @@ class TorchEngine:
         layers: Sequence[int] | None = None,
         poolings: Sequence[Pooling] = (Pooling(),),
         site: Site = "block",
-        token_budget: int = 8192,
+        token_budget: int | None = None,
         max_tokens: int = 512,
         done: Collection[int] = (),
         chunk: int | None = None,
@@ -124,24 +132,23 @@ class TorchEngine:
 
         Args:
             layers: all of them when None.
-            token_budget: rows times longest text of a batch. Memory follows it, results do not.
+            token_budget: rows times longest text of a batch; None: `default_token_budget` of the device. It decides the
+                memory and the speed, not the results.
             done: numbers of batches to leave out, as in the plan of an earlier, interrupted run.
-            chunk: run long texts in stretches of this many tokens through the model's cache: less memory, and
-                twice the time for a text with sinks, since those are known only at its end.
+            chunk: run long texts in chunks of this many tokens with the model's cache: less memory, but twice the time
+                for a text with sinks, which are known only at its end.
         Raises:
             InputError: no such layer; ModelError: out of memory on one text, a tokenizer of another model;
             NumericalError: NaN or Inf in a residual, with the text's number and first words.
         """
         return torch_pool.pool(
             self.parts,
-            self.tokenizer,
-            self.device,
             texts,
+            self._encoded(texts, max_tokens),
             layers=layers,
             poolings=poolings,
             site=site,
-            token_budget=token_budget,
-            max_tokens=max_tokens,
+            token_budget=default_token_budget(self.info.device) if token_budget is None else token_budget,
             done=done,
             chunk=chunk,
         )
@@ -163,32 +170,30 @@ class TorchEngine:
             InputError: widths or counts do not match; ModelError: no chat template, or a prompt longer than
             the model's positions; NumericalError: NaN or Inf in a residual.
         """
-        return torch_read.read(
-            self.parts, self.tokenizer, self.device, prompts, directions, layers=layers, centre=centre, site=site
-        )
+        return torch_read.read(self.parts, self.tokenizer, prompts, directions, layers=layers, centre=centre, site=site)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """Natural-log probability of each continuation after its prompt.
 
-        Prompt and continuation are tokenised on their own and joined, so the boundary is where the request
-        puts it, even where the tokenizer would have merged across it. Each request is steered in its own way;
-        the continuation counts as generated.
+        Prompt and continuation are tokenised separately and joined, so the boundary is where the request has it,
+        even where the tokenizer would merge across it. Each request has its own steering; the continuation counts
+        as generated.
 
         Raises:
             InputError: steering of another width, at an unknown layer, or at no token that is fed, before anything
             runs; ModelError: no such site, or a residual that did not move as asked; NumericalError: NaN or Inf.
         """
         with torch_session.inside(self.parts, requests) as own:
-            sharing = torch_score.Sharing(self._trunks, self._branches) if self.share_trunk else None
-            return torch_score.score(self.parts, self.tokenizer, self.device, own, sharing=sharing)
+            sharing = Sharing(self._trunks, self._branches) if self.share_trunk else None
+            return torch_score.score(self.parts, self.tokenizer, own, sharing=sharing)
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
-        """Sampled continuations. Each request draws from its own generator, so its text for a seed does not
-        depend on what else is in the batch (beyond float rounding, which may tip a near tie). Each is steered in
-        its own way. Raises as `score` does."""
+        """Sampled continuations. Each request has its own random generator, so its text for a seed does not depend on
+        the other requests of the batch (except for float rounding, which may decide a near tie), and its own steering.
+        Raises the errors of `score`."""
         with torch_session.inside(self.parts, requests) as own:
             trunks = self._prefills if self.share_trunk else None
-            return torch_generate.generate(self.model, self.parts, self.tokenizer, self.device, own, trunks=trunks)
+            return torch_generate.generate(self.model, self.parts, self.tokenizer, own, trunks=trunks)
 
     def steered(
         self,
@@ -206,9 +211,9 @@ class TorchEngine:
             with engine.steered(vectors["calm"], dose=0.1, layer=14):
                 pipeline("text-generation", model=engine.model, tokenizer=engine.tokenizer)("Dear Sir,")
 
-        Afterwards, also after an exception, the hooks are gone and the model is bitwise as before. Several `with`
-        add up, the outer first; `score` and `generate` inside add theirs to each request's own; `pool` and
-        `read` are refused there. The prompt is what the first call on a cache carries.
+        Afterwards, also after an exception, the hooks are removed and the model is as before. Nested `with` blocks add
+        up, the outer first; `score` and `generate` inside add this steering to that of each request; `pool` and `read`
+        are refused there. The prompt is the first call on a cache.
 
         Args:
             direction: a direction, a finished `Steering`, or an expression such as `calm - 0.5*sad` of `vectors`.
@@ -223,7 +228,7 @@ class TorchEngine:
             HeartstringsError: inside, a call that does not tell which of its tokens are meant; at the end, calls
                 of which none had a token to steer.
         """
-        steering = torch_session.what_to_do(
+        steering = torch_session.steering_for(
             self, self.parts, direction, dose=dose, layer=layer, operation=operation, positions=positions, site=site,
             vectors=vectors,
         )  # fmt: skip
@@ -233,19 +238,29 @@ class TorchEngine:
         """Logits of residual states through the final norm and the unembedding, soft cap included.
 
         Raises:
-            ModelError: an encoder, a checkpoint without unembedding, or one whose logits take another way.
+            ModelError: an encoder, a checkpoint without unembedding, or one that computes its logits otherwise.
         """
         if not self._head_checked:
-            torch_read.check_head(self.model, self.parts, self.device)
+            torch_read.check_head(self.model, self.parts)
             self._head_checked = True
-        return torch_read.unembed(self.parts, self.device, states)
+        return torch_read.unembed(self.parts, states)
 
     def count_tokens(self, texts: Sequence[str], *, max_tokens: int = 512) -> Int64[np.ndarray, "text"]:
-        """Tokens of each text as `pool` counts them: special tokens included, cut at `max_tokens`."""
-        return encode_texts(self.tokenizer, texts, max_tokens=max_tokens, vocabulary=self.parts.vocabulary).lengths
+        """Tokens of each text as `pool` counts them: special tokens included, cut at `max_tokens` and the positions."""
+        return self._encoded(texts, max_tokens).lengths
+
+    def _encoded(self, texts: Sequence[str], max_tokens: int) -> Encoded:
+        """Token ids of texts. The last result is kept: workflows count the tokens of texts before they pool them."""
+        key = (tuple(texts), max_tokens)
+        if self._last_encoded is None or self._last_encoded[0] != key:
+            limit = self.parts.position_limit
+            cut = max_tokens if limit is None else min(max_tokens, limit)
+            encoded = encode_texts(self.tokenizer, texts, max_tokens=cut, vocabulary=self.parts.vocabulary)
+            self._last_encoded = (key, encoded)
+        return self._last_encoded[1]
 
     def token_strings(self, ids: Sequence[int]) -> list[str]:
-        """Each token as text a person can read."""
+        """Each token as readable text."""
         return [self.tokenizer.decode([int(index)], skip_special_tokens=False) for index in ids]
 
 

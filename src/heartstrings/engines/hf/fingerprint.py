@@ -1,7 +1,7 @@
-"""Fingerprints that tell one model from another without reading gigabytes.
+"""Fingerprints that identify a model without reading all of its weights.
 
-The same for a folder that was renamed or copied; another for other weights, another tokenizer or template. What needs
-no framework is in `checkpoint_folder`.
+They are the same for a folder that was renamed or copied, and differ for other weights, another tokenizer or template.
+`checkpoint_folder` has those that need no framework.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def of_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 def non_finite(model: nn.Module) -> str | None:
-    """Name of the first parameter that holds NaN or Inf. A finite sum needs no second look."""
+    """Name of the first parameter that holds NaN or Inf. The sum is checked first, as it needs no memory."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.is_meta or not parameter.is_floating_point():

@@ -1,10 +1,10 @@
-"""Sampling with a cache: rows of one batch are strangers to each other, each with its own seed and limits."""
+"""Sampling with a cache: every row of a batch has its own seed, limits and steering."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,22 +15,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from heartstrings.core.engine import Completion, Finish, GenerateRequest
 from heartstrings.core.errors import InputError, NumericalError
 from heartstrings.engines.hf.architecture import Architecture
-from heartstrings.engines.hf.prefill import Fed, Prompts, feed
 from heartstrings.engines.hf.read import check_length, logits_of, require_head
-from heartstrings.engines.hf.run import (
-    Splitter,
-    cache_argument,
-    cache_of,
-    evaluating,
-    filler_id,
-    first_words,
-    pad,
-    plan_batches,
-)
+from heartstrings.engines.hf.run import Splitter, cache_argument, cache_of, evaluating, first_words, pad
+from heartstrings.engines.hf.sharing import Batch, Prefill, Shortcut, prefill
 from heartstrings.engines.hf.steer import RowSteering, check_steering, place, steering_rows
 from heartstrings.engines.hf.text import EncodedPrompt, encode_prompt
 from heartstrings.engines.hf.tool_calls import Parsed, parse
-from heartstrings.engines.hf.trunk import Trunks
 
 TOKEN_BUDGET = 32768
 MAX_ROWS = 128
@@ -40,58 +30,66 @@ LIKELIEST = 256
 """Tokens that are put in order before the others are looked at."""
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class _Row:
-    """One completion in the making."""
+    """One request, encoded and checked."""
 
+    number: int
     request: GenerateRequest
-    draws: np.random.Generator
-    ids: list[int] = field(default_factory=list)
-    text: str = ""
-    finish: Finish | None = None
+    prompt: EncodedPrompt
+    steering: RowSteering | None
+
+
+class _Reply:
+    """The reply to one request while it is sampled."""
+
+    def __init__(self, number: int, request: GenerateRequest) -> None:
+        self.number, self.request = number, request
+        self.draws = np.random.default_rng(request.seed)
+        self.ids: list[int] = []
+        self.text = ""
+        self.finish: Finish | None = None
 
 
 def generate(
     model: PreTrainedModel,
     parts: Architecture,
     tokenizer: PreTrainedTokenizerBase,
-    device: torch.device,
     requests: Sequence[GenerateRequest],
     *,
-    trunks: Trunks | None = None,
+    trunks: Shortcut | None = None,
 ) -> list[Completion]:
     """See `TorchEngine.generate`. Without `trunks`, every row is fed its prompt through all blocks."""
     require_head(parts)
     for number, request in enumerate(requests):
         _check(request, number)
-    prompts = [
-        encode_prompt(tokenizer, r.prompt, vocabulary=parts.vocabulary, reply=True, tools=r.tools) for r in requests
-    ]
-    sizes = []
-    steerings: list[RowSteering | None] = []
-    for number, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
-        if not len(prompt.ids):
-            raise InputError(f"the prompt of request {number} has no tokens", "one at least, to go on from")
-        sizes.append(len(prompt.ids) + request.max_new_tokens)
-        check_length(parts, sizes[-1], first_words(prompt.text))
-        steerings.append(None)
-        if request.steering is not None:
-            what = f"request {number}"
-            check_steering(parts, request.steering, what)
-            steerings[-1] = place(request.steering, prompt, n_fed=sizes[-1] - 1, n_all=sizes[-1], what=what)
-    lengths = np.array(sizes, np.int64)
+    rows = [_row(parts, tokenizer, number, request) for number, request in enumerate(requests)]
+    lengths = np.array([len(row.prompt.ids) + row.request.max_new_tokens for row in rows], np.int64)
     ends = end_ids(model, tokenizer)
     done: dict[int, Completion] = {}
-    splitter = Splitter()
-    for rows in plan_batches(lengths, TOKEN_BUDGET, max_rows=MAX_ROWS):
-        for some, result in splitter.run(
-            rows.tolist(),
-            size=lambda some: len(some) * int(lengths[list(some)].max()),
-            work=lambda some: _sample(parts, tokenizer, device, ends, requests, prompts, steerings, some, trunks),
-            describe=lambda row: f"request {row} (up to {lengths[row]} tokens)",
-        ):
-            done.update(zip(some, result, strict=True))
+    for some, result in Splitter().run_all(
+        lengths,
+        TOKEN_BUDGET,
+        lambda some: _sample(parts, tokenizer, ends, [rows[row] for row in some], trunks),
+        lambda row: f"request {row}",
+        max_rows=MAX_ROWS,
+    ):
+        done.update(zip(some, result, strict=True))
     return [done[row] for row in range(len(requests))]
+
+
+def _row(parts: Architecture, tokenizer: PreTrainedTokenizerBase, number: int, request: GenerateRequest) -> _Row:
+    prompt = encode_prompt(tokenizer, request.prompt, vocabulary=parts.vocabulary, reply=True, tools=request.tools)
+    what = f"request {number}"
+    if not len(prompt.ids):
+        raise InputError(f"the prompt of {what} has no tokens", "at least one, which the reply follows")
+    length = len(prompt.ids) + request.max_new_tokens
+    check_length(parts, length, first_words(prompt.text))
+    steering = None
+    if request.steering is not None:
+        check_steering(parts, request.steering, what)
+        steering = place(request.steering, prompt, n_fed=length - 1, n_all=length, what=what)
+    return _Row(number, request, prompt, steering)
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -118,44 +116,39 @@ def _check(request: GenerateRequest, number: int) -> None:
 def _sample(
     parts: Architecture,
     tokenizer: PreTrainedTokenizerBase,
-    device: torch.device,
     ends: frozenset[int],
-    requests: Sequence[GenerateRequest],
-    prompts: Sequence[EncodedPrompt],
-    steerings: Sequence[RowSteering | None],
-    numbers: Sequence[int],
-    trunks: Trunks | None,
+    rows: Sequence[_Row],
+    trunks: Shortcut | None,
 ) -> list[Completion]:
-    rows = [_Row(requests[n], np.random.default_rng(requests[n].seed)) for n in numbers]
-    # Left padding keeps every row's last token in the last column, and distances in the cache true, which
-    # sliding windows count by. Positions are told explicitly.
-    ids, mask = pad([prompts[n].ids for n in numbers], filler_id(parts), device, left=True)
+    replies = [_Reply(row.number, row.request) for row in rows]
+    # Left padding keeps every row's last token in the last column, and leaves distances in the cache as they are, which
+    # sliding windows count by. Positions are passed explicitly.
+    ids, mask = pad(parts, [row.prompt.ids for row in rows], left=True)
     positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
     takes_positions = "position_ids" in inspect.signature(parts.text_model.forward).parameters
     attends = parts.attends
     at = np.where(mask.cpu().numpy(), positions.cpu().numpy(), -1)
     live = list(range(len(rows)))
 
-    def plain(some: Sequence[int]) -> Fed:
-        """The prompts of some rows, each fed by itself."""
+    def plain(some: Sequence[int]) -> Prefill:
+        """Feeds the prompts of some rows without a shortcut."""
         chosen = list(some)
         arguments: dict[str, object] = {name: value[chosen] for name, value in given.items()}
-        mine = [steerings[numbers[row]] for row in chosen]
-        with steering_rows(parts, mine) as steered, steered.call(at[chosen]):
+        with steering_rows(parts, [rows[row].steering for row in chosen]) as steered, steered.call(at[chosen]):
             output = parts.text_model(input_ids=ids[chosen], use_cache=True, **arguments)
-        return Fed(output.last_hidden_state, cache_of(output))
+        return Prefill(output.last_hidden_state, cache_of(output))
 
     with evaluating(parts.text_model):
         given = {"attention_mask": mask.long()} | ({"position_ids": positions} if takes_positions else {})
         texts: dict[bytes, int] = {}
-        same = [texts.setdefault(prompts[n].ids.tobytes(), len(texts)) for n in numbers]
-        batch = Prompts(ids, mask, same, given, [steerings[n] for n in numbers])
-        fed = plain(range(len(rows))) if trunks is None else feed(parts, trunks, batch, plain)
+        same = [texts.setdefault(row.prompt.ids.tobytes(), len(texts)) for row in rows]
+        batch = Batch(ids, mask, same, given, [row.steering for row in rows])
+        fed = plain(range(len(rows))) if trunks is None else prefill(parts, trunks, batch, plain)
         cache = fed.cache
         last: Float[torch.Tensor, "text width"] | None = fed.states[:, -1].clone()
         del fed  # prompts are long, and only the last column is needed
         while live:
-            with steering_rows(parts, [steerings[numbers[row]] for row in live]) as steered:
+            with steering_rows(parts, [rows[row].steering for row in live]) as steered:
                 going = list(range(len(live)))
                 while going and not _worth_dropping(going, live, cache):
                     if last is None:
@@ -170,26 +163,27 @@ def _sample(
                             output = parts.text_model(use_cache=True, **arguments)
                         cache, last = cache_of(output), output.last_hidden_state[:, -1]
                     logits, last = logits_of(parts, last), None
-                    chosen = _choose(logits, [rows[row] for row in live], [numbers[row] for row in live])
+                    chosen = _choose(logits, [replies[row] for row in live])
                     for row, token in zip(live, chosen, strict=True):
-                        _take(rows[row], token, tokenizer, ends)
-                    going = [place for place, row in enumerate(live) if rows[row].finish is None]
-                    new = torch.tensor(chosen, device=device)[:, None]
+                        _take(replies[row], token, tokenizer, ends)
+                    going = [index for index, row in enumerate(live) if replies[row].finish is None]
+                    new = torch.tensor(chosen, device=parts.device)[:, None]
                     mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
                     again = 0 if cache is not None else ids.shape[1]  # without a cache, all is read again
                     ids = torch.cat([ids[:, :again], new], dim=1)
                     positions = torch.cat([positions[:, :again], positions[:, -1:] + 1], dim=1)
                     at = np.concatenate([at[:, :again], at[:, -1:] + 1], axis=1)
-            live = [live[place] for place in going]
+            live = [live[index] for index in going]
             if live:
-                keep = torch.tensor(going, device=device)
+                keep = torch.tensor(going, device=parts.device)
                 cache.batch_select_indices(keep)
                 ids, mask, positions, at = ids[keep], mask[keep], positions[keep], at[going]
-    return [_completion(row, prompts[number], tokenizer) for row, number in zip(rows, numbers, strict=True)]
+    return [_completion(reply, row.prompt, tokenizer) for reply, row in zip(replies, rows, strict=True)]
 
 
 def _worth_dropping(going: Sequence[int], live: Sequence[int], cache: Any) -> bool:
-    """Whether so many rows are done that the others go on in a smaller batch; some caches cannot be cut."""
+    """Whether at least half of the rows are finished and the cache can be cut, so that the others continue in a smaller
+    batch."""
     layers = getattr(cache, "layers", None)
     return (
         2 * len(going) <= len(live)
@@ -198,11 +192,12 @@ def _worth_dropping(going: Sequence[int], live: Sequence[int], cache: Any) -> bo
     )
 
 
-def _completion(row: _Row, prompt: EncodedPrompt, tokenizer: PreTrainedTokenizerBase) -> Completion:
-    """With the calls taken out of the text; their marks are often special tokens, so the text alone has lost them."""
-    said = Parsed(row.text)
-    if row.request.tools:
-        raw = tokenizer.decode(row.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+def _completion(reply: _Reply, prompt: EncodedPrompt, tokenizer: PreTrainedTokenizerBase) -> Completion:
+    """The reply with its tool calls parsed and taken out of the text. Their marks are often special tokens, which the
+    plain text does not show, so the calls are read from the tokens."""
+    said = Parsed(reply.text)
+    if reply.request.tools:
+        raw = tokenizer.decode(reply.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         found = parse(raw)
         if found.calls or found.malformed:
             text = found.text
@@ -211,48 +206,48 @@ def _completion(row: _Row, prompt: EncodedPrompt, tokenizer: PreTrainedTokenizer
             said = replace(found, text=text.strip())
     return Completion(
         text=said.text,
-        token_ids=tuple(row.ids),
-        finish=row.finish or "length",
+        token_ids=tuple(reply.ids),
+        finish=reply.finish or "length",
         n_prompt_tokens=len(prompt.ids),
-        seed=row.request.seed,
+        seed=reply.request.seed,
         thinking=prompt.thinking,
         tool_calls=said.calls,
         malformed_calls=said.malformed,
     )
 
 
-def _take(row: _Row, token: int, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int]) -> None:
-    if row.finish is not None:
+def _take(reply: _Reply, token: int, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int]) -> None:
+    """Add a token to a reply and find out whether the reply is finished."""
+    if reply.finish is not None:
         return
-    row.ids.append(token)
+    reply.ids.append(token)
     if token in ends:
-        row.finish = "eos"
-    elif len(row.ids) >= row.request.max_new_tokens:
-        row.finish = "length"
-    if row.finish is None and not row.request.stop:
+        reply.finish = "eos"
+    elif len(reply.ids) >= reply.request.max_new_tokens:
+        reply.finish = "length"
+    if reply.finish is None and not reply.request.stop:
         return
-    text = tokenizer.decode(row.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    found = [at for at in (text.find(stop) for stop in row.request.stop) if at >= 0]
-    if found:
-        row.finish, text = "stop", text[: min(found)]
-    row.text = text
+    text = tokenizer.decode(reply.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    stops = [at for at in (text.find(stop) for stop in reply.request.stop) if at >= 0]
+    if stops:
+        reply.finish, text = "stop", text[: min(stops)]
+    reply.text = text
 
 
-def _choose(logits: Float[torch.Tensor, "text vocab"], rows: list[_Row], numbers: Sequence[int]) -> list[int]:
-    """One token a row: the inverse of the cumulative distribution at one uniform draw of the row's own."""
-    if not bool(torch.isfinite(logits.amax(dim=1)).all()):
-        bad = int((~torch.isfinite(logits.amax(dim=1))).nonzero()[0])
+def _choose(logits: Float[torch.Tensor, "text vocab"], rows: Sequence[_Reply]) -> list[int]:
+    """The next token of each row, drawn with the row's own generator."""
+    finite = torch.isfinite(logits.amax(dim=1))
+    if not bool(finite.all()):
         raise NumericalError(
-            f"NaN or Inf in the logits of request {numbers[bad]}",
+            f"NaN or Inf in the logits of request {rows[int((~finite).nonzero()[0])].number}",
             "finite logits",
             'Load the model as dtype="float32" or "bfloat16"',
         )
     chosen = [0] * len(rows)
     greedy = [i for i, row in enumerate(rows) if row.request.temperature == 0]
     warm = [i for i, row in enumerate(rows) if row.finish is None and row.request.temperature > 0]
-    if greedy:
-        for i, token in zip(greedy, logits[greedy].argmax(dim=1).tolist(), strict=True):
-            chosen[i] = token
+    for i, token in zip(greedy, logits[greedy].argmax(dim=1).tolist(), strict=True):
+        chosen[i] = token
     if warm:
         wide = torch.float32 if logits.device.type == "mps" else torch.float64
 
@@ -279,8 +274,8 @@ def drawn(
 ) -> Int64[torch.Tensor, "text"]:
     """The token of each row at its uniform draw: inverse of the cumulative distribution over tokens by rank.
 
-    Most draws fall among the likeliest tokens. Of the others the sum of their probabilities is needed, and their order
-    only where a draw falls among them. Which of two equally likely tokens comes first is not settled.
+    Most draws fall among the `likeliest` tokens. For the other tokens only the sum of their probabilities is needed;
+    they are sorted only where a draw falls among them. The order of two equally likely tokens is not defined.
     """
     size = logits.shape[1]
     ranked, order = logits.topk(min(likeliest, size), dim=1)

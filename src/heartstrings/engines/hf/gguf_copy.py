@@ -1,7 +1,7 @@
-"""GGUF files (llama.cpp's format): a dequantised copy in the cache, made once, opened as any other checkpoint.
+"""GGUF files (llama.cpp's format): dequantised once into a copy in the cache, which is opened like any checkpoint.
 
-The copy is named by the SHA-256 of the file, so that another file never gets it. transformers does the reading:
-weights, tokenizer and chat template; here they are only put where the next start finds them.
+The copy is named by the SHA-256 of the file. transformers reads weights, tokenizer and chat template; this module only
+stores them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from heartstrings.core.errors import MissingExtra, ModelError
 from heartstrings.core.storage import cache_folder
 
 CARD = "gguf.json"
-"""In a finished copy: where it comes from. Written last, so that a copy without it is not one."""
+"""The origin of a finished copy. Written last, so that a folder without it is not a finished copy."""
 MAGIC = b"GGUF"
 PLAIN = ("F64", "F32", "F16", "BF16")
 """Types of tensors that are not quantised."""
 ABANDONED = 24 * 3600
-"""Seconds after which a copy that was begun and not finished is taken to be of a process that was killed."""
+"""Seconds after which an unfinished copy is taken to be left by a killed process."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class GgufCopy:
 
 
 def made_copy(file: Path) -> GgufCopy | None:
-    """The copy that was finished before; None if there is none. Needs no framework."""
+    """The finished copy of a file; None if there is none. Imports no framework."""
     return _finished(_sha256(file))
 
 
@@ -83,7 +83,7 @@ def _sha256(file: Path) -> str:
 
 
 def _make(file: Path, sha: str) -> None:
-    """All or nothing: a folder that was begun elsewhere in the cache, renamed when it is whole."""
+    """Make the copy in a temporary folder of the cache, and rename that folder when it is complete."""
     folder = _place(sha)
     for package in ("gguf", "accelerate"):
         if find_spec(package) is None:
@@ -112,7 +112,7 @@ def _make(file: Path, sha: str) -> None:
 
 
 def _put(begun: Path, sha: str) -> None:
-    """Where it belongs. If another process was faster, its copy stays: it may be in use already."""
+    """Move a finished copy to its place. If another process was faster, its copy stays: it may be in use."""
     if _finished(sha) is not None:
         return
     shutil.rmtree(_place(sha), ignore_errors=True)  # whatever is there is no copy
@@ -124,7 +124,7 @@ def _put(begun: Path, sha: str) -> None:
 
 
 def _remove_old(cache: Path, begun_as: str) -> None:
-    """What processes that were killed have left of this file, each as large as the copy."""
+    """Remove unfinished copies of this file that killed processes have left."""
     for left in cache.glob(f"{begun_as}*"):
         if time.time() - left.stat().st_mtime > ABANDONED:
             shutil.rmtree(left, ignore_errors=True)
@@ -134,18 +134,18 @@ def _dequantise(file: Path, folder: Path) -> None:
     import transformers
     from safetensors.torch import save_model
 
-    from heartstrings.engines.hf.loading import attempt, auto_class
+    from heartstrings.engines.hf.loading import attempt, auto_class, missing_tensors
 
     source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
     where = str(file.parent)
     config = attempt(file.name, transformers.AutoConfig.from_pretrained, where, **source)
     tokenizer = attempt(f"the tokenizer of {file.name}", transformers.AutoTokenizer.from_pretrained, where, **source)
-    with contextlib.redirect_stderr(io.StringIO()):  # a bar of its own
+    with contextlib.redirect_stderr(io.StringIO()):  # it shows a progress bar
         model, found = attempt(
             file.name, auto_class(config).from_pretrained, where,
             config=config, dtype="auto", output_loading_info=True, **source,
         )  # fmt: skip
-    missing = sorted(key for key in found["missing_keys"] if "pooler" not in key)
+    missing = sorted(missing_tensors(found))
     if missing:  # they would be random numbers
         raise ModelError(
             f"{file.name} lacks {len(missing)} tensors that its configuration asks for ({', '.join(missing[:3])})",
@@ -154,7 +154,7 @@ def _dequantise(file: Path, folder: Path) -> None:
         )
     config = model.config
     config.architectures = [type(model).__name__]
-    # What is saved is dequantised: left in, this entry would have it dequantised again.
+    # The saved weights are dequantised; with this entry transformers would dequantise them again.
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.save_pretrained(folder)

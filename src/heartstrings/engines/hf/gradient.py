@@ -1,9 +1,9 @@
-"""The gradient of what is scored with respect to the residual stream at some layers: one backward pass a batch.
+"""Gradients of scored outcomes with respect to the residual stream at some layers: one backward pass a batch.
 
-At each layer a vector of zeros is added where steering would add its own, to every steered position alike. The gradient
-with respect to that vector is the gradient at these positions, summed. With the derivatives of an outcome with respect
-to the log-probabilities at hand (`experiment.screen` takes them from a behaviour's grader), the first-order effect
-of a direction u (unit) at layer l with dose d and norm s is d * s * (u . gradient[l]).
+At each layer a vector of zeros is added at every steered position, where steering would add its vector. The gradient
+with respect to it is the sum of the gradients at these positions. Given the derivatives of an outcome with respect to
+the log-probabilities (`experiment.screen` takes them from a behaviour's grader), the first-order effect of a unit
+direction u at layer l with dose d and norm s is d * s * (u . gradient[l]).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from heartstrings.engines.hf.run import (
     Splitter,
     check_layers,
     evaluating,
-    filler_id,
     first_words,
     is_out_of_memory,
     pad,
-    plan_batches,
+    residual_of,
+    with_residual,
 )
 from heartstrings.engines.hf.steer import place
 from heartstrings.engines.hf.text import encode_continuation, encode_prompt
@@ -68,15 +68,15 @@ def gradient(
     site: Site = "block",
     token_budget: int = TOKEN_BUDGET,
 ) -> Float32[np.ndarray, "request layer width"]:
-    """How fast each request's outcome changes per unit of residual stream added at every steered position of a layer.
+    """Derivative of each request's outcome with respect to a vector added at every steered position of a layer.
 
-    The model stays as it is, bit for bit.
+    The model is not changed.
 
     Args:
         requests: without steering of their own.
         slopes: of each request and continuation, the derivative of the outcome with respect to the log-probability of
             each token.
-        positions: as in `Steering`: the same tokens as there. A continuation that has none of them counts for 0.
+        positions: as in `Steering`. A continuation that has none of these tokens counts as 0.
         token_budget: rows times longest text of a batch.
     Raises:
         InputError: an engine other than transformers', a model that autograd cannot go through, a request with
@@ -85,9 +85,10 @@ def gradient(
     """
     if not isinstance(engine, TorchEngine):
         raise InputError(
-            f"a gradient of {type(engine).__name__}", "the transformers engine, which autograd can go through",
+            f"a gradient of {type(engine).__name__}",
+            "the transformers engine, which autograd can go through",
             "Load the model with heartstrings.load, or draw controls evenly",
-        )  # fmt: skip
+        )
     asked = check_layers(engine.parts, layers)
     require_head(engine.parts)
     for layer in asked:
@@ -99,22 +100,20 @@ def gradient(
     ]
     lengths = np.array([len(row.ids) for row in rows], np.int64)
     values = np.zeros((len(requests), len(asked), engine.parts.width), np.float32)
-    splitter = Splitter()
-    for batch in plan_batches(lengths, token_budget):
-        for some, result in splitter.run(
-            batch.tolist(),
-            size=lambda some: len(some) * int(lengths[list(some)].max()),
-            work=lambda some: _backward(engine.parts, engine.device, [rows[row] for row in some], asked, site),
-            describe=lambda row: f"request {rows[row].request} ({lengths[row]} tokens)",
-        ):
-            for row, found in zip(some, result, strict=True):
-                if not np.isfinite(found).all():
-                    raise NumericalError(
-                        f"NaN or Inf in the gradient of request {rows[row].request}",
-                        "finite numbers",
-                        'Load the model as dtype="float32" or "bfloat16"',
-                    )
-                values[rows[row].request] += found
+    for some, result in Splitter().run_all(
+        lengths,
+        token_budget,
+        lambda some: _backward(engine.parts, [rows[row] for row in some], asked, site),
+        lambda row: f"request {rows[row].request}",
+    ):
+        for row, found in zip(some, result, strict=True):
+            if not np.isfinite(found).all():
+                raise NumericalError(
+                    f"NaN or Inf in the gradient of request {rows[row].request}",
+                    "finite numbers",
+                    'Load the model as dtype="float32" or "bfloat16"',
+                )
+            values[rows[row].request] += found
     return values
 
 
@@ -130,15 +129,15 @@ def _rows(
     if request.steering is not None:
         raise InputError(f"request {number} is steered", "requests without steering: the gradient is that at dose 0")
     prompt = encode_prompt(engine.tokenizer, request.prompt, vocabulary=parts.vocabulary, reply=True)
-    tails = [encode_continuation(engine.tokenizer, one, vocabulary=parts.vocabulary) for one in request.continuations]
-    if [len(ids) for ids in tails] != [len(one) for one in slopes] or not tails:
+    tails = [encode_continuation(engine.tokenizer, text, vocabulary=parts.vocabulary) for text in request.continuations]
+    if [len(ids) for ids in tails] != [len(slope) for slope in slopes] or not tails:
         raise InputError(
-            f"slopes of {[len(one) for one in slopes]} tokens for continuations of {[len(ids) for ids in tails]}",
-            "one a token of each continuation, of which there is one at least",
+            f"slopes of {[len(slope) for slope in slopes]} tokens for continuations of {[len(ids) for ids in tails]}",
+            "one number for each token of at least one continuation",
         )
     longest = len(prompt.ids) + max(map(len, tails))
     check_length(parts, longest, first_words(prompt.text))
-    # What `score` would do with a steering at these positions.
+    # The same positions as in `score` with a steering.
     anything = Intervention(layer=0, direction=np.ones(parts.width, np.float32), dose=1.0, norm=1.0)
     steered = place(
         Steering((anything,), positions), prompt, n_fed=longest - 1, n_all=longest, what=f"request {number}"
@@ -153,16 +152,15 @@ def _rows(
 
 
 def _backward(
-    parts: Architecture, device: torch.device, rows: Sequence[_Row], layers: Sequence[int], site: Site
+    parts: Architecture, rows: Sequence[_Row], layers: Sequence[int], site: Site
 ) -> Float32[np.ndarray, "row layer width"]:
     """One forward and one backward pass."""
-    ids, mask = pad([row.ids for row in rows], filler_id(parts), device)
+    ids, mask = pad(parts, [row.ids for row in rows])
     columns = np.arange(ids.shape[1])[None]
     bounds = np.array([(row.start, row.stop) for row in rows], np.int64)
-    where = torch.from_numpy((columns >= bounds[:, :1]) & (columns < bounds[:, 1:])).to(device) & mask
-    probes = [
-        torch.zeros(len(rows), 1, parts.width, dtype=torch.float32, device=device, requires_grad=True) for _ in layers
-    ]
+    where = torch.from_numpy((columns >= bounds[:, :1]) & (columns < bounds[:, 1:])).to(parts.device) & mask
+    shape = (len(rows), 1, parts.width)
+    probes = [torch.zeros(shape, dtype=torch.float32, device=parts.device, requires_grad=True) for _ in layers]
     try:
         with (
             evaluating(parts.text_model),
@@ -185,7 +183,7 @@ def _backward(
             "a model whose every step from the residual stream to the logits has a gradient",
             "Draw controls evenly, without a screen",
         ) from error
-    return np.stack([one[:, 0].float().cpu().numpy() for one in found], axis=1)
+    return np.stack([probe[:, 0].float().cpu().numpy() for probe in found], axis=1)
 
 
 def _at_the_end(
@@ -209,9 +207,9 @@ def _at_the_end(
         leaf = states[some[:, 0], some[:, 1]].detach().requires_grad_()
         asked = np.flatnonzero((which >= begin) & (which < begin + _SLAB))
         line = torch.from_numpy(which[asked] - begin).to(states.device)
-        token, weight = (torch.from_numpy(one[asked]).to(states.device) for one in (tokens, slopes))
+        token, weight = (torch.from_numpy(array[asked]).to(states.device) for array in (tokens, slopes))
         logits = logits_of(parts, leaf)
-        line, token, weight = (one.to(logits.device) for one in (line, token, weight))
+        line, token, weight = (array.to(logits.device) for array in (line, token, weight))
         # Not log_softmax, whose result is as large again as the logits.
         outcome = (weight * (logits[line, token] - logits.logsumexp(dim=1)[line])).sum()
         (gradient,) = torch.autograd.grad(outcome, leaf)
@@ -221,16 +219,16 @@ def _at_the_end(
 
 @contextlib.contextmanager
 def _constant(parts: Architecture) -> Iterator[None]:
-    """Parameters take no gradient, so that nothing below the lowest probe is kept; as before on the way out."""
+    """Parameters require no gradient inside, so that nothing below the lowest probe is kept in memory."""
     modules: list[nn.Module] = [parts.text_model, *([parts.head] if parts.head is not None else [])]
-    changed = [one for module in modules for one in module.parameters() if one.requires_grad]
+    changed = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
     try:
-        for one in changed:
-            one.requires_grad_(False)
+        for parameter in changed:
+            parameter.requires_grad_(False)
         yield
     finally:
-        for one in changed:
-            one.requires_grad_(True)
+        for parameter in changed:
+            parameter.requires_grad_(True)
 
 
 @contextlib.contextmanager
@@ -246,19 +244,14 @@ def _probed(
 
     def hook_on(layer: int, probe: Float[torch.Tensor, "row 1 width"]) -> Any:
         def hook(module: nn.Module, _inputs: object, output: Any) -> Any:
-            state = output[0] if isinstance(output, tuple) else output
-            if not isinstance(state, torch.Tensor):
-                raise ModelError(
-                    f"{type(module).__name__} at layer {layer} returns {type(output).__name__}",
-                    "a tensor, or a tuple that starts with one",
-                )
+            state = residual_of(module, layer, output)
             reached.add(layer)
             own = state.reshape(len(where), -1, state.shape[-1])  # OPT's last projection is flat over tokens
             here = where[:, where.shape[1] - own.shape[1] :, None].to(own.device)
             wide = torch.promote_types(own.dtype, torch.float32)
             added = (own.to(wide) + probe.to(own.device, wide)).to(own.dtype)
             moved = torch.where(here, added, own).reshape(state.shape)
-            return (moved, *output[1:]) if isinstance(output, tuple) else moved
+            return with_residual(output, moved)
 
         return hook
 

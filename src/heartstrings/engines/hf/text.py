@@ -1,6 +1,6 @@
-"""From prompts to token ids: plain text exactly as the tokenizer takes it, chats through the template once.
+"""From prompts to token ids: plain text by the tokenizer alone, chats through the chat template once.
 
-The tokenizer is a private copy. Padding and truncation are never its business, so its settings do not matter.
+The tokenizer is a private copy. It never pads, so its settings for padding do not matter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SLAB = 512
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Token ids of many texts, one after the other: 4 bytes a token, no object a text."""
+    """Token ids of many texts in one array: 4 bytes a token, and no object for each text."""
 
     ids: Int32[np.ndarray, "token"]
     starts: Int64[np.ndarray, "bound"]
@@ -51,8 +51,13 @@ def encode_texts(
 ) -> Encoded:
     """Plain texts with the special tokens that the tokenizer adds to them, cut at `max_tokens`.
 
-    A text that is too long is cut as the tokenizer itself cuts, so that a closing [SEP] or end token stays.
+    The tokenizer itself cuts a text that is too long, so that a closing [SEP] or end token stays.
+
+    Raises:
+        InputError: `max_tokens` under 1.
     """
+    if max_tokens < 1:
+        raise InputError(f"max_tokens of {max_tokens}", "1 or more")
     pieces: list[Int32[np.ndarray, "_"]] = []
     truncated = np.zeros(len(texts), np.bool_)
     for start in range(0, len(texts), _SLAB):
@@ -76,11 +81,11 @@ def encode_prompt(
     that ends with the assistant is left open for the model to go on; without, it is taken as complete."""
     if isinstance(prompt, str):
         if tools:
-            raise InputError("tools with a prompt of plain text", "a chat, whose template tells the model of them")
+            raise InputError("tools with a prompt of plain text", "a chat, whose template describes the tools")
         text, thinking, special = prompt, _thinking(tokenizer), True
     else:
         text, thinking = render(tokenizer, prompt, reply=reply, tools=tools)
-        special = False  # the template writes its own BOS; a second one would be another prompt
+        special = False  # the template writes the BOS; a second one would change the prompt
     if tokenizer.is_fast:
         got = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
         offsets = np.asarray(got["offset_mapping"], np.int64).reshape(-1, 2)
@@ -93,7 +98,7 @@ def encode_prompt(
 def encode_continuation(
     tokenizer: PreTrainedTokenizerBase, text: str, *, vocabulary: int
 ) -> Int32[np.ndarray, "token"]:
-    """What follows a prompt: no special tokens, tokenised on its own."""
+    """A text that follows a prompt: tokenised by itself, without special tokens."""
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return _checked(ids, vocabulary, f"the continuation {text!r}")
 
@@ -101,9 +106,9 @@ def encode_continuation(
 def render(
     tokenizer: PreTrainedTokenizerBase, chat: Chat, *, reply: bool, tools: tuple[Tool, ...] = ()
 ) -> tuple[str, Thinking]:
-    """The chat as the template writes it, thinking switched off where the template knows the switch.
+    """The chat as the template writes it, with thinking switched off where the template has that switch.
 
-    A template that knows no tools is given them, their calls and results in words.
+    For a template without tools, the tools, their calls and their results are written as text.
     """
     if not chat:
         raise InputError("a chat without messages", "one message at least")

@@ -1,7 +1,7 @@
-"""Tool calls in text: what a template is told of tools, and what a model's reply asks for.
+"""Tool calls: tools for chat templates, and the calls in a model's reply.
 
-Every family writes calls in its own way: here they are read by their marks. What has no mark counts as a call only
-if it is one JSON object from end to end, as Llama 3 writes it.
+Every model family writes calls in its own way; they are recognised by their marks. A reply without a mark is a call
+only if the whole reply is one JSON object, as Llama 3 writes it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from heartstrings.core.engine import Chat, Message, Tool, ToolCall
 from heartstrings.core.errors import InputError
 
 CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
-"""Hermes, Qwen, and our own wording for templates that know no tools."""
+"""Hermes, Qwen, and our own text for templates without tools."""
 MARKS = (
     CALL,
     re.compile(r"<\|tool_call>(.*?)(?:<tool_call\|>|\Z)", re.DOTALL),  # Gemma 4
@@ -34,19 +34,19 @@ _NAMED = re.compile(r"([\w.-]+)\[ARGS\](\{.*\})\s*\Z", re.DOTALL)
 
 @dataclass(frozen=True)
 class Parsed:
-    """A reply taken apart."""
+    """A reply, split into its text and its calls."""
 
     text: str
-    """What stands outside of calls."""
+    """The text outside of calls."""
     calls: tuple[ToolCall, ...] = ()
     malformed: int = 0
-    """Calls that were begun and could not be read."""
+    """Calls that could not be parsed."""
 
 
 def parse(raw: str) -> Parsed:
-    """The calls in a reply, special tokens and all, in the order they are made.
+    """The calls in a reply (decoded with its special tokens), in order.
 
-    Arguments come back as a JSON object. A call cut off by the limit of tokens is malformed.
+    Arguments are returned as a JSON object. A call that the limit of tokens cuts off is malformed.
     """
     for mark in MARKS:
         inside = [found.group(1) for found in mark.finditer(raw)]
@@ -63,7 +63,7 @@ def parse(raw: str) -> Parsed:
 
 
 def _calls(body: str) -> list[ToolCall]:
-    """What one marked stretch asks for; empty where it can't be read."""
+    """The calls in one marked part of a reply; empty where it cannot be parsed."""
     functions = [
         ToolCall(name, json.dumps({key: _value(value) for key, value in _PARAMETER.findall(inside)}))
         for name, inside in _FUNCTION.findall(body)
@@ -78,8 +78,8 @@ def _calls(body: str) -> list[ToolCall]:
         value = json.loads(body)
     except json.JSONDecodeError:
         return []
-    found = [_call(one) for one in (value if isinstance(value, list) else [value])]
-    return [one for one in found if one is not None] if all(found) else []
+    found = [_call(item) for item in (value if isinstance(value, list) else [value])]
+    return [item for item in found if item is not None] if all(found) else []
 
 
 def _call(value: Any) -> ToolCall | None:
@@ -98,7 +98,7 @@ def _call(value: Any) -> ToolCall | None:
 
 
 def _object(text: str) -> dict[str, Any] | None:
-    """A JSON object; Gemma 4 leaves keys bare and has quotes of its own."""
+    """A JSON object; Gemma 4 writes keys without quotes, and has its own quotation marks."""
     for form in (text, _json(text)):
         try:
             value = json.loads(form)
@@ -121,7 +121,7 @@ def _json(text: str) -> str:
 
 
 def _value(text: str) -> Any:
-    """Of a parameter written as text: what JSON makes of it, else the text."""
+    """The value of a parameter: parsed as JSON where possible, else the text."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -147,30 +147,26 @@ def check_tools(tools: Sequence[Tool], what: str) -> None:
 
 
 def template_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """As `apply_chat_template` takes them."""
+    """Tools in the form that `apply_chat_template` takes."""
     return [
         {
             "type": "function",
-            "function": {
-                "name": tool.name,
-                "description": tool.description,
-                "parameters": json.loads(tool.parameters),
-            },
+            "function": {"name": tool.name, "description": tool.description, "parameters": json.loads(tool.parameters)},
         }
         for tool in tools
     ]
 
 
 def template_messages(chat: Chat) -> list[dict[str, Any]]:
-    """As `apply_chat_template` takes them: each result carries the name and the number of its call."""
+    """Messages in the form that `apply_chat_template` takes: each result has the name and the id of its call."""
     waiting: Iterator[tuple[str, str]] = iter(())
     messages: list[dict[str, Any]] = []
     for at, message in enumerate(chat):
-        one: dict[str, Any] = {"role": message.role, "content": message.content}
+        entry: dict[str, Any] = {"role": message.role, "content": message.content}
         if message.tool_calls:
             # Nine letters and digits: Mistral's template refuses anything else.
             numbered = [(call, f"call{at:02d}{place:03d}") for place, call in enumerate(message.tool_calls)]
-            one["tool_calls"] = [
+            entry["tool_calls"] = [
                 {
                     "type": "function",
                     "id": number,
@@ -183,17 +179,17 @@ def template_messages(chat: Chat) -> list[dict[str, Any]]:
             name, number = next(waiting, ("", ""))
             if not name:
                 raise InputError(f"message {at} is a tool's result, and no call waits for one", "a call before it")
-            one |= {"name": name, "tool_call_id": number}
-        messages.append(one)
+            entry |= {"name": name, "tool_call_id": number}
+        messages.append(entry)
     return messages
 
 
 def in_words(chat: Chat, tools: Sequence[Tool]) -> Chat:
-    """The same chat for a template that knows no tools: they are told in the user's first turn, and calls and results
+    """The same chat for a template without tools: tools are described in the user's first turn, and calls and results
     are text.
 
     Raises:
-        InputError: no turn of the user to tell them in.
+        InputError: the chat has tools and no turn of the user.
     """
     listed = "\n".join(
         json.dumps(
@@ -231,5 +227,5 @@ def in_words(chat: Chat, tools: Sequence[Tool]) -> Chat:
             content = "\n".join(([content] if content else []) + calls)
         found.append(Message(message.role, content))
     if not told:
-        raise InputError("tools in a chat without a user's turn", "one at least, to tell them in")
+        raise InputError("tools in a chat without a user's turn", "at least one, in which the tools are described")
     return tuple(found)

@@ -28,10 +28,7 @@ from heartstrings.vectors.algebra import Direction, layer_row, parse
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 from heartstrings.vectors.story_activations import StoryActivations, check_same, read_story_activations
 
-__all__ = [
-    "DirectionSet", "StoryActivations", "direction_set", "norm_matched", "opposite", "orthogonalised",
-    "read_story_activations",
-]  # fmt: skip
+__all__ = ["DirectionSet", "StoryActivations", "direction_set", "read_story_activations"]
 
 LEAST_TOPICS = 4
 """Fewer topics give mixtures that are nearly one direction."""
@@ -166,11 +163,6 @@ class DirectionSet:
             self._spans[layer] = basis[sizes > RANK * sizes[0]]
         return self._spans[layer]
 
-    @property
-    def ranks(self) -> dict[int, int]:
-        """Dimensions of the span by layer, to be recorded beside the controls drawn from it."""
-        return {layer: len(self.span(layer)) for layer in self.layers}
-
     def story_coherence(self, direction: str, layer: int) -> float | None:
         """Mean cosine between a direction and the stories of its emotions; None without the stories' activations.
 
@@ -191,11 +183,6 @@ class DirectionSet:
                 for at, one in zip(layers, by_layer, strict=True):
                     self._coherence[name, at] = float((sign * one)[sign != 0].mean())
         return self._coherence[direction, layer]
-
-    def overlap(self, direction: str, kind: Kind, layer: int) -> Float64[np.ndarray, "control"]:
-        """Cosine of each control of a kind with a direction at a layer."""
-        tested, _ = self.vector("direction", direction, layer)
-        return np.array([self.vector(kind, name, layer)[0] @ tested for name in self.controls(kind, direction)])
 
     def _compared(self, kind: Kind, direction: str) -> tuple[str, ...]:
         """Names of what a claim compares a direction with."""
@@ -343,39 +330,6 @@ def direction_set(
             "fewer", "Lower shuffled under [controls], or extract from more stories",
         )  # fmt: skip
     return made
-
-
-def orthogonalised(direction: Direction, *, to: Direction) -> Direction:
-    """A direction without its part along another, at every layer: is it this direction, or what it shares?
-
-    Raises:
-        InputError: different layers or widths, or nothing is left.
-    """
-    left = direction.orthogonal_to(to)
-    if (left.norm() <= 1e-6 * direction.norm()).any():  # vectors come from float32: what is below is rounding
-        raise InputError(f"{direction.name!r} lies along {to.name!r}", "directions that differ")
-    return left
-
-
-def opposite(direction: Direction) -> Direction:
-    """The same line the other way. As a control it is what a dose of the other sign already is."""
-    return -direction
-
-
-def norm_matched(direction: Direction, *, to: Direction) -> Direction:
-    """A direction at the length that another has at each layer. For use outside of steering, whose doses do not depend
-    on a direction's length.
-
-    Raises:
-        InputError: different layers or widths; NumericalError: nothing to stretch at a layer.
-    """
-    if direction.layers != to.layers or direction.width != to.width:
-        raise InputError(
-            f"{direction.name!r} at layers {direction.layers} and {to.name!r} at {to.layers}",
-            "directions of the same layers and width",
-        )
-    values = direction.unit().values * to.norm()[:, None]
-    return Direction(f"{direction.name} at the length of {to.name}", direction.layers, values)
 
 
 def _axis(name: str, names: Sequence[str]) -> Direction:

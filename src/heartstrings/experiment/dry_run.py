@@ -170,11 +170,11 @@ def power(plan: Plan, suite: Suite) -> str:
     asks = [ask for ask, *_ in groups]
     for (ask, n, asked, sd, family, doses, of_kind), names in sorted(groups.items()):
         spread = stats.sampled_spread(sd, sorted(doses), repeats=plan.samples.repeats, between=BETWEEN)
-        sentence = stats.summarise(
-            n, spread=spread, doses=(min(doses), max(doses)), controls=of_kind,
-            tests=len(plan.directions), family=family, contrasts=len(contrasts(doses)[0]),
-            alpha=plan.thresholds.alpha, planted=PLANTED, between=BETWEEN,
-        ).sentence  # fmt: skip
+        design = stats.Design(
+            spread, of_kind, len(plan.directions), family, len(contrasts(doses)[0]), plan.thresholds.alpha
+        )
+        ends = (min(doses), max(doses))
+        sentence = stats.summarise(n, design, doses=ends, planted=PLANTED, between=BETWEEN).sentence
         if n < asked:
             sentence += f" The {asked} scenarios count as {n}: those that share a situation are not independent."
         of = f"{ask.capitalize()}s" if asks.count(ask) == 1 else ", ".join(names).capitalize()

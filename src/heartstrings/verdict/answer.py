@@ -16,7 +16,7 @@ from heartstrings.experiment.sample_counts import leader
 from heartstrings.stats.contrasts import LINE
 from heartstrings.stats.estimate import estimate
 from heartstrings.stats.nulls import holm_groups
-from heartstrings.stats.power import more_scenarios, needed, summarise
+from heartstrings.stats.power import Design, more_scenarios, needed, summarise
 from heartstrings.verdict.calibration import calibration
 from heartstrings.verdict.claims import claims
 from heartstrings.verdict.curves import costs, curve, divergences
@@ -281,22 +281,25 @@ def _more(plan: Plan, table: Table, one: Measured, reason: Reason, first: Sequen
         return max(1, math.ceil(n * (((one.gap.value - one.gap.low) / one.gap.value) ** 2 - 1)))
     if reason not in ("noise", "controls as large") or one.spread <= 0 or one.fit.effect.value is None:
         return None
-    kinds = [group.compared for group in one.controls.values()] or [1]
-    effect, half = one.fit.effect.value, one.fit.effect.half_width
+    effect, half, design = one.fit.effect.value, one.fit.effect.half_width, _design(plan, one)
     if half is not None and half <= limits.smallest_effect:
         # Precise enough already: only an effect that stands out from its controls is left to be found.
-        enough = needed(
-            abs(effect), spread=one.spread, controls=kinds, tests=len(plan.directions),
-            family=len(plan.family(one.behaviour.name)), contrasts=max(1, len(one.fit.shapes)), alpha=limits.alpha,
-            control_sd=one.control_sd,
-        )  # fmt: skip
+        enough = needed(abs(effect), design)
         return None if enough is None or enough <= n else enough - n
-    return more_scenarios(
-        n, effect, spread=one.spread, smallest_effect=limits.smallest_effect, controls=kinds,
-        tests=len(plan.directions), family=len(plan.family(one.behaviour.name)),
+    return more_scenarios(n, effect, design, smallest_effect=limits.smallest_effect)
+
+
+def _design(plan: Plan, one: Measured) -> Design:
+    """What the power to find this direction's effect depends on."""
+    return Design(
+        spread=one.spread,
+        controls=[group.compared for group in one.controls.values()] or [1],
+        tests=len(plan.directions),
+        family=len(plan.family(one.behaviour.name)),
         contrasts=max(1, len(one.fit.shapes)),
-        alpha=limits.alpha, control_sd=one.control_sd,
-    )  # fmt: skip
+        alpha=plan.thresholds.alpha,
+        control_sd=one.control_sd,
+    )
 
 
 def _pairs(table: Table, one: Measured, gate: Gate) -> int:
@@ -318,22 +321,11 @@ def _power(plan: Plan, found: Sequence[Measured]) -> str:
     widest = max(compared, key=lambda one: one.spread, default=None)
     if widest is None or widest.spread <= 0:
         return "What these samples can detect is not known: no two scenarios have different effects yet."
-    kinds = [group.compared for group in widest.controls.values()]
-    if not kinds:
+    if not widest.controls:
         return "What these samples can detect is not known: no control was sampled."
-    window = plan.window
     independent = len(widest.fit.changes)
-    sentence = summarise(
-        independent,
-        spread=widest.spread,
-        doses=(min((0.0, *window)), max((0.0, *window))),
-        controls=kinds,
-        tests=len(plan.directions),
-        family=len(plan.family(widest.behaviour.name)),
-        contrasts=max(1, len(widest.fit.shapes)),
-        alpha=plan.thresholds.alpha,
-        control_sd=widest.control_sd,
-    ).sentence
+    window = (min((0.0, *plan.window)), max((0.0, *plan.window)))
+    sentence = summarise(independent, _design(plan, widest), doses=window).sentence
     sampled = len(widest.fit.per_dose)
     alike = f" The {sampled} scenarios count as {independent}: those that share a situation are not independent."
     return sentence + (alike if independent < sampled else "")

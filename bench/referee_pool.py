@@ -186,7 +186,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     from heartstrings.behaviours.suites import suite_of
     from heartstrings.cli.console import bars
-    from heartstrings.experiment.plan import frozen
+    from heartstrings.experiment.plan_files import frozen
     from heartstrings.experiment.screen import first_order
     from heartstrings.workflows.atlas import open_model
     from heartstrings.workflows.run import ATLAS, prepare

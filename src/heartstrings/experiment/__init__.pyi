@@ -24,6 +24,6 @@ from .ledger import CONTROL_KINDS as CONTROL_KINDS
 from .ledger import SampleLedger as SampleLedger
 from .looks import look_of as look_of
 from .plan import Thresholds as Thresholds
-from .plan import load_plan as load_plan
-from .plan import write_plan as write_plan
+from .plan_files import load_plan as load_plan
+from .plan_files import write_plan as write_plan
 from .run import run_experiment as run_experiment

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 from heartstrings.core.errors import InputError
 from heartstrings.experiment.ledger import CLAIM_KINDS, CONTROL_KINDS, Cell, ClaimKind, Key, Kind, Phase
 from heartstrings.experiment.plan import Plan
-from heartstrings.experiment.plan_checks import emotion
+from heartstrings.experiment.plan_directions import emotion
 from heartstrings.experiment.sample_counts import Asked, leader, searched, tested
 
 if TYPE_CHECKING:

@@ -23,8 +23,7 @@ from heartstrings.experiment.cells import Chosen, Item, Job, anywhere, cells, se
 from heartstrings.experiment.early_stopping import undecided
 from heartstrings.experiment.layer_choice import choose_layer
 from heartstrings.experiment.ledger import CLAIM_KINDS, CONTROL_KINDS, Cell, Kind, Sample, SampleLedger
-from heartstrings.experiment.plan import Plan, searched_layers
-from heartstrings.experiment.plan_checks import ROUND
+from heartstrings.experiment.plan import ROUND, Plan, searched_layers
 from heartstrings.experiment.sample_counts import leader
 from heartstrings.experiment.told_apart import not_told_apart
 

@@ -23,15 +23,7 @@ from typing import Any
 import numpy as np
 
 from heartstrings.stats import p_value
-from heartstrings.stats.importance import (
-    SHARE,
-    TOP,
-    Opposite,
-    draw,
-    hierarchical_fdr,
-    strata,
-    weighted_p,
-)
+from heartstrings.stats.importance import SHARE, TOP, Opposite, draw, hierarchical_fdr, strata, weighted_p
 
 POOL, DRAWS, EFFECT, ALPHA, STRICT = 1001, 120, 4.2, 0.05, 0.05 / 14
 CORRELATIONS = (0.95, 0.8, 0.5, 0.0)

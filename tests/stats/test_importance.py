@@ -1,46 +1,21 @@
-"""p from importance weights: against a naive reference, and its word kept whatever the screen (bench/referee_pool.py).
+"""p from importance weights: against a naive reference, and valid whatever the screen says (bench/referee_pool.py).
 
 Bounds of the simulations are 4 standard errors wide, so that chance alone does not fail them."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from bench import referee_pool as bench
 from heartstrings.core.errors import InputError
 from heartstrings.stats import p_value
-from heartstrings.stats.importance import (
-    Drawn,
-    Opposite,
-    draw,
-    hierarchical_fdr,
-    strata,
-    weighted_p,
-)
-
-
-def load() -> Any:
-    path = Path(__file__).resolve().parents[2] / "bench" / "referee_pool.py"
-    spec = importlib.util.spec_from_file_location("referee_pool", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["referee_pool"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-bench = load()
-
+from heartstrings.stats.importance import Drawn, Opposite, draw, hierarchical_fdr, strata, weighted_p
 
 # Naive references: draw by draw, with no table
 

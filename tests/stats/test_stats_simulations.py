@@ -3,31 +3,14 @@ errors of the simulation wide, so that chance alone does not fail them."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 
+from bench import null_uniform as bench
 from heartstrings import stats
 
 pytestmark = pytest.mark.slow
-
-
-def load() -> Any:
-    path = Path(__file__).resolve().parents[2] / "bench" / "null_uniform.py"
-    spec = importlib.util.spec_from_file_location("null_uniform", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["null_uniform"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-bench = load()
 
 
 @pytest.mark.parametrize("binary", [False, True])

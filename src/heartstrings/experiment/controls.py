@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from jaxtyping import Float64
@@ -24,7 +23,8 @@ from heartstrings.core.steering import Intervention, Steering
 from heartstrings.experiment.claim_directions import claim_kinds, rivals, stripped
 from heartstrings.experiment.ledger import CLAIM_KINDS, CONTROL_KINDS, Cell, ClaimKind, ControlKind, Kind
 from heartstrings.experiment.plan import Plan
-from heartstrings.vectors.algebra import Direction, layer_row, parse
+from heartstrings.experiment.plan_directions import factors
+from heartstrings.vectors.algebra import layer_row
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 from heartstrings.vectors.story_activations import StoryActivations, check_same, read_story_activations
 
@@ -179,7 +179,7 @@ class DirectionSet:
             real = np.stack([np.stack([self._real(name, at) for at in layers]) for name in names])
             cosines = self.stories.cosines(real, layers, self.plan.variant)
             for name, by_layer in zip(names, cosines, strict=True):
-                sign = np.sign(self._factors(name))[self.stories.emotion]
+                sign = np.sign(factors(name, self.vectors.emotions))[self.stories.emotion]
                 for at, one in zip(layers, by_layer, strict=True):
                     self._coherence[name, at] = float((sign * one)[sign != 0].mean())
         return self._coherence[direction, layer]
@@ -227,8 +227,8 @@ class DirectionSet:
             stories = self.stories
             names, layers = self._together(expression, layer)
             shuffles = [stories.shuffled(self._draws("shuffled", k, 0)) for k in range(self.plan.controls.shuffled)]
-            factors = np.stack([self._factors(name) for name in names])
-            own, *found = stories.contrasts(np.stack([stories.emotion, *shuffles]), factors, layers, self.plan.variant)
+            blends = np.stack([factors(name, self.vectors.emotions) for name in names])
+            own, *found = stories.contrasts(np.stack([stories.emotion, *shuffles]), blends, layers, self.plan.variant)
             for i, name in enumerate(names):
                 for j, at in enumerate(layers):
                     check_same(stories, own[i, j], self._real(name, at))
@@ -265,12 +265,6 @@ class DirectionSet:
         if length <= NOTHING * float(np.abs(self.vectors.raw).max()):
             raise InputError(f"{name!r} cancels at layer {layer}", "a blend that leaves a direction")
         return row / length
-
-    def _factors(self, expression: str) -> Float64[np.ndarray, "emotion"]:
-        """Factor of each emotion in a blend."""
-        names = self.vectors.emotions
-        row: np.ndarray = parse(expression, names, partial(_axis, names=names)).values[0]
-        return row
 
     def _parse(self, kind: Kind, name: str) -> tuple[int, str]:
         """Number and expression of `general/7`, `mixture/7` or `shuffled/7:EXPRESSION`."""
@@ -330,8 +324,3 @@ def direction_set(
             "fewer", "Lower shuffled under [controls], or extract from more stories",
         )  # fmt: skip
     return made
-
-
-def _axis(name: str, names: Sequence[str]) -> Direction:
-    """One emotion among all, as a direction of parse's algebra: a blend's factors are its coordinates."""
-    return Direction(name, (0,), np.eye(len(names))[[list(names).index(name)]])

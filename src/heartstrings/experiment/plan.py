@@ -79,7 +79,7 @@ class Plan(Checked):
     """Doses under the slope window at which controls are asked as well, of the declared behaviours (`confirm`; of all,
     where none is declared): a response that has its peak there is found too, and not only not denied."""
     fit_doses: bool = False
-    """Before anything is asked, multiply all doses by a power of two that neutral prose bears: see
+    """Before anything is asked, multiply all doses by a power of two, chosen on neutral prose: see
     `heartstrings.experiment.dose_fit`."""
     dose_factor: float | None = None
     """What `fit_doses` multiplied the doses above by; None: they are not fitted yet, or are not to be."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float64
 
 from heartstrings import vectors
 from heartstrings.core.errors import InputError
@@ -31,7 +33,7 @@ def readable(given: tuple[str, ...]) -> tuple[str, ...]:
         if short in seen:
             raise InputError(f"the direction {text!r} is there twice", "each once", "Remove one of them")
         seen.add(short)
-        _evaluate(text, _names_in(text))
+        _refuse_nothing(text, _names_in(text))
     return tidy
 
 
@@ -55,20 +57,24 @@ def _names_in(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _evaluate(text: str, names: list[str]) -> Direction:
-    """A blend in coordinates of its emotions.
+def factors(text: str, names: Sequence[str]) -> Float64[np.ndarray, "emotion"]:
+    """Factor of each emotion in a blend, in the order of `names`.
 
     Raises:
-        InputError: unreadable, a name that is not among these, or a blend that cancels.
+        InputError: unreadable, or a name that is not among these.
     """
+    known = list(names)
 
     def axis(name: str) -> Direction:
-        return Direction(name, (0,), np.eye(len(names))[[names.index(name)]])
+        return Direction(name, (0,), np.eye(len(known))[[known.index(name)]])
 
-    found = parse(text, names, axis)
-    if not np.any(np.abs(found.values) > 1e-9):
+    row: Float64[np.ndarray, "emotion"] = parse(text, known, axis).values[0]
+    return row
+
+
+def _refuse_nothing(text: str, names: Sequence[str]) -> None:
+    if not np.any(np.abs(factors(text, names)) > 1e-9):
         raise InputError(f"the direction {text!r} cancels", "a blend that leaves a direction", "Change the factors")
-    return found
 
 
 def emotion(text: str) -> str | None:
@@ -105,7 +111,7 @@ def check_emotions(plan: Plan, emotions: tuple[str, ...]) -> None:
         InputError: an unknown one; the message suggests the nearest.
     """
     for text in plan.directions:
-        _evaluate(text, list(emotions))
+        _refuse_nothing(text, emotions)
 
 
 def check_against_vectors(plan: Plan, vectors: EmotionVectors) -> None:

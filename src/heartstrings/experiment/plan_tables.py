@@ -93,7 +93,7 @@ class Controls(Checked):
     @model_validator(mode="before")
     @classmethod
     def _of_before(cls, values: Any) -> Any:
-        """A file or ledger from before `topic` and `natural` existed states the three others, and asks for no natural one."""
+        """A file or ledger from before `topic` and `natural` existed states the three others, and asks for neither."""
         if isinstance(values, Mapping) and {"general", "span", "shuffled"} <= set(values):
             return {"topic": 0, "natural": 0, **values}
         return values

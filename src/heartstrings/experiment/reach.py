@@ -1,5 +1,5 @@
-"""Which limits could a plan's sizes hold, if nothing got worse? Told before the first sample: where one of them cannot
-be held, no range can be called safe, whatever the model does."""
+"""Which limits can a plan's sample sizes show to hold, if nothing gets worse? Reported before the first sample: where
+one of them cannot be shown, no range can be called safe, whatever the model does."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def chosen_layers(
 ) -> Chosen:
     """The layer of each direction and control on each effect behaviour, from the ledger's select rows alone.
 
-    Where no select row has an outcome, the lowest layer: then nothing speaks for any, and the verdict finds nothing.
+    The lowest layer where no select row has an outcome: no layer can then be preferred, and the verdict finds nothing.
     """
     if len(layers) == 1:
         return anywhere(plan, directions, layers[0])
@@ -197,10 +197,10 @@ class Sampling:
         """What grading needs beside the answer."""
         if isinstance(behaviour, Compared):
             premise = behaviour.against(scenario, steering=self.steerings[item.cell])
-            # What is done to the question is done to the premise, or its words would pass for a changed decision.
+            # The premise is asked in the same words, which would otherwise look like a change of the decision.
             return replace(premise, prompt=_prompt_in(item, premise.prompt))
         if item.cell.kind in (*CONTROL_KINDS, *CLAIM_KINDS):
-            return None  # how likely a control's text is enters no gate
+            return None  # no gate uses how likely a control's text is
         found: ScoreRequest | None = _named(item, partial(behaviour.follow_up, scenario, answer))
         return found
 
@@ -276,14 +276,15 @@ def _named(item: Item, call: Callable[[], Any]) -> Any:
         raise HeartstringsError(
             f"{_words(item)}: grading failed with {type(error).__name__}: {error}",
             "a grade of every answer",
-            "Mend the behaviour and run again: what is recorded stays",
+            "Correct the behaviour and run again: what is recorded stays",
         ) from error
 
 
 def _sample(item: Item, grade: Grade) -> Sample:
     for name, value in (("outcome", grade.outcome), ("valid", grade.valid)):
         if value is not None and not 0 <= value <= 1:  # NaN is refused too
-            raise NumericalError(f"{_words(item)}: {name} {value}", "a number from 0 to 1, or None", "Mend its grader")
+            found = f"{_words(item)}: {name} {value}"
+            raise NumericalError(found, "a number from 0 to 1, or None", "Correct its grader")
     for name, value in grade.detail.items():
         if not math.isfinite(value):
             raise NumericalError(f"{_words(item)}: {name} is {value}", "a finite number", "Leave out what is missing")

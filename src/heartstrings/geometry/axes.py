@@ -21,6 +21,7 @@ from scipy.stats import rankdata
 from heartstrings.corpus.lexicon import families
 from heartstrings.geometry.results import Axes, Best, Correlation
 from heartstrings.geometry.spectra import Spectrum
+from heartstrings.stats.nulls import permutation_p
 
 N_COMPONENTS = 10
 MIN_RATED = 4
@@ -166,8 +167,8 @@ def unit(column: Float64[np.ndarray, "row"]) -> Float64[np.ndarray, "row"]:
 
 
 def p_value(observed: float, null: Float64[np.ndarray, "permutation"]) -> float:
-    """(b + 1) / (n + 1), b of the n null values being as large as the observed one; never under 1 / (n + 1)."""
-    return float(((null >= observed - 1e-12).sum() + 1) / (len(null) + 1))
+    """`permutation_p` of the null values that are as large as the observed one."""
+    return permutation_p((null >= observed - 1e-12).sum(), len(null))
 
 
 def search(spectra: Sequence[Spectrum], against: Target, *, first: int) -> Found:

@@ -15,6 +15,7 @@ from heartstrings.core.errors import InputError
 from heartstrings.core.types import Pooling, Variant
 from heartstrings.corpus.lexicon import families
 from heartstrings.geometry.readout_results import Confused, Confusion, Estimate, HeldOut, Ranks
+from heartstrings.stats.nulls import permutation_p
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class _Tally:
             percentile = Estimate(
                 value=(n - rank.value) / (n - 1), low=_above(rank.high, n), high=_above(rank.low, n), chance=0.5
             )
-            p = float(((null <= rank.value + 1e-9).sum() + 1) / (len(null) + 1))
+            p = permutation_p((null <= rank.value + 1e-9).sum(), len(null))
             out.append(Ranks(layer=layer, top1=found[0], top5=found[1], mean_rank=rank, reciprocal_rank=found[3],
                              percentile=percentile, family=found[4], p=p))  # fmt: skip
         return tuple(out)

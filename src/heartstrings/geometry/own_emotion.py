@@ -23,6 +23,7 @@ from heartstrings.geometry.axes import family_numbers, like_sized
 from heartstrings.geometry.held_out import BOOTSTRAP, PERMUTATIONS, Batches
 from heartstrings.geometry.readout_results import OwnEmotion
 from heartstrings.stats.intervals import means_by
+from heartstrings.stats.nulls import permutation_p
 
 CROSSED = 0.9
 """Share of the pairs of emotion and topic that must have a story for comparisons within topics."""
@@ -173,7 +174,7 @@ def own_emotions(
             continue
         mine = (stories.emotion == row) & np.isfinite(placed_at_best)
         low, high = _interval(placed_at_best[mine], stories.topic[mine], rng)
-        p = None if not permutations else float(((null[:, row] >= best[row] - 1e-12).sum() + 1) / (permutations + 1))
+        p = None if not permutations else permutation_p((null[:, row] >= best[row] - 1e-12).sum(), permutations)
         found.append(OwnEmotion(
             emotion=name, auc=float(best[row]), low=low, high=high, p=p, layer=int(best_layer[row]), n=int(mine.sum()),
             by_layer=tuple(float(one[row]) for one in aucs),

@@ -28,6 +28,7 @@ from heartstrings.geometry.readout_results import (
     ScenarioResult,
     WordsAlone,
 )
+from heartstrings.stats.nulls import permutation_p
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ def _permuted_targets(
     observed = order[rows, targets].mean()
     rng = np.random.default_rng(seed)
     null = np.array([order[rows, rng.permutation(targets)].mean() for _ in range(PERMUTATIONS)])
-    return float(((null <= observed + 1e-9).sum() + 1) / (PERMUTATIONS + 1))
+    return permutation_p((null <= observed + 1e-9).sum(), PERMUTATIONS)
 
 
 def _share(hits: np.ndarray) -> float | None:

@@ -24,6 +24,7 @@ from heartstrings.core.engine import Message, Prompt, Trace
 from heartstrings.core.errors import InputError
 from heartstrings.core.types import Site, Variant
 from heartstrings.geometry.held_out import unit_rows
+from heartstrings.stats.nulls import permutation_p
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 if TYPE_CHECKING:
@@ -269,8 +270,8 @@ def _pearson(
 
 
 def _at_most(observed: float, null: Sequence[float]) -> float:
-    """(b + 1) / (n + 1), b the values of the null that are as small or smaller."""
-    return (sum(float(one) <= observed + 1e-9 for one in null) + 1) / (len(null) + 1)
+    """`permutation_p` of the null values that are as small or smaller."""
+    return permutation_p(sum(float(one) <= observed + 1e-9 for one in null), len(null))
 
 
 @cache

@@ -1,10 +1,7 @@
 from .betting import bounded_change as bounded_change
 from .betting import upper_bound as upper_bound
-from .importance import Discoveries as Discoveries
 from .importance import Drawn as Drawn
-from .importance import Opposite as Opposite
 from .importance import draw as draw
-from .importance import hierarchical_fdr as hierarchical_fdr
 from .importance import strata as strata
 from .importance import weighted_p as weighted_p
 from .intervals import Interval as Interval
@@ -22,15 +19,12 @@ from .nulls import least_controls as least_controls
 from .nulls import max_t as max_t
 from .nulls import p_value as p_value
 from .power import Design as Design
-from .power import Power as Power
 from .power import detectable as detectable
 from .power import more_scenarios as more_scenarios
 from .power import needed as needed
 from .power import power_of as power_of
 from .power import sampled_spread as sampled_spread
 from .power import summarise as summarise
-from .ppi import Bounds as Bounds
-from .ppi import Corrected as Corrected
 from .ppi import bounds as bounds
 from .ppi import ppi_change as ppi_change
 from .ppi import ppi_contrast as ppi_contrast

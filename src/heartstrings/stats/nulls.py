@@ -21,16 +21,23 @@ def at_least(sizes: np.ndarray, size: float | int) -> np.ndarray:
     return np.asarray(sizes >= size * (1 - TIE) - 1e-300)
 
 
-def p_value(observed: float | int | None, null: Values) -> float | None:
-    """(b + 1) / (n + 1), b the null values at least as large as `observed` in size; ties count against it.
+def permutation_p(larger: int | np.integer, n: int) -> float:
+    """(b + 1) / (n + 1), of which b = `larger` of n null values are at least as extreme as the observed one.
 
-    Valid at any n (Phipson and Smyth 2010), never 0. A missing null value counts against too: who knows how large it
-    would have been. None if there is nothing observed."""
+    Never 0, and valid at any n: the observed value is one of n + 1 that are exchangeable under the null (Phipson and
+    Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9:39)."""
+    return float((larger + 1) / (n + 1))
+
+
+def p_value(observed: float | int | None, null: Values) -> float | None:
+    """`permutation_p` of the null values that are at least as large as `observed` in size; ties count against it.
+
+    A missing null value counts as at least as large, since its size is not known. None if there is nothing observed."""
     if observed is None or math.isnan(observed):
         return None
     sizes = np.abs(as_floats(null))
     against = int((np.isnan(sizes) | at_least(sizes, abs(float(observed)))).sum())
-    return (against + 1) / (len(sizes) + 1)
+    return permutation_p(against, len(sizes))
 
 
 def holm(ps: Values) -> tuple[float | None, ...]:
@@ -76,7 +83,7 @@ def max_t(observed: Values, null: Float64[np.ndarray, "controls behaviours"]) ->
     for at in order:
         left = np.delete(sizes, settled, axis=1)
         against = int(at_least(left.max(axis=1), own[at]).sum()) if len(sizes) else 0
-        largest = max(largest, (against + 1) / (len(sizes) + 1))
+        largest = max(largest, permutation_p(against, len(sizes)))
         found[at] = largest
         settled.append(at)
     return tuple(found)

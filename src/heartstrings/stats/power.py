@@ -26,7 +26,7 @@ from heartstrings.stats.intervals import t_quantile
 from heartstrings.stats.nulls import allowed_larger
 
 LARGEST_NEEDED = 1_000_000
-"""Scenarios; an effect that needs more is not found by asking more."""
+"""Scenarios; an effect that needs more is reported as one that no number of scenarios finds."""
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ def discoveries(plan: Plan, found: Sequence[Measured]) -> dict[tuple[str, str], 
     holds for all behaviours together, which is more than a list of what to look at next needs. Empty where the plan
     declares nothing, as then everything is what the experiment is about.
     """
-    rest = [one for one in found if one.behaviour.name not in plan.declared]
-    groups = [[one for one in rest if one.direction == direction] for direction in plan.directions]
+    rest = [measured for measured in found if measured.behaviour.name not in plan.declared]
+    groups = [[measured for measured in rest if measured.direction == direction] for direction in plan.directions]
     if not rest:
         return {}
-    each = hierarchical_fdr([[one.p for one in group] for group in groups], plan.thresholds.alpha).found
+    each = hierarchical_fdr([[measured.p for measured in group] for group in groups], plan.thresholds.alpha).found
     return {
-        (one.behaviour.name, one.direction): made
+        (measured.behaviour.name, measured.direction): made
         for group, of_group in zip(groups, each, strict=True)
-        for one, made in zip(group, of_group, strict=True)
+        for measured, made in zip(group, of_group, strict=True)
     }

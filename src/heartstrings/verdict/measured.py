@@ -1,4 +1,4 @@
-"""One behaviour and direction measured: all that the decision and its card are made from."""
+"""One behaviour and direction measured: what the decision and its card are made from."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
         doses = table.doses(name, "direction", direction, layer)
         kept = {dose: doses[dose] for dose in plan.compared(name) if dose in doses and dose not in collapsed}
         own = fit(zero(plan, table.baseline(name)), kept)
-    beside = {
+    compared = {
         kind: group for kind in CONTROL_KINDS if (group := controls(plan, table, behaviour, kind, direction, own))
     }
-    own = own.against([group.tops for group in beside.values()])
+    own = own.against([group.tops for group in compared.values()])
     if own.shape is not None:
-        beside = {kind: group.along(own.shape.name) for kind, group in beside.items()}
+        compared = {kind: group.along(own.shape.name) for kind, group in compared.items()}
     matched_by = suite.matched_of(name) if plan.samples.matched else ()
     same, exceeds, gap, finished = matched(plan, table, matched_by, direction, -1 if layer is None else layer, own)
     gaps = missing.effect_gaps(plan, table, behaviour, direction, layer)
@@ -93,15 +93,15 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
     gaps += missing.matched_gaps(plan, matched_by, finished=finished)
     gaps += missing.gate_gaps(plan, found, others, behaviour)
     unclear = understood(known) is False
-    gaps += missing.control_gaps(plan, behaviour, beside, others=any(gap.part for gap in gaps), unclear=unclear)
-    p = max((group.group.p for group in beside.values()), default=None)
-    if not own.shapes or sum(len(group.group.slopes) for group in beside.values()) < LEAST_CONTROLS:
+    gaps += missing.control_gaps(plan, behaviour, compared, others=any(gap.part for gap in gaps), unclear=unclear)
+    p = max((group.group.p for group in compared.values()), default=None)
+    if not own.shapes or sum(len(group.group.slopes) for group in compared.values()) < LEAST_CONTROLS:
         p = None
         if own.shapes and plan.controlled and not unclear:
             gaps.append(missing.Gap("controls", f"{name}: fewer than {LEAST_CONTROLS} controls could be fitted"))
     return Measured(
-        behaviour, others, matched_by, direction, layer, layer_choices(search, table, name, direction), own, beside,
-        same, exceeds, gap, found, collapsed, tuple(gaps), p, control_spread(beside.values(), own), known,
+        behaviour, others, matched_by, direction, layer, layer_choices(search, table, name, direction), own, compared,
+        same, exceeds, gap, found, collapsed, tuple(gaps), p, control_spread(compared.values(), own), known,
     )  # fmt: skip
 
 

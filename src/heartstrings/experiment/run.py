@@ -28,7 +28,7 @@ from heartstrings.experiment.sample_counts import leader
 from heartstrings.experiment.told_apart import not_told_apart
 
 if TYPE_CHECKING:
-    from heartstrings.behaviours.base import Answer, Behaviour, Grade, Scenario
+    from heartstrings.behaviours.base import Answer, Behaviour, Grade, Request, Scenario
     from heartstrings.behaviours.roles import Suite
     from heartstrings.core.engine import Completion, Engine, GenerateRequest, Prompt, ScoreRequest
     from heartstrings.experiment.controls import DirectionSet
@@ -167,14 +167,7 @@ class Sampling:
     def take(self, behaviour: Behaviour, items: Sequence[Item]) -> list[Sample]:
         """Ask and grade some samples in one batch."""
         asked = [worded(item) for item in items]
-        requests = [
-            behaviour.request(
-                scenario,
-                steering=self.steerings[item.cell],
-                seed=sampling_seed(self.plan.seed, behaviour.name, item.scenario.id, item.repeat),
-            )
-            for item, scenario in zip(items, asked, strict=True)
-        ]
+        requests = [request_for(self.plan, behaviour, item, self.steerings[item.cell]) for item in items]
         if isinstance(behaviour, Dialogue):
             return self.talk(behaviour, items, asked, cast("Sequence[GenerateRequest]", requests))
         verb = self.engine.score if behaviour.ask == "choice" else self.engine.generate
@@ -237,6 +230,12 @@ class Sampling:
         self.done += more
         if self.progress is not None:
             self.progress(self.done, self.total)
+
+
+def request_for(plan: Plan, behaviour: Behaviour, item: Item, steering: Steering | None) -> Request:
+    """What the engine is asked for one sample."""
+    seed = sampling_seed(plan.seed, behaviour.name, item.scenario.id, item.repeat)
+    return behaviour.request(worded(item), steering=steering, seed=seed)
 
 
 def worded(item: Item) -> Scenario:

@@ -23,14 +23,12 @@ from heartstrings.verdict.claims import claims
 from heartstrings.verdict.curves import banded, costs, curve, divergences
 from heartstrings.verdict.decision import Evidence, Reason, decide_answer
 from heartstrings.verdict.effects import at_doses, reliability, within
-from heartstrings.verdict.examples import prompting, texts
-from heartstrings.verdict.explored import discoveries
+from heartstrings.verdict.examples import Preferences, prompting, texts
 from heartstrings.verdict.gates import cells_of, more_probes, nearest, side
 from heartstrings.verdict.hand_graded import with_hand_grades
 from heartstrings.verdict.headroom import baselines
-from heartstrings.verdict.measured import Measured, corrected, measure
+from heartstrings.verdict.measured import Measured, corrected, discoveries, measure
 from heartstrings.verdict.own import of_direction, unread
-from heartstrings.verdict.preferred import Preferences
 from heartstrings.verdict.pushes import p_at_equal_kl, pushes
 from heartstrings.verdict.results import AnswerCard, Claim, Encoded, Gate, OwnEncoding, Verdict
 from heartstrings.verdict.sentence import NO_EFFECT, Story, sentence

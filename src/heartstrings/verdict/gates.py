@@ -84,7 +84,7 @@ def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table
 
 
 def gates(
-    plan: Plan, found: Sequence[Condition], table: Table, direction: str, layer: int
+    plan: Plan, limited: Sequence[Condition], table: Table, direction: str, layer: int
 ) -> tuple[tuple[Gate, ...], frozenset[float]]:
     """Every gate at every steered dose, and the doses at which coherence fails.
 
@@ -93,24 +93,28 @@ def gates(
     (Bonferroni)."""
     made, collapsed = [], set()
     alpha = plan.thresholds.alpha
-    expected = {one.name: sum(planned(plan, behaviour) for behaviour in one.behaviours) for one in found}
+    expected = {
+        condition.name: sum(planned(plan, behaviour) for behaviour in condition.behaviours) for condition in limited
+    }
     for dose in steered_doses(plan):
-        for one in found:
-            before, after = cells_of(table, one.behaviours, direction, layer, dose)
+        for condition in limited:
+            before, after = cells_of(table, condition.behaviours, direction, layer, dose)
             moved: Interval = NOTHING
             state: State = "missing"
             if all(map(len, after)) and all(map(len, before)):
-                parts = [pairs(*both, one.quantity) for both in zip(before, after, strict=True)]
-                moved = one.change(parts, alpha)
-                state = state_of(moved, moved, one.worse, one.limit)
+                parts = [pairs(*both, condition.quantity) for both in zip(before, after, strict=True)]
+                moved = condition.change(parts, alpha)
+                state = state_of(moved, moved, condition.worse, condition.limit)
                 if state == "fails":
-                    state = state_of(moved, one.change(parts, alpha / len(found)), one.worse, one.limit)
+                    state = state_of(
+                        moved, condition.change(parts, alpha / len(limited)), condition.worse, condition.limit
+                    )
                 # Early stopping ends the cells of capability and harm once their gate is settled.
-                stopped = plan.early_stopping and one.behaviours[0].role in ("capability", "harm")
-                if state == "holds" and not stopped and sum(len(part[0]) for part in parts) < expected[one.name]:
+                stopped = plan.early_stopping and condition.behaviours[0].role in ("capability", "harm")
+                if state == "holds" and not stopped and sum(len(part[0]) for part in parts) < expected[condition.name]:
                     state = "unclear"  # an unfinished cell cannot show that the gate holds
-            made.append(_gate(dose, one, moved, state))
-            if one.coherence and state == "fails":
+            made.append(_gate(dose, condition, moved, state))
+            if condition.coherence and state == "fails":
                 collapsed.add(dose)
     return tuple(made), frozenset(collapsed)
 
@@ -188,5 +192,5 @@ def more_probes(found: Sequence[Gate], sizes: Sequence[int]) -> int | None:
     return max(1, most)
 
 
-def _gate(dose: float, one: Condition, moved: Interval, state: State) -> Gate:
-    return Gate(dose=dose, name=one.name, change=estimate(moved), limit=one.limit, state=state)
+def _gate(dose: float, condition: Condition, moved: Interval, state: State) -> Gate:
+    return Gate(dose=dose, name=condition.name, change=estimate(moved), limit=condition.limit, state=state)

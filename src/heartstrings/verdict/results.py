@@ -397,7 +397,7 @@ class AnswerCard(Frozen):
     """The effect behaviour first, then its matched ones, capability, harm and writing."""
     discovery: bool | None = None
     """Of a behaviour that nobody declared: whether it is a discovery at a false discovery rate of alpha
-    (`heartstrings.verdict.explored`). None: it is declared."""
+    (`heartstrings.verdict.measured.discoveries`). None: it is declared."""
     claims: tuple[Claim, ...] = ()
     """What the direction exceeds, weakest claim first."""
     hand_graded: tuple[HandGraded, ...] = ()

@@ -111,7 +111,8 @@ def verdicts(kind: str, numbers: Sequence[int], names: Sequence[str], atlas: Pat
     from heartstrings.behaviours.suites import suite
     from heartstrings.experiment.controls import direction_set, read_story_activations
     from heartstrings.experiment.ledger import SampleLedger
-    from heartstrings.experiment.plan import preset, searched_layers
+    from heartstrings.experiment.plan import searched_layers
+    from heartstrings.experiment.plan_files import preset
     from heartstrings.experiment.run import run_experiment
     from heartstrings.vectors.bundle import main_bundle
     from heartstrings.vectors.emotion_vectors import EmotionVectors

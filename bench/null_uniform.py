@@ -161,7 +161,7 @@ def planted(
     """The whole test of the verdict on linear outcomes, baseline near 0.3: 40 controls of each of three kinds."""
     random = np.random.default_rng(seed)
     dose, group = np.tile(DOSES, scenarios), np.repeat(np.arange(scenarios), len(DOSES))
-    spread = stats.binary_spread(0.3, DOSES.tolist(), between=spread_between) if binary else spread_between
+    spread = stats.sampled_spread(math.sqrt(0.21), DOSES.tolist(), between=spread_between) if binary else spread_between
     mean = np.zeros((121, 1, 1))
     mean[0] = effect
     found = denied = 0
@@ -175,7 +175,7 @@ def planted(
         interval = stats.effect(dose, y[0].reshape(-1), group)
         found += max(ps) * tests < 0.05 and interval.excludes_zero
         denied += interval.within(0.05)
-    return Planted(found / runs, stats.power_of(effect, scenarios, spread=spread, tests=tests), denied / runs)
+    return Planted(found / runs, stats.power_of(effect, scenarios, stats.Design(spread, tests=tests)), denied / runs)
 
 
 def main() -> None:
@@ -218,8 +218,8 @@ def main() -> None:
         "\n| planted effect, 2 tests, 3 x 40 controls | scenarios | found | formula | denied |\n|---|---|---|---|---|"
     )
     for binary, effect, between in ((False, 0.10, 0.12), (True, 0.30, 0.12), (True, 0.10, 0.05)):
-        spread = stats.binary_spread(0.3, DOSES.tolist(), between=between) if binary else between
-        asked = stats.needed(effect, spread=spread, tests=2)
+        spread = stats.sampled_spread(math.sqrt(0.21), DOSES.tolist(), between=between) if binary else between
+        asked = stats.needed(effect, stats.Design(spread, tests=2))
         assert asked is not None
         for n in (asked, math.ceil(asked / 4)):
             got = planted(

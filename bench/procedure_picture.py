@@ -21,7 +21,7 @@ from heartstrings import stats
 from heartstrings.experiment.plan import Thresholds
 from heartstrings.stats.estimate import estimate
 from heartstrings.stats.intervals import Interval
-from heartstrings.verdict.decision import Evidence, weigh
+from heartstrings.verdict.decision import Evidence, decide_answer
 from heartstrings.verdict.results import Answer, Gate
 
 DOSES = (-0.2, -0.1, 0.0, 0.1, 0.2)
@@ -80,7 +80,7 @@ def simulate(seed: int) -> Experiment:
         ),
     )  # fmt: skip
     reach = (sides[0] or 0.0, sides[1] or 0.0)
-    return Experiment(change, effect, controls, p, bounds, reach, weigh(evidence, LIMITS)[0])
+    return Experiment(change, effect, controls, p, bounds, reach, decide_answer(evidence, LIMITS)[0])
 
 
 def _line(table: np.ndarray) -> Interval:

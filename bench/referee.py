@@ -27,7 +27,8 @@ from heartstrings.behaviours.suites import suite_of
 from heartstrings.experiment import cells
 from heartstrings.experiment.cells import Job, Planned, anywhere
 from heartstrings.experiment.ledger import Sample
-from heartstrings.experiment.plan import Plan, preset
+from heartstrings.experiment.plan import Plan
+from heartstrings.experiment.plan_files import preset
 from heartstrings.stats import mean_interval, p_value, wilson
 from heartstrings.verdict import decide
 from heartstrings.verdict.gates import conditions, gates

@@ -23,20 +23,9 @@ from typing import Any
 import numpy as np
 
 from heartstrings.stats import p_value
-from heartstrings.stats.importance import (
-    SHARE,
-    TOP,
-    Opposite,
-    draw,
-    family_strata,
-    hierarchical_fdr,
-    strata,
-    weighted_max_t,
-    weighted_p,
-)
+from heartstrings.stats.importance import SHARE, TOP, Opposite, draw, hierarchical_fdr, strata, weighted_p
 
 POOL, DRAWS, EFFECT, ALPHA, STRICT = 1001, 120, 4.2, 0.05, 0.05 / 14
-BEHAVIOURS = 8
 CORRELATIONS = (0.95, 0.8, 0.5, 0.0)
 Random = np.random.Generator
 Screen = Callable[[Random, np.ndarray], np.ndarray]
@@ -105,27 +94,6 @@ def weighted(random: Random, at: Setting, *, signed: bool = False) -> float:
     return weighted_p(own, null, drawn, opposite=back) or 0.0
 
 
-def step_down(
-    random: Random, at: Setting, *, moved: int = 0, signed: bool = False, naive: bool = False, together: float = 0.5
-) -> np.ndarray:
-    """p of the behaviours that the direction does not move, of BEHAVIOURS whose effects correlate by `together`.
-
-    Args:
-        moved: how many it does move, by 8 standard deviations.
-        naive: with the weight of H on every behaviour, once the direction is in H for one.
-    """
-    shared = effects_of(random, at, (at.pool, 1))
-    effects = np.sqrt(together) * shared + np.sqrt(1 - together) * effects_of(random, at, (at.pool, BEHAVIOURS))
-    effects[0, :moved] = 8.0
-    top, inside = family_strata(at.screen(random, effects), at.share)
-    drawn = draw(top, n=at.draws, rho=at.rho, seed=int(random.integers(2**32)))
-    own, null = effects[0], effects[drawn.controls]
-    inside = np.full(BEHAVIOURS, bool(top[0])) if naive else inside
-    back = Opposite(-own, -null) if signed else None
-    ps = weighted_max_t(own, null, drawn, inside=inside, opposite=back)
-    return np.array(ps[moved:], dtype=np.float64)
-
-
 def rate(one: Callable[[Random], float], alpha: float, *, runs: int, seed: int) -> float:
     random = np.random.default_rng(seed)
     return sum(one(random) <= alpha for _ in range(runs)) / runs
@@ -156,24 +124,16 @@ def false_discoveries(
     return float(np.mean(wrong_groups)), float(np.mean(wrong_tests)), float(np.mean(hits))
 
 
-def half_known(random: Random, effects: np.ndarray) -> np.ndarray:
-    """A score that knows the first behaviour and nothing of the others."""
-    r = np.zeros(effects.shape[1])
-    r[0] = 0.95
-    return r * effects + np.sqrt(1 - r * r) * random.standard_normal(effects.shape)
-
-
 def simulate(runs: int) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     print(f"{DRAWS} draws from {POOL}, pi {SHARE}, rho {TOP}; {runs} runs\n")
-    head = ["plain p", "weighted p", "declared sign", "heavy tails", "5% missing", f"{BEHAVIOURS} behaviours"]
+    head = ["plain p", "weighted p", "declared sign", "heavy tails", "5% missing"]
     print(f"| type I error at .05 | {' | '.join(head)} |\n|---{'|---' * len(head)}|")
     for number, (name, screen) in enumerate(SCREENS.items()):
         at = Setting(screen)
         ways: list[Callable[[Random], float]] = [
             partial(plain, at=at), partial(weighted, at=at), partial(weighted, at=at, signed=True),
             partial(weighted, at=Setting(screen, heavy=True)), partial(weighted, at=Setting(screen, missing=0.05)),
-            partial(smallest, at=at),
         ]  # fmt: skip
         found = [rate(way, ALPHA, runs=runs, seed=10 * number + place) for place, way in enumerate(ways)]
         kept[f"type I, {name}"] = dict(zip(head, found, strict=True))
@@ -184,11 +144,9 @@ def simulate(runs: int) -> dict[str, Any]:
     print(f"\n| found: {EFFECT} sd at .05 / 14, {some} runs; correlation | {' | '.join(head)} | controls sampled |")
     print(f"|---{'|---' * (len(head) + 1)}|")
 
-    def row(
-        label: str, way: Callable[[Random, Setting], float], sampled: float, alpha: float = STRICT, **more: Any
-    ) -> None:
+    def row(label: str, way: Callable[[Random, Setting], float], sampled: float, **more: Any) -> None:
         found = [
-            rate(partial(way, at=Setting(partial(correlated, r=r), EFFECT, **more)), alpha, runs=some, seed=number)
+            rate(partial(way, at=Setting(partial(correlated, r=r), EFFECT, **more)), STRICT, runs=some, seed=number)
             for number, r in enumerate(CORRELATIONS)
         ]
         kept[f"power, {label}"] = dict(zip(head, found, strict=True))
@@ -200,36 +158,12 @@ def simulate(runs: int) -> dict[str, Any]:
         for rho in (0.5, TOP, 0.9):
             row(f"pi {share}, rho {rho}", weighted, distinct(share, rho), share=share, rho=rho)
     row("the defaults, with a declared sign", partial(weighted, signed=True), distinct(SHARE, TOP))
-    row(f"one of {BEHAVIOURS} behaviours, at .05 / 2", partial(moved_one), distinct(SHARE, TOP), alpha=ALPHA / 2)
 
-    print(
-        f"\n| one behaviour is moved, its score known; another of {BEHAVIOURS} is found at | .05 | .05 / 4 | .05 / 14 |"
-    )
-    print("|---|---|---|---|")
-    for label, naive in (("the weight of H throughout", True), ("`weighted_max_t`", False)):
-        way = partial(smallest, at=Setting(half_known), moved=1, naive=naive, together=0.0)
-        found = [rate(way, alpha, runs=runs, seed=7) for alpha in (ALPHA, ALPHA / 4, STRICT)]
-        kept[f"moved one, {label}"] = found
-        print(f"| {label} | {' | '.join(f'{one:.4f}' for one in found)} |", flush=True)
     groups, tests, power = false_discoveries(runs=some, seed=5)
     kept["hierarchical"] = {"groups": groups, "tests": tests, "power": power}
     print(f"\nHierarchical FDR at .05: false groups {groups:.3f}, false tests in selected groups {tests:.3f}; ", end="")
     print(f"of the effects {power:.0%} found")
     return kept
-
-
-def smallest(random: Random, at: Setting, **more: Any) -> float:
-    return float(step_down(random, at, **more).min())
-
-
-def moved_one(random: Random, at: Setting) -> float:
-    """Corrected p of one of several behaviours, the only one that is moved."""
-    effects = np.concatenate(
-        [effects_of(random, at, (at.pool, 1)), random.standard_normal((at.pool, BEHAVIOURS - 1))], 1
-    )
-    top, inside = family_strata(at.screen(random, effects), at.share)
-    drawn = draw(top, n=at.draws, rho=at.rho, seed=int(random.integers(2**32)))
-    return weighted_max_t(effects[0], effects[drawn.controls], drawn, inside=inside)[0] or 0.0
 
 
 def distinct(share: float, rho: float) -> float:
@@ -244,7 +178,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     from heartstrings.behaviours.suites import suite_of
     from heartstrings.cli.console import bars
-    from heartstrings.experiment.plan import frozen
+    from heartstrings.experiment.plan_files import frozen
     from heartstrings.experiment.screen import first_order
     from heartstrings.workflows.atlas import open_model
     from heartstrings.workflows.run import ATLAS, prepare

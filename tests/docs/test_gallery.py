@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from heartstrings.experiment.plan import frozen
+from heartstrings.experiment.plan_files import frozen
 from heartstrings.verdict.results import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]

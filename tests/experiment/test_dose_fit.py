@@ -17,7 +17,7 @@ from heartstrings.core.types import Pooling
 from heartstrings.corpus import shipped_stories
 from heartstrings.experiment.controls import direction_set
 from heartstrings.experiment.dose_fit import FACTORS, SHARE, TEXTS, fit_doses, read_doses, write_doses
-from heartstrings.experiment.plan import freeze, frozen, load_plan, preset, write_plan
+from heartstrings.experiment.plan_files import freeze, frozen, load_plan, preset, write_plan
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 from heartstrings.vectors.extraction import extract
 

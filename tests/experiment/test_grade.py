@@ -31,7 +31,8 @@ from heartstrings.core.errors import InputError
 from heartstrings.experiment import hand_grades
 from heartstrings.experiment.cells import every_scenario
 from heartstrings.experiment.ledger import Cell, Kind, Sample, SampleLedger
-from heartstrings.experiment.plan import Plan, freeze
+from heartstrings.experiment.plan import Plan
+from heartstrings.experiment.plan_files import freeze
 from heartstrings.report import render_verdict
 from heartstrings.stats.estimate import Estimate
 from heartstrings.verdict import decide

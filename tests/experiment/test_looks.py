@@ -15,7 +15,8 @@ from heartstrings.experiment import cells
 from heartstrings.experiment import sample_counts as sizes
 from heartstrings.experiment.ledger import SampleLedger
 from heartstrings.experiment.looks import look_of, next_look, told
-from heartstrings.experiment.plan import Plan, load_plan, preset, write_plan
+from heartstrings.experiment.plan import Plan
+from heartstrings.experiment.plan_files import load_plan, preset, write_plan
 from heartstrings.verdict.results import Verdict
 from heartstrings.workflows import run as pipeline
 from heartstrings.workflows.atlas import AtlasSettings

@@ -30,10 +30,11 @@ from heartstrings.core.errors import InputError
 from heartstrings.experiment import cells
 from heartstrings.experiment import sample_counts as sizes
 from heartstrings.experiment.cells import Chosen, Job, Planned, anywhere, check_scenarios, check_template, select_jobs
+from heartstrings.experiment.dry_run import out_of_reach
 from heartstrings.experiment.layer_choice import choose_layer
 from heartstrings.experiment.ledger import Sample
-from heartstrings.experiment.plan import Plan, preset, searched_layers, write_plan
-from heartstrings.experiment.reach import out_of_reach
+from heartstrings.experiment.plan import Plan, searched_layers
+from heartstrings.experiment.plan_files import preset, write_plan
 from heartstrings.verdict import decide
 from heartstrings.verdict.results import Answer, AnswerCard, Verdict
 from heartstrings.workflows import run as pipeline

@@ -14,22 +14,9 @@ import models
 from heartstrings import organisms
 from heartstrings.behaviours import suites
 from heartstrings.core.errors import InputError
-from heartstrings.experiment.plan import (
-    PRESETS,
-    Claims,
-    Controls,
-    Plan,
-    Samples,
-    Thresholds,
-    differences,
-    freeze,
-    frozen,
-    load_plan,
-    preset,
-    searched_layers,
-    write_plan,
-)
-from heartstrings.experiment.plan_checks import emotion
+from heartstrings.experiment.plan import Claims, Controls, Plan, Samples, Thresholds, differences, searched_layers
+from heartstrings.experiment.plan_directions import emotion
+from heartstrings.experiment.plan_files import PRESETS, freeze, frozen, load_plan, preset, write_plan
 from heartstrings.workflows import run as pipeline
 
 BASE = Plan(model="organism:steerable")

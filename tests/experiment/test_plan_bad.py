@@ -13,7 +13,9 @@ import pytest
 
 from geometry_worlds import provenance
 from heartstrings.core.errors import BundleError, HeartstringsError, InputError
-from heartstrings.experiment.plan import Plan, check_against_vectors, freeze, load_plan
+from heartstrings.experiment.plan import Plan
+from heartstrings.experiment.plan_directions import check_against_vectors
+from heartstrings.experiment.plan_files import freeze, load_plan
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 GOOD = 'model = "organism:steerable"\n'
@@ -67,8 +69,8 @@ CASES: dict[str, tuple[str, str]] = {
     "an unknown behaviour to confirm": (GOOD + 'confirm = ["choise"]', "Did you mean choice"),
     "a behaviour to confirm twice": (GOOD + 'confirm = ["choice", "choice"]', "confirm.*twice"),
     "an effect twice": (GOOD + 'effects = ["choice", "choice"]', "twice"),
-    "an unknown operation": (GOOD + 'operation = "ad"', "operation = 'ad'.*'add', 'clamp'"),
-    "an operation without a dose": (GOOD + 'operation = "ablate"', "has no dose"),
+    "an unknown operation": (GOOD + 'operation = "ad"', "operation = 'ad'.*'add' or 'clamp'"),
+    "an operation without a dose": (GOOD + 'operation = "ablate"', "operation = 'ablate'.*'add' or 'clamp'"),
     "an unknown site": (GOOD + 'site = "residual"', "site = 'residual'.*'block'"),
     "unknown positions": (GOOD + 'positions = "last"', "positions = 'last'.*'generated'"),
     "an unknown variant": (GOOD + 'variant = "clean"', "variant = 'clean'.*'denoised'"),
@@ -163,7 +165,7 @@ def test_nothing_heavy_is_imported_to_refuse(tmp_path):
     import sys
     from pathlib import Path
     from heartstrings.core.errors import InputError
-    from heartstrings.experiment.plan import load_plan
+    from heartstrings.experiment.plan_files import load_plan
     refused = 0
     for path in Path({str(tmp_path)!r}).glob("*.toml"):
         try:

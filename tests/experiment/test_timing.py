@@ -22,7 +22,8 @@ from heartstrings.core.types import ModelInfo
 from heartstrings.experiment import timing
 from heartstrings.experiment.cells import Planned, select_jobs, test_jobs
 from heartstrings.experiment.dry_run import estimate, measured
-from heartstrings.experiment.plan import Plan, preset, searched_layers
+from heartstrings.experiment.plan import Plan, searched_layers
+from heartstrings.experiment.plan_files import preset
 from heartstrings.experiment.run import CHUNK, worded
 
 LAYERS = 6

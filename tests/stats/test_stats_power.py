@@ -18,10 +18,10 @@ def test_without_controls_in_the_way_it_is_the_power_of_students_test() -> None:
         crossing = t.isf(0.025, n - 1)
         shift = effect * math.sqrt(n) / 0.12
         expected = nct.sf(crossing, n - 1, shift) + nct.cdf(-crossing, n - 1, shift)
-        found = stats.power_of(effect, n, spread=0.12, controls=(1,), alpha=0.999999, tests=1)
+        found = stats.power_of(effect, n, stats.Design(0.12, controls=(1,), alpha=0.999999, tests=1))
         # one control must still be beaten, so this is a little less
         assert found <= expected + 1e-9
-    many = stats.power_of(0.1, 5, spread=0.12, controls=(10_000,), alpha=0.9999, tests=1)
+    many = stats.power_of(0.1, 5, stats.Design(0.12, controls=(10_000,), alpha=0.9999, tests=1))
     shift, crossing = 0.1 * math.sqrt(5) / 0.12, t.isf(0.025, 4)
     assert many == pytest.approx(nct.sf(crossing, 4, shift) + nct.cdf(-crossing, 4, shift), abs=2e-4)
 
@@ -35,39 +35,45 @@ def test_power_matches_a_simulation_of_its_model() -> None:
         outside = np.abs(estimate) > t.isf(0.025, n - 1) * s / math.sqrt(n)
         null = np.abs(math.hypot(error, control_sd) * random.standard_normal((runs, 3, 60)))
         beaten = ((null >= np.abs(estimate)[:, None, None]).sum(-1) <= 0).all(-1)  # (1 + 1) / 61 * 2 > .05
-        found = stats.power_of(effect, n, spread=spread, controls=(60, 60, 60), tests=2, control_sd=control_sd)
+        found = stats.power_of(effect, n, stats.Design(spread, controls=(60, 60, 60), tests=2, control_sd=control_sd))
         assert found == pytest.approx((outside & beaten).mean(), abs=0.012)
 
 
 def test_more_of_anything_finds_more() -> None:
-    base = stats.power_of(0.08, 20, spread=0.12, tests=2)
-    assert stats.power_of(0.09, 20, spread=0.12, tests=2) > base
-    assert stats.power_of(-0.08, 20, spread=0.12, tests=2) == pytest.approx(base)
-    assert stats.power_of(0.08, 21, spread=0.12, tests=2) > base
-    assert stats.power_of(0.08, 20, spread=0.13, tests=2) < base
-    assert stats.power_of(0.08, 20, spread=0.12, tests=2, control_sd=0.03) < base
-    assert stats.power_of(0.08, 20, spread=0.12, tests=2, controls=(40,)) > base
-    assert stats.power_of(0.08, 20, spread=0.12, tests=1, controls=(40,) * 3) >= base
-    assert stats.power_of(0.16, 20, spread=0.24, tests=2) == pytest.approx(base), "only the ratio counts"
+    base = stats.power_of(0.08, 20, stats.Design(0.12, tests=2))
+    assert stats.power_of(0.09, 20, stats.Design(0.12, tests=2)) > base
+    assert stats.power_of(-0.08, 20, stats.Design(0.12, tests=2)) == pytest.approx(base)
+    assert stats.power_of(0.08, 21, stats.Design(0.12, tests=2)) > base
+    assert stats.power_of(0.08, 20, stats.Design(0.13, tests=2)) < base
+    assert stats.power_of(0.08, 20, stats.Design(0.12, tests=2, control_sd=0.03)) < base
+    assert stats.power_of(0.08, 20, stats.Design(0.12, tests=2, controls=(40,))) > base
+    assert stats.power_of(0.08, 20, stats.Design(0.12, tests=1, controls=(40,) * 3)) >= base
+    assert stats.power_of(0.16, 20, stats.Design(0.24, tests=2)) == pytest.approx(base), "only the ratio counts"
 
 
 def test_needed_and_detectable_are_inverse() -> None:
     for effect, spread in ((0.10, 0.12), (0.10, 0.6), (0.3, 0.2)):
-        n = stats.needed(effect, spread=spread, tests=2)
+        n = stats.needed(effect, stats.Design(spread, tests=2))
         assert n is not None
-        assert stats.power_of(effect, n, spread=spread, tests=2) >= 0.8
-        assert stats.power_of(effect, n - 1, spread=spread, tests=2) < 0.8
-        assert stats.detectable(n, spread=spread, tests=2) <= effect < stats.detectable(n - 1, spread=spread, tests=2)
+        assert stats.power_of(effect, n, stats.Design(spread, tests=2)) >= 0.8
+        assert stats.power_of(effect, n - 1, stats.Design(spread, tests=2)) < 0.8
+        assert (
+            stats.detectable(n, stats.Design(spread, tests=2))
+            <= effect
+            < stats.detectable(n - 1, stats.Design(spread, tests=2))
+        )
 
 
 def test_what_cannot_be_found_is_said() -> None:
-    assert stats.detectable(40, spread=0.1, controls=(40, 40, 39), tests=2) == math.inf  # 2 / 40 is not under .05
-    assert stats.detectable(40, spread=0.1, controls=(40, 40, 40), tests=2) < 0.1
-    assert stats.needed(0.1, spread=0.1, controls=(39,), tests=2) is None
-    assert stats.needed(0.0, spread=0.1) is None
-    assert stats.needed(0.02, spread=0.1, control_sd=0.05) is None, "controls that move as much hide it for ever"
-    assert stats.detectable(1, spread=0.1) == math.inf
-    text = stats.summarise(40, spread=0.1, controls=(39, 39), tests=2, doses=(-0.2, 0.2)).sentence
+    assert (
+        stats.detectable(40, stats.Design(0.1, controls=(40, 40, 39), tests=2)) == math.inf
+    )  # 2 / 40 is not under .05
+    assert stats.detectable(40, stats.Design(0.1, controls=(40, 40, 40), tests=2)) < 0.1
+    assert stats.needed(0.1, stats.Design(0.1, controls=(39,), tests=2)) is None
+    assert stats.needed(0.0, stats.Design(0.1)) is None
+    assert stats.needed(0.02, stats.Design(0.1, control_sd=0.05)) is None, "controls that move as much hide it for ever"
+    assert stats.detectable(1, stats.Design(0.1)) == math.inf
+    text = stats.summarise(40, stats.Design(0.1, controls=(39, 39), tests=2), doses=(-0.2, 0.2)).sentence
     assert (
         text == "With 40 scenarios, 78 comparisons with controls and 2 tests, no effect can be found: "
         "too few controls for that many tests."
@@ -75,29 +81,29 @@ def test_what_cannot_be_found_is_said() -> None:
 
 
 def test_a_kind_without_controls_is_not_used() -> None:
-    two = stats.power_of(0.08, 20, spread=0.12, tests=2, controls=(40, 40))
-    assert stats.power_of(0.08, 20, spread=0.12, tests=2, controls=(40, 0, 40)) == two > 0
-    text = stats.summarise(40, spread=0.12, tests=2, controls=(40, 40, 0), doses=(-0.2, 0.2)).sentence
+    two = stats.power_of(0.08, 20, stats.Design(0.12, tests=2, controls=(40, 40)))
+    assert stats.power_of(0.08, 20, stats.Design(0.12, tests=2, controls=(40, 0, 40))) == two > 0
+    text = stats.summarise(40, stats.Design(0.12, tests=2, controls=(40, 40, 0)), doses=(-0.2, 0.2)).sentence
     assert text.startswith("With 40 scenarios, 80 comparisons with controls and 2 tests, an effect of ")
     with pytest.raises(InputError):
-        stats.power_of(0.1, 10, spread=0.1, controls=(0, 0))
+        stats.power_of(0.1, 10, stats.Design(0.1, controls=(0, 0)))
 
 
 def test_the_sentence() -> None:
-    made = stats.summarise(40, spread=0.12, doses=(-0.2, 0.2), tests=2, between=0.12)
+    made = stats.summarise(40, stats.Design(0.12, tests=2), doses=(-0.2, 0.2), between=0.12)
     assert made.sentence == (
         "With 40 scenarios, 120 comparisons with controls and 2 tests, an effect of 7.1 points between "
         "doses -0.2 and 0.2 is found 8 times in 10 (assuming that scenarios differ by 0.12); 10 points would need 20."
     )
     assert (made.needed, made.planted) == (20, 0.10)
     assert made.detectable == pytest.approx(0.0704, abs=1e-4)
-    hopeless = stats.summarise(2, spread=0.6, doses=(-0.1, 0.1), tests=1, controls=(40,)).sentence
+    hopeless = stats.summarise(2, stats.Design(0.6, tests=1, controls=(40,)), doses=(-0.1, 0.1)).sentence
     assert hopeless.startswith(
         "With 2 scenarios, 40 comparisons with controls and 1 test, no possible effect between "
         "doses -0.1 and 0.1 is found as often as"
     )
     assert "spread by 0.6)" in hopeless
-    hidden = stats.summarise(40, spread=0.1, doses=(-0.1, 0.1), control_sd=0.2).sentence
+    hidden = stats.summarise(40, stats.Design(0.1, control_sd=0.2), doses=(-0.1, 0.1)).sentence
     assert hidden.endswith("no number of scenarios finds 10 points, since control directions move the answers as far.")
 
 
@@ -108,14 +114,16 @@ def test_spread_of_sampled_answers() -> None:
     p = np.clip(0.3 + moved * np.array(doses)[:, None] / 0.4, 0, 1)
     y = (random.random((50_000, 5, 2)) < p).mean(-1)
     changes = y @ np.array(doses) / 0.1 * 0.4
-    assert stats.binary_spread(0.3, doses, repeats=2, between=0.1) == pytest.approx(changes.std(), rel=0.02)
-    assert stats.binary_spread(0.0, doses, between=0.1) == pytest.approx(0.1)
+    assert stats.sampled_spread(math.sqrt(0.21), doses, repeats=2, between=0.1) == pytest.approx(
+        changes.std(), rel=0.02
+    )
+    assert stats.sampled_spread(0.0, doses, between=0.1) == pytest.approx(0.1)
     for call in (
-        lambda: stats.binary_spread(0.3, [0.1]),
-        lambda: stats.binary_spread(1.3, doses),
-        lambda: stats.power_of(0.1, 10, spread=0.0),
-        lambda: stats.power_of(0.1, 10, spread=0.1, controls=()),
-        lambda: stats.more_scenarios(10, 0.1, spread=0.1, smallest_effect=0.0),
+        lambda: stats.sampled_spread(0.3, [0.1]),
+        lambda: stats.sampled_spread(-0.3, doses),
+        lambda: stats.power_of(0.1, 10, stats.Design(0.0)),
+        lambda: stats.power_of(0.1, 10, stats.Design(0.1, controls=())),
+        lambda: stats.more_scenarios(10, 0.1, stats.Design(0.1), smallest_effect=0.0),
     ):
         with pytest.raises(InputError):
             call()
@@ -123,16 +131,16 @@ def test_spread_of_sampled_answers() -> None:
 
 def test_how_many_more() -> None:
     spread = 0.3
-    flat = stats.more_scenarios(40, 0.0, spread=spread, smallest_effect=0.05, tests=2)
+    flat = stats.more_scenarios(40, 0.0, stats.Design(spread, tests=2), smallest_effect=0.05)
     assert flat is not None
     n = 40 + flat
     assert t.isf(0.025, n - 1) * spread / math.sqrt(n) <= 0.05
     assert t.isf(0.025, n - 3) * spread / math.sqrt(n - 2) > 0.05
-    seen = stats.more_scenarios(40, 0.2, spread=spread, smallest_effect=0.05, tests=2)
-    assert seen == max(1, (stats.needed(0.2, spread=spread, tests=2) or 0) - 40) < flat
-    assert stats.more_scenarios(40, None, spread=spread, smallest_effect=0.05, tests=2) == flat
-    assert stats.more_scenarios(5000, 0.2, spread=spread, smallest_effect=0.05) == 1
-    assert stats.more_scenarios(40, 0.0, spread=1000.0, smallest_effect=0.01) is None
+    seen = stats.more_scenarios(40, 0.2, stats.Design(spread, tests=2), smallest_effect=0.05)
+    assert seen == max(1, (stats.needed(0.2, stats.Design(spread, tests=2)) or 0) - 40) < flat
+    assert stats.more_scenarios(40, None, stats.Design(spread, tests=2), smallest_effect=0.05) == flat
+    assert stats.more_scenarios(5000, 0.2, stats.Design(spread), smallest_effect=0.05) == 1
+    assert stats.more_scenarios(40, 0.0, stats.Design(1000.0), smallest_effect=0.01) is None
 
 
 def test_capital_by_hand() -> None:

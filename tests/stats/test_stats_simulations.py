@@ -3,31 +3,14 @@ errors of the simulation wide, so that chance alone does not fail them."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 
+from bench import null_uniform as bench
 from heartstrings import stats
 
 pytestmark = pytest.mark.slow
-
-
-def load() -> Any:
-    path = Path(__file__).resolve().parents[2] / "bench" / "null_uniform.py"
-    spec = importlib.util.spec_from_file_location("null_uniform", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["null_uniform"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-bench = load()
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -82,8 +65,8 @@ def test_one_may_stop_when_one_likes(rate: float) -> None:
 @pytest.mark.parametrize(("effect", "between", "binary"), [(0.10, 0.12, False), (0.30, 0.12, True)])
 def test_a_planted_effect_is_found_as_often_as_promised(effect: float, between: float, binary: bool) -> None:
     doses = [float(dose) for dose in bench.DOSES]
-    spread = stats.binary_spread(0.3, doses, between=between) if binary else between
-    n = stats.needed(effect, spread=spread, tests=2)
+    spread = stats.sampled_spread(math.sqrt(0.21), doses, between=between) if binary else between
+    n = stats.needed(effect, stats.Design(spread, tests=2))
     assert n is not None
     runs = 1500
     got = bench.planted(effect, n, spread_between=between, binary=binary, tests=2, runs=runs, seed=6)

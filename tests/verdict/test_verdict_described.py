@@ -11,9 +11,9 @@ from scipy.stats import kstest
 from heartstrings.experiment.ledger import Cell, Sample
 from heartstrings.stats.nulls import p_value
 from heartstrings.verdict import decide
+from heartstrings.verdict.curves import together
 from heartstrings.verdict.pushes import p_at_equal_kl
 from heartstrings.verdict.results import AnswerCard, Push, Specification, Verdict
-from heartstrings.verdict.together import together
 from verdict_worlds import Ledger, Questionnaire, Questions, World, judge, plan, rows
 
 PROSE = Questions("prose", "cost", "likelihood", outcome_name="log-loss of prose")  # type: ignore[arg-type]

@@ -6,12 +6,13 @@ is found where nothing is. Simulated 0/1 answers of scenarios that differ, judge
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pytest
 
 from heartstrings.experiment.plan import Plan
-from heartstrings.stats import binary_spread, needed
+from heartstrings.stats import Design, needed, sampled_spread
 from verdict_worlds import Questionnaire, World, judge, plan
 
 KINDS = {"general": 0, "topic": 40, "natural": 40}
@@ -32,8 +33,8 @@ def answers(world: World, scenarios: int, runs: int) -> Counter[str]:
 
 
 def asked_for(effect: float) -> int:
-    spread = binary_spread(BASE, (-0.2, 0.0, 0.2), between=BETWEEN)
-    n = needed(effect, spread=spread, controls=(40, 40), tests=1, contrasts=4)
+    spread = sampled_spread(math.sqrt(BASE * (1 - BASE)), (-0.2, 0.0, 0.2), between=BETWEEN)
+    n = needed(effect, Design(spread, controls=(40, 40), tests=1, contrasts=4))
     assert n is not None
     return n
 

@@ -27,7 +27,8 @@ from heartstrings.engines.hf.engine import TorchEngine
 from heartstrings.experiment import run as experiment
 from heartstrings.experiment.controls import DirectionSet, direction_set, read_story_activations
 from heartstrings.experiment.ledger import CONTROL_KINDS, Cell, Sample, SampleLedger
-from heartstrings.experiment.plan import Plan, write_plan
+from heartstrings.experiment.plan import Plan
+from heartstrings.experiment.plan_files import write_plan
 from heartstrings.report.verdict_page import render_verdict
 from heartstrings.stats import Drawn, draw, strata, weighted_p
 from heartstrings.vectors.bundle import load as load_bundle

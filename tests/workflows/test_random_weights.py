@@ -120,7 +120,7 @@ import test_random_weights as here
 from heartstrings.cli import console
 from heartstrings.workflows import run as pipeline
 from heartstrings.behaviours import suites
-from heartstrings.experiment.plan import load_plan
+from heartstrings.experiment.plan_files import load_plan
 suites.SUITES[here.SHORT] = here.short
 folder = Path({folder!r})
 pipeline.run_model(load_plan(folder / "plan.toml"), folder / {out!r}, here.atlas(folder), progress=console.bars(True))
@@ -129,7 +129,7 @@ pipeline.run_model(load_plan(folder / "plan.toml"), folder / {out!r}, here.atlas
 
 @pytest.mark.slow
 def test_a_killed_run_of_every_suite_goes_on_and_comes_out_the_same(tmp_path: Path) -> None:
-    from heartstrings.experiment.plan import write_plan
+    from heartstrings.experiment.plan_files import write_plan
 
     sandboxes.needed()
     plan, _ = settings(tmp_path, "llama", ("pushback", "reward-hacking"), controls=0)

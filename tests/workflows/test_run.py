@@ -21,7 +21,7 @@ from heartstrings.cli.console import parse_doses, parse_whole_numbers
 from heartstrings.core.errors import InputError
 from heartstrings.experiment.dose_fit import read_doses
 from heartstrings.experiment.ledger import SampleLedger
-from heartstrings.experiment.plan import frozen, load_plan, write_plan
+from heartstrings.experiment.plan_files import frozen, load_plan, write_plan
 from heartstrings.verdict.results import Verdict
 from heartstrings.workflows import run as pipeline
 

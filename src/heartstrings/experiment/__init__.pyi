@@ -24,38 +24,6 @@ from .ledger import CONTROL_KINDS as CONTROL_KINDS
 from .ledger import SampleLedger as SampleLedger
 from .looks import look_of as look_of
 from .plan import Thresholds as Thresholds
-from .plan import load_plan as load_plan
-from .plan import write_plan as write_plan
+from .plan_files import load_plan as load_plan
+from .plan_files import write_plan as write_plan
 from .run import run_experiment as run_experiment
-
-__all__ = [
-    "ANSWERS",
-    "CONTROL_KINDS",
-    "FILE",
-    "Refused",
-    "SampleLedger",
-    "Session",
-    "Thresholds",
-    "check_scenarios",
-    "check_template",
-    "decided",
-    "direction_set",
-    "estimate",
-    "export_texts",
-    "fit_doses",
-    "judge_samples",
-    "load_plan",
-    "look_of",
-    "measured",
-    "open_sheet",
-    "plain",
-    "read_doses",
-    "read_elsewhere",
-    "read_story_activations",
-    "run_experiment",
-    "try_judge",
-    "write_doses",
-    "write_plan",
-    "write_report",
-    "writing",
-]

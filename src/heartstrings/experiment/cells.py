@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 from heartstrings.core.errors import InputError
 from heartstrings.experiment.ledger import CLAIM_KINDS, CONTROL_KINDS, Cell, ClaimKind, Key, Kind, Phase
 from heartstrings.experiment.plan import Plan
-from heartstrings.experiment.plan_checks import emotion
-from heartstrings.experiment.sample_counts import Asked, leader, searched, tested
+from heartstrings.experiment.plan_directions import emotion
+from heartstrings.experiment.sample_counts import Asked, leader, repeats, searched, tested
 
 if TYPE_CHECKING:
     from heartstrings.behaviours.base import Behaviour, Scenario
@@ -377,5 +377,4 @@ def _cell(phase: Phase, behaviour: str, one: Steered, layer: int, dose: float) -
 
 def _job(plan: Plan, behaviour: Behaviour, scenarios: Sequence[Scenario], cells: Sequence[Cell]) -> Job:
     ordered = sorted(cells, key=lambda cell: (cell.layer, _ORDER[cell.kind]))  # stable: names and doses stay as made
-    repeats = plan.samples.repeats if behaviour.ask != "choice" else 1
-    return Job(behaviour, tuple(scenarios), tuple(ordered), repeats)
+    return Job(behaviour, tuple(scenarios), tuple(ordered), repeats(plan, behaviour))

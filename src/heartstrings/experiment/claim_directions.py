@@ -16,7 +16,7 @@ from heartstrings.core.errors import InputError
 from heartstrings.corpus.lexicon import built_in_ratings, emotions, families
 from heartstrings.experiment.ledger import ClaimKind
 from heartstrings.experiment.plan import Plan
-from heartstrings.vectors.algebra import Direction, parse
+from heartstrings.experiment.plan_directions import factors
 
 LEAST_FAMILIES = 6
 """With fewer families left, mixtures of emotions are nearly one direction."""
@@ -70,11 +70,8 @@ def emotions_in(expression: str, known: Collection[str]) -> tuple[str, ...]:
     """The emotions that a direction is made of."""
     names = list(dict.fromkeys((*known, *emotions())))
 
-    def axis(name: str) -> Direction:
-        return Direction(name, (0,), np.eye(len(names))[[names.index(name)]])
-
     try:
-        factors = parse(expression, names, axis).values[0]
+        found = factors(expression, names)
     except InputError:  # an emotion of vectors that are not at hand
         return (expression,)
-    return tuple(name for name, factor in zip(names, factors.tolist(), strict=True) if factor)
+    return tuple(name for name, factor in zip(names, found.tolist(), strict=True) if factor)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from jaxtyping import Float64
@@ -24,14 +23,12 @@ from heartstrings.core.steering import Intervention, Steering
 from heartstrings.experiment.claim_directions import claim_kinds, rivals, stripped
 from heartstrings.experiment.ledger import CLAIM_KINDS, CONTROL_KINDS, Cell, ClaimKind, ControlKind, Kind
 from heartstrings.experiment.plan import Plan
-from heartstrings.vectors.algebra import Direction, layer_row, parse
+from heartstrings.experiment.plan_directions import factors
+from heartstrings.vectors.algebra import layer_row
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 from heartstrings.vectors.story_activations import StoryActivations, check_same, read_story_activations
 
-__all__ = [
-    "DirectionSet", "StoryActivations", "direction_set", "norm_matched", "opposite", "orthogonalised",
-    "read_story_activations",
-]  # fmt: skip
+__all__ = ["DirectionSet", "StoryActivations", "direction_set", "read_story_activations"]
 
 LEAST_TOPICS = 4
 """Fewer topics give mixtures that are nearly one direction."""
@@ -166,11 +163,6 @@ class DirectionSet:
             self._spans[layer] = basis[sizes > RANK * sizes[0]]
         return self._spans[layer]
 
-    @property
-    def ranks(self) -> dict[int, int]:
-        """Dimensions of the span by layer, to be recorded beside the controls drawn from it."""
-        return {layer: len(self.span(layer)) for layer in self.layers}
-
     def story_coherence(self, direction: str, layer: int) -> float | None:
         """Mean cosine between a direction and the stories of its emotions; None without the stories' activations.
 
@@ -187,15 +179,10 @@ class DirectionSet:
             real = np.stack([np.stack([self._real(name, at) for at in layers]) for name in names])
             cosines = self.stories.cosines(real, layers, self.plan.variant)
             for name, by_layer in zip(names, cosines, strict=True):
-                sign = np.sign(self._factors(name))[self.stories.emotion]
+                sign = np.sign(factors(name, self.vectors.emotions))[self.stories.emotion]
                 for at, one in zip(layers, by_layer, strict=True):
                     self._coherence[name, at] = float((sign * one)[sign != 0].mean())
         return self._coherence[direction, layer]
-
-    def overlap(self, direction: str, kind: Kind, layer: int) -> Float64[np.ndarray, "control"]:
-        """Cosine of each control of a kind with a direction at a layer."""
-        tested, _ = self.vector("direction", direction, layer)
-        return np.array([self.vector(kind, name, layer)[0] @ tested for name in self.controls(kind, direction)])
 
     def _compared(self, kind: Kind, direction: str) -> tuple[str, ...]:
         """Names of what a claim compares a direction with."""
@@ -240,8 +227,8 @@ class DirectionSet:
             stories = self.stories
             names, layers = self._together(expression, layer)
             shuffles = [stories.shuffled(self._draws("shuffled", k, 0)) for k in range(self.plan.controls.shuffled)]
-            factors = np.stack([self._factors(name) for name in names])
-            own, *found = stories.contrasts(np.stack([stories.emotion, *shuffles]), factors, layers, self.plan.variant)
+            blends = np.stack([factors(name, self.vectors.emotions) for name in names])
+            own, *found = stories.contrasts(np.stack([stories.emotion, *shuffles]), blends, layers, self.plan.variant)
             for i, name in enumerate(names):
                 for j, at in enumerate(layers):
                     check_same(stories, own[i, j], self._real(name, at))
@@ -278,12 +265,6 @@ class DirectionSet:
         if length <= NOTHING * float(np.abs(self.vectors.raw).max()):
             raise InputError(f"{name!r} cancels at layer {layer}", "a blend that leaves a direction")
         return row / length
-
-    def _factors(self, expression: str) -> Float64[np.ndarray, "emotion"]:
-        """Factor of each emotion in a blend."""
-        names = self.vectors.emotions
-        row: np.ndarray = parse(expression, names, partial(_axis, names=names)).values[0]
-        return row
 
     def _parse(self, kind: Kind, name: str) -> tuple[int, str]:
         """Number and expression of `general/7`, `mixture/7` or `shuffled/7:EXPRESSION`."""
@@ -343,41 +324,3 @@ def direction_set(
             "fewer", "Lower shuffled under [controls], or extract from more stories",
         )  # fmt: skip
     return made
-
-
-def orthogonalised(direction: Direction, *, to: Direction) -> Direction:
-    """A direction without its part along another, at every layer: is it this direction, or what it shares?
-
-    Raises:
-        InputError: different layers or widths, or nothing is left.
-    """
-    left = direction.orthogonal_to(to)
-    if (left.norm() <= 1e-6 * direction.norm()).any():  # vectors come from float32: what is below is rounding
-        raise InputError(f"{direction.name!r} lies along {to.name!r}", "directions that differ")
-    return left
-
-
-def opposite(direction: Direction) -> Direction:
-    """The same line the other way. As a control it is what a dose of the other sign already is."""
-    return -direction
-
-
-def norm_matched(direction: Direction, *, to: Direction) -> Direction:
-    """A direction at the length that another has at each layer. For use outside of steering, whose doses do not depend
-    on a direction's length.
-
-    Raises:
-        InputError: different layers or widths; NumericalError: nothing to stretch at a layer.
-    """
-    if direction.layers != to.layers or direction.width != to.width:
-        raise InputError(
-            f"{direction.name!r} at layers {direction.layers} and {to.name!r} at {to.layers}",
-            "directions of the same layers and width",
-        )
-    values = direction.unit().values * to.norm()[:, None]
-    return Direction(f"{direction.name} at the length of {to.name}", direction.layers, values)
-
-
-def _axis(name: str, names: Sequence[str]) -> Direction:
-    """One emotion among all, as a direction of parse's algebra: a blend's factors are its coordinates."""
-    return Direction(name, (0,), np.eye(len(names))[[list(names).index(name)]])

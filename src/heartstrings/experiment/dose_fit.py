@@ -1,6 +1,6 @@
 """How hard a model can be pushed: all doses of a plan times a power of two, chosen by what they cost.
 
-A dose is a share of the mean residual norm, and models differ in how much of it they bear: the same dose moves the
+A dose is a share of the mean residual norm, and models differ in how much of it they tolerate: the same dose moves the
 next-token distribution on neutral prose by 0.06 nats a token in one model and by 1 in another, whose texts fall apart
 at every dose of the plan. The factor is chosen before any question is asked. It is read from that divergence alone, at
 every layer that is searched, and is the same for directions and controls, so that it favours no answer.

@@ -10,18 +10,19 @@ import numpy as np
 
 from heartstrings import stats
 from heartstrings.behaviours.base import Dialogue
+from heartstrings.behaviours.choices.two_options import TwoOptions
 from heartstrings.core.types import Frozen
 from heartstrings.engines.hf import checkpoint_folder
 from heartstrings.engines.hf.named import local_folder
 from heartstrings.experiment.cells import Job, Planned, anywhere, select_jobs, situations, test_jobs
 from heartstrings.experiment.plan import Plan, searched_layers
-from heartstrings.experiment.reach import out_of_reach
 from heartstrings.experiment.sample_counts import tested
 from heartstrings.experiment.timing import Timed, time_behaviours
+from heartstrings.stats.betting import upper_bound
 from heartstrings.stats.contrasts import contrasts
 
 if TYPE_CHECKING:
-    from heartstrings.behaviours.base import Request
+    from heartstrings.behaviours.base import Behaviour, Request
     from heartstrings.behaviours.roles import Suite
     from heartstrings.core.engine import Engine, Prompt
 
@@ -170,16 +171,50 @@ def power(plan: Plan, suite: Suite) -> str:
     asks = [ask for ask, *_ in groups]
     for (ask, n, asked, sd, family, doses, of_kind), names in sorted(groups.items()):
         spread = stats.sampled_spread(sd, sorted(doses), repeats=plan.samples.repeats, between=BETWEEN)
-        sentence = stats.summarise(
-            n, spread=spread, doses=(min(doses), max(doses)), controls=of_kind,
-            tests=len(plan.directions), family=family, contrasts=len(contrasts(doses)[0]),
-            alpha=plan.thresholds.alpha, planted=PLANTED, between=BETWEEN,
-        ).sentence  # fmt: skip
+        design = stats.Design(
+            spread, of_kind, len(plan.directions), family, len(contrasts(doses)[0]), plan.thresholds.alpha
+        )
+        ends = (min(doses), max(doses))
+        sentence = stats.summarise(n, design, doses=ends, planted=PLANTED, between=BETWEEN).sentence
         if n < asked:
             sentence += f" The {asked} scenarios count as {n}: those that share a situation are not independent."
         of = f"{ask.capitalize()}s" if asks.count(ask) == 1 else ", ".join(names).capitalize()
         sentences.append(sentence if len(groups) == 1 else f"{of}: {sentence[:1].lower()}{sentence[1:]}")
     return " ".join(sentences)
+
+
+def out_of_reach(plan: Plan, suite: Suite) -> tuple[str, ...]:
+    """Limits that a plan's sample sizes cannot show to hold, even if nothing gets worse: no range can then be called
+    safe, whatever the model does. A sentence for each limit of a share that seldom changes (harm, validity, script,
+    endings)."""
+    plan = plan.spent.at_look(len(plan.looks))
+    limits = plan.thresholds
+    found: list[str] = []
+    for name in plan.effects:
+        effect = suite.behaviour(name)
+        if effect.ask != "choice" or isinstance(effect, TwoOptions):  # elsewhere every answer is one
+            found += _short(plan, suite, effect, "validity", limits.validity_drop)
+        if effect.ask == "text":
+            found += _short(plan, suite, effect, "script", limits.script_drop)
+    for one in suite.harm if plan.samples.harm else ():
+        found += _short(plan, suite, one, "harm", limits.harm_rise)
+    for one in suite.writing if plan.samples.writing else ():
+        found += _short(plan, suite, one, "endings", limits.ends_drop)
+    return tuple(found)
+
+
+def _short(plan: Plan, suite: Suite, one: Behaviour, what: str, limit: float) -> Sequence[str]:
+    there = situations(plan, suite, one)
+    bound = upper_bound([0.0] * there, alpha=plan.thresholds.alpha)
+    if bound is None or bound < limit:
+        return ()
+    needed = there
+    while (upper_bound([0.0] * needed, alpha=plan.thresholds.alpha) or 1.0) >= limit:
+        needed += 1
+    return (
+        f"{one.name}: {there} situations cannot hold the limit of {what}, {100 * limit:g} points, even if nothing "
+        f"changes ({needed} can), so that `controls` is out of reach",
+    )
 
 
 def _on_time(timed: Mapping[str, Timed]) -> list[str]:

@@ -1,7 +1,7 @@
 """When a gate's cell needs no more scenarios: a confidence sequence of the paired change lies on one side of the limit.
 
-The sequence holds at every n at once, so that looking after each round costs no errors: a cell whose true change is
-over the limit is taken to be under it with probability alpha at most, however often one looks.
+The sequence holds at every n at once, so that a check after each round adds no errors: a cell whose true change is
+over the limit is taken to be under it with probability alpha at most, however often it is checked.
 """
 
 from __future__ import annotations

@@ -141,9 +141,9 @@ def _gradeable(plan: Plan, ledger: SampleLedger, behaviour: Behaviour) -> list[S
 
 def _sheet(plan: Plan, suite: Suite, behaviour: Behaviour, rows: Sequence[Sample]) -> Sheet:
     scenarios = {one.id: one for one in every_scenario(plan, suite, behaviour)}
-    if strange := next((one.scenario for one in rows if one.scenario not in scenarios), None):
+    if unknown := next((one.scenario for one in rows if one.scenario not in scenarios), None):
         raise InputError(
-            f"the ledger has scenario {strange}, which {behaviour.name} does not have",
+            f"the ledger has scenario {unknown}, which {behaviour.name} does not have",
             "a ledger of this version's scenarios", "Grade with the version of heartstrings that sampled it",
         )  # fmt: skip
     samples = {key_of(one): one for one in rows}

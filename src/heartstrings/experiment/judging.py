@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from heartstrings.core.errors import HeartstringsError, InputError, ModelError
 from heartstrings.core.storage import write_text
 from heartstrings.core.types import Frozen
 from heartstrings.experiment.cells import every_scenario
-from heartstrings.experiment.ledger import CLAIM_KINDS, CONTROL_KINDS, Judgement, Key, Sample, SampleLedger
+from heartstrings.experiment.ledger import CLAIM_KINDS, CONTROL_KINDS, Judgement, Sample, SampleLedger
 from heartstrings.judges.base import Case, Judge, OverBudget, Rubric
 from heartstrings.judges.base import Judged as Said
 from heartstrings.judges.calibration import Calibration, Known, calibrate, check, known_cases
@@ -135,8 +134,8 @@ def judge_samples(
 ) -> JudgeReport:
     """Judge every text of the run that needs it and has no readable judgement yet.
 
-    Only what is reported is judged: layers are chosen by what the rules could grade, so that a judge cannot move the
-    choice after the samples were taken there.
+    Only what is reported is judged: layers are chosen by what the rules could grade, so that a judge cannot change the
+    choice after the samples were taken.
 
     Args:
         ledger: opened with the plan, to write.
@@ -153,7 +152,9 @@ def judge_samples(
     work = [(one, rubric(one.rubric), _waiting(plan, ledger, suite, one)) for one in behaviours]
     total, done = sum(len(cases) for _, _, cases in work), 0
     for behaviour, asked, cases in work:
-        for batch in _batches(_mixed(cases, plan.seed), BATCH):
+        mixed = _mixed(cases, plan.seed)
+        for start in range(0, len(mixed), BATCH):
+            batch = mixed[start : start + BATCH]
             failed: HeartstringsError | None = None
             try:
                 said: Sequence[Said | None] = judge.judge(batch, asked)
@@ -213,7 +214,7 @@ def _waiting(plan: Plan, ledger: SampleLedger, suite: Suite, behaviour: Judged) 
     settled = {key for key, one in there.items() if one.status != "no answer" and one.rubric == asked}
     waiting: dict[Case, list[Sample]] = {}
     for sample, case in _shown(plan, ledger, suite, behaviour):
-        if _key(sample) not in settled:
+        if sample.key not in settled:
             waiting.setdefault(case, []).append(sample)
     return waiting
 
@@ -232,7 +233,7 @@ def _shown(plan: Plan, ledger: SampleLedger, suite: Suite, behaviour: Judged) ->
                 "a ledger of this version's scenarios", "Judge with the version of heartstrings that sampled it",
             )  # fmt: skip
         # What a judge has decided is no rule's grade.
-        own = None if behaviour.decides and _key(sample) in judgements else sample.outcome
+        own = None if behaviour.decides and sample.key in judgements else sample.outcome
         case: Case | None = behaviour.case(scenarios[sample.scenario], own, sample.text, sample.detail)
         if case is not None:
             content = hashlib.sha256(f"{case.asked}\0{case.answered}".encode("utf-8", "backslashreplace")).hexdigest()
@@ -260,7 +261,7 @@ def _report(
         judgements = ledger.judgements(behaviour=behaviour.name)
         read: dict[str, list[bool]] = {}
         for sample, case in _shown(plan, ledger, suite, behaviour):
-            said = judgements.get(_key(sample))
+            said = judgements.get(sample.key)
             if said is None:
                 continue
             texts.add(case.id)
@@ -327,22 +328,12 @@ def _condition(sample: Sample) -> str:
     return UNSTEERED if dose == 0 else "dose > 0" if dose > 0 else "dose < 0"
 
 
-def _key(sample: Sample) -> Key:
-    return (sample.cell, sample.scenario, sample.repeat)
-
-
 def _rubric(asked: Rubric) -> str:
     """As the ledger names it: another wording is another rubric."""
     return f"{asked.name}/{asked.hash[:12]}"
 
 
 def _mixed(cases: Iterable[Case], seed: int) -> list[Case]:
-    """In an order that has nothing to do with conditions, so that none goes without where a budget ends or a server
-    changes. The same every time."""
+    """In an order that has nothing to do with conditions, so that no condition loses more texts when a budget ends or a
+    server changes. The same every time."""
     return sorted(cases, key=lambda case: hashlib.sha256(f"{seed} {case.id}".encode()).digest())
-
-
-def _batches(cases: list[Case], size: int) -> Iterator[list[Case]]:
-    rest = iter(cases)
-    while batch := list(islice(rest, size)):
-        yield batch

@@ -1,7 +1,7 @@
-"""Planned looks: a run may be weighed, and gone on with, as often as its plan says beforehand.
+"""Planned looks: a run may be judged and then continued, as often as its plan states beforehand.
 
-Looking, and sampling more where the answer is not to one's liking, finds effects that are not there: 32 to 512
-scenarios in five looks raise false alarms from 3% to 12%. So a plan states its looks (`looks`, scenarios at each later
+Whoever looks at the answer and samples more if it disappoints finds effects that do not exist: five looks, at 32 to 512
+scenarios, raise false alarms from 3% to 12%. So a plan states its looks (`looks`, scenarios at each later
 one), and each of them has an equal part of alpha (Bonferroni: valid however the looks depend on one another).
 """
 

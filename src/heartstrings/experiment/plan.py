@@ -2,48 +2,36 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import itertools
 import json
-import tomllib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from heartstrings import behaviours, judges, organisms, stats
 from heartstrings.core.errors import InputError
-from heartstrings.core.steering import Operation
-from heartstrings.core.storage import write_text
 from heartstrings.core.types import Site, Variant
-from heartstrings.experiment import plan_checks
-from heartstrings.experiment.plan_checks import Checked
-from heartstrings.experiment.plan_parts import Claims, Controls, Samples, Thresholds
-from heartstrings.vectors.emotion_vectors import EmotionVectors
+from heartstrings.experiment import plan_directions
+from heartstrings.experiment.plan_tables import Checked, Claims, Controls, Samples, Thresholds
 
 __all__ = [
-    "DEFAULT_SEED", "FILE", "PRESETS", "SCHEMA_VERSION", "SEARCHED", "Claims", "Controls", "Plan", "Samples",
-    "Thresholds", "check_against_vectors", "differences", "freeze", "frozen", "load_plan", "preset", "searched_layers",
-    "write_plan",
+    "DEFAULT_SEED", "ROUND", "SCHEMA_VERSION", "Claims", "Controls", "Plan", "Samples", "Thresholds", "differences",
+    "merged", "searched_layers",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
-FILE = "plan.json"
-"""Name of a frozen plan in the folder of its run."""
-
 DEFAULT_SEED = 0
-
 SEARCHED = 4
 """Layers that `middle` searches at most."""
-
-PRESETS: dict[str, dict[str, Any]] = {
-    # What differs from the fields' defaults below.
-    "full": {},
-    "quick": {
-        "samples": {"select": 6, "effect": 16, "matched": 16, "harm": 40},
-        "doses": (-1.0, -0.6, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.6, 1.0),
-    },
-}
-"""Settings by name."""
+LARGEST_DOSE = 10.0
+"""In mean residual norms: past it, nothing of the text is left in the residual stream."""
+ROUND = 20
+"""Scenarios between two looks at a cell, with early stopping."""
 
 
 class Plan(Checked):
@@ -56,7 +44,7 @@ class Plan(Checked):
     schema_version: int = SCHEMA_VERSION
     model: str
     revision: str | None = None
-    dtype: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     vectors: Path | None = Field(default=None, strict=False)
     """A bundle or an atlas folder; None: the atlas is made first (`heartstrings run`)."""
     variant: Variant = "denoised"
@@ -77,11 +65,12 @@ class Plan(Checked):
     """Searched on the select half; one layer: no search. `middle`: up to four between a third and five sixths of the
     depth, evenly spaced."""
     site: Site = "block"
-    operation: Operation = "add"
+    operation: Literal["add", "clamp"] = "add"
+    """`ablate` has no dose; `clamp` at dose 0 does the same."""
     positions: Literal["all", "prompt", "generated"] = "all"
     doses: tuple[float, ...] = (-1.5, -1.0, -0.6, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.6, 1.0, 1.5)
     """In rising order, however they were given."""
-    slope_within: float = 0.2
+    slope_within: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.2
     """The slope window: slopes are fitted, and controls run, at doses of at most this size."""
     slope_from: float = 0.0
     """And of at least this size. Smaller doses are asked of directions alone, and of what they cost: they can make a
@@ -90,7 +79,7 @@ class Plan(Checked):
     """Doses under the slope window at which controls are asked as well, of the declared behaviours (`confirm`; of all,
     where none is declared): a response that has its peak there is found too, and not only not denied."""
     fit_doses: bool = False
-    """Before anything is asked, multiply all doses by a power of two that neutral prose bears: see
+    """Before anything is asked, multiply all doses by a power of two, chosen on neutral prose: see
     `heartstrings.experiment.dose_fit`."""
     dose_factor: float | None = None
     """What `fit_doses` multiplied the doses above by; None: they are not fitted yet, or are not to be."""
@@ -110,50 +99,30 @@ class Plan(Checked):
     the run gone on with, so often. Each look, the first among them, has an equal part of alpha."""
     look: int = 0
     """Which one this is, from 0. It is no part of the plan's hash: a run's folder knows it (`experiment.looks`)."""
-    seed: int = DEFAULT_SEED
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = DEFAULT_SEED
 
     @field_validator("layers", mode="before")
     @classmethod
     def _layers(cls, given: object) -> object:
-        return plan_checks.layers(given)
+        return _rising_layers(given)
 
     @field_validator("doses")
     @classmethod
     def _doses(cls, given: tuple[float, ...]) -> tuple[float, ...]:
-        return plan_checks.doses(given)
+        return _rising_doses(given)
 
     @field_validator("directions")
     @classmethod
     def _directions(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        return plan_checks.directions(given)
+        return plan_directions.readable(given)
 
     @model_validator(mode="after")
     def _check(self) -> Plan:
-        if self.schema_version != SCHEMA_VERSION:
-            raise InputError(
-                f"a plan of schema version {self.schema_version}",
-                f"version {SCHEMA_VERSION}",
-                "Update heartstrings" if self.schema_version > SCHEMA_VERSION else "Write the plan anew",
-            )
-        plan_checks.model(self.model)
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed = {self.seed}", "a whole number from 0 to 2^63 - 1", "Change the seed")
-        plan_checks.dtype(self.dtype)
-        plan_checks.operation(self.operation)
-        plan_checks.window(self.doses, self.slope_from, self.slope_within)
-        plan_checks.small(self.small_doses, self.doses, self.slope_from)
-        plan_checks.fitting(self.fit_doses, self.dose_factor, self.operation)
-        plan_checks.check_suite(self.suite, self.effects)
-        if self.confirm:
-            plan_checks.check_suite(self.suite, self.confirm, field="confirm")
-        plan_checks.check_judges(self.judges, self.effects)
-        plan_checks.signs(self.raises, self.lowers, self.directions, self.confirm)
-        plan_checks.looks(self.looks, self.look, self.samples.effect)
-        alpha = self.thresholds.alpha / (1 + len(self.looks))
-        plan_checks.controls(self.controls, len(self.directions), alpha, signed=self.signed(self.effects))
-        plan_checks.claims(self.claims, self.controls, len(self.directions), alpha, signed=self.signed(self.declared))
-        if self.early_stopping:
-            plan_checks.early_stopping(self.samples)
+        for check in (
+            _check_model, _check_window, _check_fitting, _check_behaviours, _check_signs, _check_looks, _check_controls,
+            _check_claims, _check_early_stopping,
+        ):  # fmt: skip
+            check(self)
         return self
 
     @property
@@ -246,127 +215,7 @@ class Plan(Checked):
         Raises:
             InputError: an unknown field, or a plan that cannot be run.
         """
-        return Plan(**_merged(self.model_dump(), fields))
-
-
-def preset(name: str, model: str, **fields: Any) -> Plan:
-    """A plan for one model from the settings of that name (`quick` or `full`), with some fields changed.
-
-    A `suite` brings fields of its own, and all its effect behaviours where `effects` does not name some. `effects`
-    without a suite may be of any suite. With `doses` of one's own, the slope window is all of them up to
-    `slope_within`. Where `fields` ask for more directions than the usual controls can settle, and do not say how many
-    controls, there are as many as the correction needs.
-
-    Raises:
-        InputError: no such settings, an unknown field, or a plan that cannot be run.
-    """
-    if name not in PRESETS:
-        raise InputError(f"settings {name!r}", " or ".join(sorted(PRESETS)), "Change --settings")
-    base = _merged({"model": model}, PRESETS[name])
-    if "suite" in fields:
-        base = _merged(base, plan_checks.of_suite(str(fields["suite"]), tuple(fields.get("effects", ()))))
-    elif "effects" in fields:
-        base = _merged(base, plan_checks.of_behaviours(tuple(fields["effects"])))
-    else:
-        base = _merged(base, plan_checks.of_suite(Plan.model_fields["suite"].default))
-    values = plan_checks.with_signs(_over(base, fields), Plan.model_fields["directions"].default)
-    defaults = {field: info.default for field, info in Plan.model_fields.items()}
-    plan_checks.add_controls(values, defaults, fields.get("controls", {}))
-    return Plan(**values)
-
-
-def load_plan(path: str | Path) -> Plan:
-    """Read a plan from TOML (flat names; tables [controls], [claims], [samples], [thresholds]) or a frozen plan.json.
-
-    A relative `vectors` is taken from the file's own folder. A `suite` without `effects` brings its own fields, as in
-    `preset`.
-
-    Raises:
-        InputError: no such file, not TOML, an unknown name, a value that cannot be used, or vectors that lack what
-            the plan asks for. BundleError: damaged vectors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no plan {path}", "a TOML file", "Write one with: heartstrings plan MODEL --out plan.toml")
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = _fields_of(json.loads(text)) if path.suffix == ".json" else tomllib.loads(text)
-    except (ValueError, OSError) as problem:  # both decoders' errors, and bytes that are not UTF-8
-        kind = "JSON" if path.suffix == ".json" else "TOML"
-        raise InputError(f"{path} is not {kind}: {problem}", 'lines such as model = "organism:steerable"') from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds no table", "a plan's fields by name")
-    if isinstance(values.get("vectors"), str) and path.suffix != ".json":
-        values["vectors"] = str(path.parent / values["vectors"])
-    try:
-        if "suite" in values and "effects" not in values:
-            merged = _over(plan_checks.of_suite(str(values["suite"])), values)
-            values = plan_checks.with_signs(merged, Plan.model_fields["directions"].default)
-        plan = Plan(**values)
-        plan_checks.check_files(plan)
-    except InputError as problem:
-        raise InputError(f"{path}: {problem.found}", problem.expected, problem.fix) from None
-    return plan
-
-
-def write_plan(path: str | Path, plan: Plan) -> None:
-    """Write a plan as TOML that `load_plan` reads back to an equal plan, save that it looks for `vectors` from there.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    values = plan.model_dump(mode="json", exclude_none=True)
-    if plan.vectors is not None:
-        values["vectors"] = str(plan.vectors.absolute())
-    tables = [name for name, value in values.items() if isinstance(value, dict)]
-    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if name not in tables]
-    for name in tables:
-        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in values[name].items())]
-    write_text(Path(path), "\n".join(lines) + "\n")
-
-
-def freeze(folder: str | Path, plan: Plan) -> Path:
-    """Write `plan.json` in a run's folder, once; the same plan again changes nothing, also where the folder's has its
-    doses fitted by now. A plan with fitted doses takes the place of the same plan without.
-
-    Raises:
-        InputError: the folder holds another plan (the fields that differ are named), a plan.json that is none, or the
-            plan's vectors lack what it asks for.
-    """
-    path = Path(folder) / FILE
-    plan_checks.check_files(plan)
-    there = frozen(folder) if path.exists() else None
-    if there is None or (there.dose_factor is None and there.hash == plan.unfitted.hash != plan.hash):
-        content = {"hash": plan.hash, "plan": plan.model_dump(mode="json")}
-        write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    elif plan.hash not in (there.hash, there.unfitted.hash):
-        raise InputError(
-            f"{path} is of another plan: {differences(there if plan.dose_factor else there.unfitted, plan)}",
-            "the plan that this folder was begun with",
-            "A changed plan is a new run: choose another --out, or put the fields back",
-        )
-    return path
-
-
-def frozen(folder: str | Path) -> Plan:
-    """The plan that a run's folder was begun with.
-
-    Raises:
-        InputError: no plan.json there, or one that was changed by hand.
-    """
-    path = Path(folder) / FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        plan, wanted = Plan(**content["plan"]), content["hash"]
-    except FileNotFoundError:
-        raise InputError(f"no {FILE} in {folder}", "the folder of a run", "Start one with: heartstrings run") from None
-    except (ValueError, KeyError, TypeError, OSError) as problem:
-        raise InputError(
-            f"{path} is no frozen plan ({problem!r})", "what a run wrote", "Choose another --out"
-        ) from None
-    if plan.hash != wanted:
-        raise InputError(f"{path} was changed after it was frozen", f"hash {wanted}", "Choose another --out")
-    return plan
+        return Plan(**merged(self.model_dump(), fields))
 
 
 def differences(old: Plan, new: Plan) -> str:
@@ -418,19 +267,213 @@ def _evenly(layers: Sequence[int]) -> tuple[int, ...]:
     return tuple(layers[round(at * (len(layers) - 1) / (SEARCHED - 1))] for at in range(SEARCHED))
 
 
-def check_against_vectors(plan: Plan, vectors: EmotionVectors) -> None:
-    """What only the vectors can tell: emotions, layers, variant, norms, site, and directions that are the same.
+def _rising_layers(given: object) -> object:
+    """`middle`, or layers in rising order."""
+    if given == "middle":
+        return given
+    wanted = 'block numbers such as [3, 4], or "middle"'
+    if not isinstance(given, list | tuple) or any(type(layer) is not int for layer in given):
+        raise InputError(f"layers = {given!r}", wanted, "Change layers")
+    if not given:
+        raise InputError("layers is empty", wanted, "Name a layer")
+    if min(given) < 0:
+        raise InputError(f"layer {min(given)}", "numbers from 0 on, counted from the input", "Change layers")
+    if len(set(given)) < len(given):
+        raise InputError(f"layers = {list(given)} names one twice", "each once", "Remove one of them")
+    return tuple(sorted(given))
 
-    Raises:
-        InputError: the plan asks for something that they do not have.
-    """
-    plan_checks.check_vectors(plan, vectors)
+
+def _rising_doses(given: tuple[float, ...]) -> tuple[float, ...]:
+    """In rising order, with 0 among them."""
+    if not given:
+        raise InputError("doses is empty", "numbers such as [-0.2, -0.1, 0, 0.1, 0.2]", "Give some doses")
+    for dose in given:
+        if not math.isfinite(dose):
+            raise InputError(f"dose {dose}", "finite numbers", "Remove it from doses")
+        if abs(dose) > LARGEST_DOSE:
+            raise InputError(f"dose {dose:g}", f"at most {LARGEST_DOSE:g} mean residual norms",
+                             "A dose is a fraction of the residual's norm; try 0.1")  # fmt: skip
+    ordered = tuple(sorted(dose + 0.0 for dose in given))  # + 0.0: there is no dose of -0
+    for one, other in itertools.pairwise(ordered):
+        if one == other:
+            raise InputError(f"dose {one:g} is there twice", "each dose once", "Remove one of them")
+    if 0.0 not in ordered:
+        raise InputError("doses without 0", "0 among them, to compare with", "Add 0 to doses")
+    return ordered
 
 
-def _fields_of(content: Any) -> Any:
-    """The plan in a frozen plan.json, which also holds its hash."""
-    whole = isinstance(content, dict) and set(content) == {"hash", "plan"}
-    return content["plan"] if whole else content
+def _check_window(plan: Plan) -> None:
+    """Slopes can be fitted: on each tested side a dose within the window, and two at least. Small doses are asked of
+    directions too, and lie under the window."""
+    given, least, most = plan.doses, plan.slope_from, plan.slope_within
+    if not 0 <= least <= most:  # NaN is refused too
+        raise InputError(f"slope_from = {least:g}", f"a size of dose from 0 to slope_within = {most:g}",
+                         "Change slope_from")  # fmt: skip
+    inside = plan.window
+    name = f"of {most:g}" if not least else f"from {least:g} to {most:g}"
+    for side, tested, reached in (
+        ("negative", min(given) < 0, any(dose < 0 for dose in inside)),
+        ("positive", max(given) > 0, any(dose > 0 for dose in inside)),
+    ):
+        if tested and not reached:
+            raise InputError(
+                f"no {side} dose is within the slope window {name}",
+                "one at least on each side that is tested, since slopes are fitted there",
+                f"Add a dose of {least:g} to {most:g} in size, lower slope_from or raise slope_within"
+                if least
+                else f"Add a dose of at most {most:g} in size, or raise slope_within",
+            )
+    if len(inside) < 2:
+        raise InputError(f"{len(inside)} doses besides 0 within the slope window {name}", "two at least",
+                         "Add a dose, or raise slope_within")  # fmt: skip
+    for dose in plan.small_doses:
+        if dose not in given or not 0 < abs(dose) < least:
+            raise InputError(
+                f"small_doses has {dose:g}", f"some of the plan's doses under slope_from = {least:g} in size",
+                "Change small_doses, or add the dose",
+            )  # fmt: skip
+
+
+def _check_fitting(plan: Plan) -> None:
+    """A factor is a power of two of a plan that fits its doses; and a smaller dose is a smaller push."""
+    factor = plan.dose_factor
+    if plan.fit_doses and plan.operation != "add":
+        raise InputError(f'fit_doses with operation = "{plan.operation}"', "add, where a smaller dose costs less",
+                         "Set fit_doses = false")  # fmt: skip
+    if factor is None:
+        return
+    if not plan.fit_doses:
+        raise InputError(f"dose_factor = {factor:g} without fit_doses", "what a run with fit_doses wrote",
+                         "Remove dose_factor")  # fmt: skip
+    if not factor > 0 or math.frexp(factor)[0] != 0.5:  # NaN and infinity are refused too
+        raise InputError(f"dose_factor = {factor:g}", "a power of two", "Remove dose_factor: a run finds it")
+
+
+def _check_model(plan: Plan) -> None:
+    """A version and a model's name; whether the weights exist is known when they are loaded."""
+    if plan.schema_version != SCHEMA_VERSION:
+        raise InputError(
+            f"a plan of schema version {plan.schema_version}",
+            f"version {SCHEMA_VERSION}",
+            "Update heartstrings" if plan.schema_version > SCHEMA_VERSION else "Write the plan anew",
+        )
+    if not plan.model.strip():
+        raise InputError("a plan without a model", "a model id, a folder or organism:KIND", "Set model")
+    kind = plan.model.removeprefix("organism:")
+    if kind != plan.model and kind not in organisms.KINDS:
+        raise InputError(f"no organism is called {kind!r}", f"one of {', '.join(organisms.KINDS)}", "Change model")
+
+
+def _check_behaviours(plan: Plan) -> None:
+    """The suite has the effect behaviours that the plan names, and a judge grades what no rule can.
+
+    A judge is `self`, or the URL of an endpoint with a model after `#`; each once, without a key."""
+    _check_effects(plan.suite, plan.effects, field="effects")
+    if plan.confirm:
+        _check_effects(plan.suite, plan.confirm, field="confirm")
+    for spec in plan.judges:
+        judges.check_spec(spec)
+    if len(set(plan.judges)) < len(plan.judges):
+        raise InputError(f"judges = {list(plan.judges)} names one twice", "each once", "Remove one of them")
+    waiting = {one.name for make in behaviours.SUITES.values() for one in make().judged} & set(plan.effects)
+    if waiting and not plan.judges:
+        raise InputError(
+            f"{', '.join(sorted(waiting))} without a judge", "a judge, since no rule can grade it",
+            "Name one: --judge self, or --judge URL#MODEL",
+        )  # fmt: skip
+
+
+def _check_effects(suite: str, effects: tuple[str, ...], *, field: str) -> None:
+    free = suite == behaviours.CHOSEN
+    known = list(behaviours.every_behaviour()) if free else [one.name for one in behaviours.suite(suite).effects]
+    whose = "no suite" if free else f"suite {suite!r}"
+    if not effects:
+        raise InputError(f"{field} is empty", f"some of {', '.join(known)}", "Name one")
+    if len(set(effects)) < len(effects):
+        raise InputError(f"{field} = {list(effects)} names one twice", "each once", "Remove one of them")
+    for name in effects:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Change {field}"
+            raise InputError(
+                f"{whose} has {'a' if free else 'no effect'} behaviour {name!r}", f"some of {', '.join(known)}", hint
+            )
+
+
+def _check_signs(plan: Plan) -> None:
+    """A declared sign is of a direction of the plan, and is one sign."""
+    for name in (*plan.raises, *plan.lowers):
+        if name not in plan.directions:
+            expected = f"one of directions: {', '.join(plan.directions)}"
+            raise InputError(f"raises or lowers has {name!r}", expected, "Change it")
+    if both := set(plan.raises) & set(plan.lowers):
+        raise InputError(f"{min(both)!r} in raises and in lowers", "one of them", "Remove it from one")
+    if (plan.raises or plan.lowers) and not plan.confirm:
+        raise InputError("raises or lowers without confirm", "the behaviours that they are declared for", "Set confirm")
+
+
+def _check_looks(plan: Plan) -> None:
+    """Scenarios that rise from look to look, and a look that there is."""
+    sizes = (plan.samples.effect, *plan.looks)
+    if any(later <= earlier for earlier, later in itertools.pairwise(sizes)):
+        raise InputError(
+            f"looks = {list(plan.looks)} after samples.effect = {plan.samples.effect}",
+            "more scenarios at each look than at the one before",
+            "Give rising numbers, such as --looks 80,160",
+        )  # fmt: skip
+    if not 0 <= plan.look < len(sizes):
+        raise InputError(f"look {plan.look} of a plan with {len(sizes)}", f"0 to {len(sizes) - 1}", "Remove look")
+
+
+def _check_claims(plan: Plan) -> None:
+    """Enough mixtures for a claim to be shown, and natural controls to compare a stripped direction with."""
+    given, directions = plan.claims, len(plan.directions)
+    needed = stats.least_controls(directions, plan.spent.thresholds.alpha, signed=plan.signed(plan.declared))
+    if 0 < given.mixture < needed:
+        raise InputError(
+            f"claims.mixture = {given.mixture}", f"{needed} or more for {directions} directions (or 0)",
+            f"Set mixture = {needed} under [claims]",
+        )  # fmt: skip
+    if given.stripped and not plan.controls.topic + plan.controls.natural:
+        raise InputError(
+            "claims.stripped without natural controls", "topic or natural controls, with which it is compared",
+            "Raise topic or natural under [controls], or set stripped = false",
+        )  # fmt: skip
+
+
+def _check_controls(plan: Plan) -> None:
+    """Enough of them for a direction that beats every one to pass the correction, and 32 in all. With a declared sign
+    for every direction on every behaviour, p can be half as small."""
+    directions, alpha, signed = len(plan.directions), plan.spent.thresholds.alpha, plan.signed(plan.effects)
+    total = sum(number for _, number in plan.controls)
+    if 0 < total < stats.LEAST_CONTROLS:
+        raise InputError(
+            f"{total} controls in all",
+            f"{stats.LEAST_CONTROLS} at least, or none",
+            "Raise the numbers under [controls]",
+        )
+    needed = stats.least_controls(directions, alpha, signed=signed)
+    for kind, number in plan.controls:
+        if 0 < number < needed:
+            n = 2 * number + 1 if signed else number
+            best = directions / (n + 1)
+            raise InputError(
+                f"controls.{kind} = {number}: a direction that beats them all has p = 1/({n} + 1), and times "
+                f"{directions} directions that is {best:.3g}, not under alpha = {alpha:.3g}",
+                f"{needed} or more (or 0 for none of that kind)",
+                f"Set {kind} = {needed} under [controls], or test fewer directions",
+            )
+
+
+def _check_early_stopping(plan: Plan) -> None:
+    """There is a second round to save."""
+    samples = plan.samples
+    if plan.early_stopping and max(samples.capability, samples.harm) <= ROUND:
+        raise InputError(
+            f"early_stopping with {samples.capability} capability and {samples.harm} harm scenarios",
+            f"over {ROUND} of one, since cells are looked at every {ROUND} scenarios",
+            "Ask more scenarios, or leave early_stopping out",
+        )
 
 
 def _canonical(plan: Plan) -> str:
@@ -457,27 +500,12 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan's fields with some changed; a mapping for a table changes some of it."""
+    found = dict(values)
     for name, value in changes.items():
-        old = merged.get(name)
+        old = found.get(name)
         if isinstance(value, Checked):
             value = value.model_dump()
-        merged[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, Mapping) else value
-    return merged
-
-
-def _over(settings: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A user's fields over those of a suite. What the suite says of its own doses goes with them."""
-    values = _merged(settings, fields)
-    for name in ("slope_from", "small_doses", "fit_doses") if "doses" in fields else ():
-        if name not in fields:
-            values.pop(name, None)
-    return values
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    # A JSON string is a TOML basic string, save that JSON leaves DEL as it is.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        found[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return found

@@ -23,13 +23,12 @@ from heartstrings.experiment.cells import Chosen, Item, Job, anywhere, cells, se
 from heartstrings.experiment.early_stopping import undecided
 from heartstrings.experiment.layer_choice import choose_layer
 from heartstrings.experiment.ledger import CLAIM_KINDS, CONTROL_KINDS, Cell, Kind, Sample, SampleLedger
-from heartstrings.experiment.plan import Plan, searched_layers
-from heartstrings.experiment.plan_checks import ROUND
+from heartstrings.experiment.plan import ROUND, Plan, searched_layers
 from heartstrings.experiment.sample_counts import leader
 from heartstrings.experiment.told_apart import not_told_apart
 
 if TYPE_CHECKING:
-    from heartstrings.behaviours.base import Answer, Behaviour, Grade, Scenario
+    from heartstrings.behaviours.base import Answer, Behaviour, Grade, Request, Scenario
     from heartstrings.behaviours.roles import Suite
     from heartstrings.core.engine import Completion, Engine, GenerateRequest, Prompt, ScoreRequest
     from heartstrings.experiment.controls import DirectionSet
@@ -100,7 +99,7 @@ def chosen_layers(
 ) -> Chosen:
     """The layer of each direction and control on each effect behaviour, from the ledger's select rows alone.
 
-    Where no select row has an outcome, the lowest layer: then nothing speaks for any, and the verdict finds nothing.
+    The lowest layer where no select row has an outcome: no layer can then be preferred, and the verdict finds nothing.
     """
     if len(layers) == 1:
         return anywhere(plan, directions, layers[0])
@@ -168,14 +167,7 @@ class Sampling:
     def take(self, behaviour: Behaviour, items: Sequence[Item]) -> list[Sample]:
         """Ask and grade some samples in one batch."""
         asked = [worded(item) for item in items]
-        requests = [
-            behaviour.request(
-                scenario,
-                steering=self.steerings[item.cell],
-                seed=sampling_seed(self.plan.seed, behaviour.name, item.scenario.id, item.repeat),
-            )
-            for item, scenario in zip(items, asked, strict=True)
-        ]
+        requests = [request_for(self.plan, behaviour, item, self.steerings[item.cell]) for item in items]
         if isinstance(behaviour, Dialogue):
             return self.talk(behaviour, items, asked, cast("Sequence[GenerateRequest]", requests))
         verb = self.engine.score if behaviour.ask == "choice" else self.engine.generate
@@ -198,10 +190,10 @@ class Sampling:
         """What grading needs beside the answer."""
         if isinstance(behaviour, Compared):
             premise = behaviour.against(scenario, steering=self.steerings[item.cell])
-            # What is done to the question is done to the premise, or its words would pass for a changed decision.
+            # The premise is asked in the same words, which would otherwise look like a change of the decision.
             return replace(premise, prompt=_prompt_in(item, premise.prompt))
         if item.cell.kind in (*CONTROL_KINDS, *CLAIM_KINDS):
-            return None  # how likely a control's text is enters no gate
+            return None  # no gate uses how likely a control's text is
         found: ScoreRequest | None = _named(item, partial(behaviour.follow_up, scenario, answer))
         return found
 
@@ -238,6 +230,12 @@ class Sampling:
         self.done += more
         if self.progress is not None:
             self.progress(self.done, self.total)
+
+
+def request_for(plan: Plan, behaviour: Behaviour, item: Item, steering: Steering | None) -> Request:
+    """What the engine is asked for one sample."""
+    seed = sampling_seed(plan.seed, behaviour.name, item.scenario.id, item.repeat)
+    return behaviour.request(worded(item), steering=steering, seed=seed)
 
 
 def worded(item: Item) -> Scenario:
@@ -277,14 +275,15 @@ def _named(item: Item, call: Callable[[], Any]) -> Any:
         raise HeartstringsError(
             f"{_words(item)}: grading failed with {type(error).__name__}: {error}",
             "a grade of every answer",
-            "Mend the behaviour and run again: what is recorded stays",
+            "Correct the behaviour and run again: what is recorded stays",
         ) from error
 
 
 def _sample(item: Item, grade: Grade) -> Sample:
     for name, value in (("outcome", grade.outcome), ("valid", grade.valid)):
         if value is not None and not 0 <= value <= 1:  # NaN is refused too
-            raise NumericalError(f"{_words(item)}: {name} {value}", "a number from 0 to 1, or None", "Mend its grader")
+            found = f"{_words(item)}: {name} {value}"
+            raise NumericalError(found, "a number from 0 to 1, or None", "Correct its grader")
     for name, value in grade.detail.items():
         if not math.isfinite(value):
             raise NumericalError(f"{_words(item)}: {name} is {value}", "a finite number", "Leave out what is missing")

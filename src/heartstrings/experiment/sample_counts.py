@@ -19,8 +19,8 @@ class Asked(Protocol):
 
 
 def tested(plan: Plan, behaviour: Behaviour) -> int:
-    """Scenarios that are reported at the plan's look. Dialogues are dear, so they have a number of their own; no more
-    than there are."""
+    """Scenarios that are reported at the plan's look. Dialogues are expensive, so they have a limit of their own. Never
+    more scenarios than exist."""
     samples = plan.samples
     role = "effect" if behaviour.name in plan.effects else behaviour.role
     number = int(getattr(samples, role))
@@ -36,6 +36,11 @@ def tested(plan: Plan, behaviour: Behaviour) -> int:
     elif role == "effect" and plan.look:
         most -= selecting(plan, behaviour)
     return max(0, min(number, int(most)))
+
+
+def repeats(plan: Plan, behaviour: Behaviour) -> int:
+    """Completions a scenario: a choice is scored once, as its answer has no chance in it."""
+    return plan.samples.repeats if behaviour.ask != "choice" else 1
 
 
 def follows(plan: Plan, behaviour: Behaviour) -> bool:

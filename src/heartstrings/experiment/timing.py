@@ -22,7 +22,7 @@ from heartstrings.core.types import Frozen
 from heartstrings.experiment.cells import Chosen, Item, Job, Planned, steered, test_jobs
 from heartstrings.experiment.ledger import CLAIM_KINDS, CONTROL_KINDS
 from heartstrings.experiment.plan import Plan, searched_layers
-from heartstrings.experiment.run import CHUNK, sampling_seed, worded
+from heartstrings.experiment.run import CHUNK, request_for, worded
 
 if TYPE_CHECKING:
     from heartstrings.behaviours.base import Answer, Request
@@ -124,15 +124,7 @@ class _Asking:
         return self.items[start : start + n]
 
     def requests(self, items: Sequence[Item]) -> list[Request]:
-        behaviour = self.job.behaviour
-        return [
-            behaviour.request(
-                worded(item),
-                steering=self.steering(item.cell),
-                seed=sampling_seed(self.plan.seed, behaviour.name, item.scenario.id, item.repeat),
-            )
-            for item in items
-        ]
+        return [request_for(self.plan, self.job.behaviour, item, self.steering(item.cell)) for item in items]
 
     def steering(self, cell: Cell) -> Steering | None:
         """As a direction set would give it, along a random direction."""

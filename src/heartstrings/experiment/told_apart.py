@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from heartstrings.experiment.ledger import Sample
 
 MARGIN = 0.05
-"""A smaller lead over chance is no understanding, however sure it is: answers by habit hardly vary."""
+"""A smaller lead over chance does not count, even where it is significant: answers given by habit hardly vary."""
 GUESSING = 0.5
 """The chance level of a check that states none."""
 

@@ -20,6 +20,7 @@ from scipy.stats import rankdata
 from heartstrings.corpus.lexicon import families
 from heartstrings.geometry.results import Axes, Best, Correlation
 from heartstrings.geometry.spectra import Spectrum
+from heartstrings.stats.nulls import permutation_p
 
 N_COMPONENTS = 10
 MIN_RATED = 4
@@ -174,11 +175,11 @@ def ranks(scores: Float[np.ndarray, "row column"]) -> Float64[np.ndarray, "row c
 
 
 def p_value(observed: float, null: Float64[np.ndarray, "permutation"], *, tie: float = 1e-12) -> float:
-    """(b + 1) / (n + 1), b of the n null values being at least as large as the observed one; never under 1 / (n + 1).
+    """`permutation_p` of the null values that are at least as large as the observed one.
 
     Values that differ by `tie` or less count as equal. Where small values are evidence, give both with a minus sign.
     """
-    return float(((null >= observed - tie).sum() + 1) / (len(null) + 1))
+    return permutation_p((null >= observed - tie).sum(), len(null))
 
 
 def search(spectra: Sequence[Spectrum], against: Target, *, first: int) -> Found:

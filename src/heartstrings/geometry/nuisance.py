@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64
 from heartstrings.geometry.axes import MIN_RATED, unit
 from heartstrings.geometry.results import Nuisance, NuisanceFit
 from heartstrings.geometry.spectra import Spectrum
+from heartstrings.stats.nulls import permutation_p
 from heartstrings.vectors.emotion_vectors import StoryTable
 
 NAMED_FROM = 0.5
@@ -71,7 +72,7 @@ def emotion_fits(spectrum: Spectrum, facts: Sequence[Facts]) -> tuple[NuisanceFi
         table = np.stack([unit(column) for column in scores.T]) if scores.shape[1] else np.zeros((0, len(scores)))
         r = np.abs(table @ fact.values)
         null = np.abs(table @ fact.shuffled)
-        p = ((null >= r[:, None] - 1e-12).sum(1) + 1) / (null.shape[1] + 1)
+        p = [permutation_p(larger, null.shape[1]) for larger in (null >= r[:, None] - 1e-12).sum(1)]
         out += [
             NuisanceFit(
                 component=c + 1, nuisance=fact.name, r=float(r[c]), p=float(p[c]), n=len(fact.values), level="emotion"
@@ -123,7 +124,7 @@ def topic_fits(
     null = np.stack([_eta2(rest[_within(emotion, rng)], topic) for _ in range(TOPIC_PERMUTATIONS)])
     chance = null.mean(0)
     above = np.maximum((observed - chance) / np.maximum(1 - chance, 1e-12), 0.0)
-    p = ((null >= observed - 1e-12).sum(0) + 1) / (TOPIC_PERMUTATIONS + 1)
+    p = [permutation_p(larger, TOPIC_PERMUTATIONS) for larger in (null >= observed - 1e-12).sum(0)]
     at_story, share = np.sqrt(above), _from_topic_draw(scores, emotion, topic)
     crossed = topics_crossed(stories)
     out: list[tuple[NuisanceFit, ...]] = []

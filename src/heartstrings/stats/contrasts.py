@@ -1,9 +1,9 @@
-"""Shapes of a dose curve: what a direction is compared with its controls by.
+"""Shapes of a dose curve: the statistics in which a direction is compared with its controls.
 
 A straight line over the doses misses a response that has a peak, or goes the same way at both ends. So several
 contrasts of the doses are looked at, and the largest counts, in units of what the direction and its controls do in the
 same contrast (root mean square), or of the smallest effect that matters where they do less than that. Controls are
-searched in the same way, so the search favours nobody. This is the multiple contrast test of Bretz, Pinheiro and
+searched in the same way, so the search favours none of them. This is the multiple contrast test of Bretz, Pinheiro and
 Branson (2005, Biometrics 61:738-748) with controls in place of its normal theory.
 """
 

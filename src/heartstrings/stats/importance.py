@@ -34,7 +34,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from heartstrings.core.errors import InputError
 from heartstrings.stats.intervals import Values, as_floats
-from heartstrings.stats.nulls import _at_least, _to_largest_other
+from heartstrings.stats.nulls import at_least
 
 SHARE = 0.05
 """pi, the share of the pool in H. The smallest p is pi / rho / (n + 1), times 1 + how often the tested direction itself
@@ -50,8 +50,8 @@ that is as large costs w_A = 3.2, not 9.5 as at .9."""
 class Opposite(NamedTuple):
     """What the same directions do when they are reversed, for tests whose sign was declared beforehand."""
 
-    observed: float | int | Values | None
-    null: Values | Float64[np.ndarray, "control behaviour"]
+    observed: float | int | None
+    null: Values
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +99,6 @@ class Drawn:
         """What the tested direction adds by itself: once for being tested, once for each time that it was drawn."""
         return float(self._weight(np.array([self.tested]))[0]) * (1 + self._again)
 
-    @cached_property
-    def own_outside(self) -> float:
-        """The same as if its stratum were the rest, whatever it is."""
-        return max(self.own, self._rest * (1 + self._again))
-
     @property
     def smallest_p(self) -> float:
         """p if no control is as large: what the draws allow at best, known before anything is sampled."""
@@ -143,34 +138,7 @@ def strata(scores: Values, share: float | int = SHARE) -> Bool[np.ndarray, "pool
     if not 0 < share <= 1:
         raise InputError(f"a share of {share}", "over 0 and at most 1", f"Give one such as {SHARE}")
     most = max(1, round(float(share) * len(sizes)))
-    return _at_least(sizes, float(np.sort(sizes)[-most]))
-
-
-def family_strata(
-    scores: Float64[np.ndarray, "pool behaviour"], share: float | int = SHARE, *, tested: int = 0
-) -> tuple[Bool[np.ndarray, "pool"], Bool[np.ndarray, "behaviour"]]:
-    """H for several behaviours at once, and on which of them the tested direction's score alone puts it there.
-
-    A direction's score is its best rank on any behaviour, by size; so behaviours need no common unit. Both results are
-    for `weighted_max_t`.
-
-    Raises:
-        InputError: what `strata` refuses, or a place outside the pool.
-    """
-    from scipy.stats import rankdata
-
-    sizes = np.abs(np.asarray(scores, dtype=np.float64))
-    if sizes.shape[1] == 0 or not np.isfinite(sizes).all() or not 0 <= tested < len(sizes):
-        raise InputError(
-            f"scores of {sizes.shape[0]} directions on {sizes.shape[1]} behaviours, "
-            f"{int((~np.isfinite(sizes)).sum())} missing, the tested one at place {tested}",
-            "a score of each direction on each behaviour, one at least",
-            "Score the whole pool in the same way",
-        )
-    ranks = np.array([rankdata(-column, method="max") for column in sizes.T]).T
-    best = ranks.min(axis=1)
-    top = strata(1 / best, share)
-    return top, ranks[tested] <= best[top].max()
+    return at_least(sizes, float(np.sort(sizes)[-most]))
 
 
 def draw(
@@ -228,111 +196,26 @@ def weighted_p(
     """
     if observed is None or np.isnan(observed):
         return None
-    own, others, weights, itself = _rows(
-        as_floats([observed]),
-        _table(null, 1, drawn),
-        drawn,
-        None if opposite is None else _reversed(opposite, 1, drawn),
-        drawn.own,
-    )
-    against = np.isnan(others[:, 0]) | _at_least(others[:, 0], float(own[0]))
-    return _p(itself, weights, against, drawn)
-
-
-def weighted_max_t(
-    observed: Values,
-    null: Float64[np.ndarray, "control behaviour"],
-    drawn: Drawn,
-    *,
-    inside: Bool[np.ndarray, "behaviour"],
-    opposite: Opposite | None = None,
-) -> tuple[float | None, ...]:
-    """p on each of several behaviours, corrected over them: `heartstrings.stats.max_t` with the weights of the draws.
-
-    One pool and one draw serve all behaviours, and every control that was drawn went through all of them. Each value is
-    divided by the largest of the other directions' on its behaviour, where a direction that was drawn twice is one: the
-    same function of the set of directions for each, as validity asks.
-
-    A direction that does move one behaviour is in H for that, and so is no longer exchangeable with the controls in the
-    tests of the others: with the weight of H it would be found on one of those too often (bench/referee_pool.py: at
-    .05 / 14 in 2.1% of runs, not in 0.4%). So on each behaviour it has the weight of H only where its score on that
-    behaviour alone puts it into H, and the larger weight of the rest elsewhere. This holds for every set of behaviours
-    that the one is tested together with, up to the one place in H that the direction may take from a control. Where it
-    costs too much, one draw for each behaviour, with `weighted_p` and Holm, needs as many samples.
-
-    Args:
-        observed: one value a behaviour.
-        null: values of `drawn.controls`, in that order; NaN where there is none.
-        inside: see `family_strata`.
-        opposite: of the same directions reversed: one-sided, on all behaviours (see `weighted_p`).
-    Raises:
-        InputError: not one value for each control that was drawn and each behaviour.
-    """
-    values = as_floats(observed)
-    if len(inside) != len(values):
-        raise InputError(f"{len(inside)} places inside H for {len(values)} behaviours", "one a behaviour")
-    table = _table(null, len(values), drawn)
-    back = None if opposite is None else _reversed(opposite, len(values), drawn)
-    sizes_of = [_rows(values, table, drawn, back, own) for own in (drawn.own, drawn.own_outside)]
-    own, sizes, _, _ = sizes_of[0]
-    found: list[float | None] = [None] * len(own)
-    together = np.vstack([sizes, own])
-    ratios = _to_largest_other(np.where(np.isnan(together), 0.0, together))
-    sizes = np.where(np.isnan(sizes), np.where(np.isnan(own), 0.0, np.inf), ratios[:-1])
-    own = np.where(np.isnan(own), np.nan, ratios[-1])
-    settled: list[int] = []
-    largest = 0.0
-    for at in sorted(np.flatnonzero(~np.isnan(own)).tolist(), key=lambda at: -own[at]):
-        _, _, weights, itself = sizes_of[0 if inside[at] else 1]
-        left = np.delete(sizes, settled, axis=1).max(axis=1, initial=0.0)
-        largest = max(largest, _p(itself, weights, _at_least(left, float(own[at])), drawn))
-        found[at] = largest
-        settled.append(at)
-    return tuple(found)
-
-
-def _p(itself: float, weights: Float64[np.ndarray, "row"], against: Bool[np.ndarray, "row"], drawn: Drawn) -> float:
+    controls, own, weights, itself = _of_controls(null, drawn), as_floats([observed])[0], drawn.weights, drawn.own
+    if opposite is None:
+        own, others = abs(own), np.abs(controls)
+    else:
+        back = np.concatenate([_of_controls(opposite.null, drawn), as_floats([opposite.observed])])
+        own, others = max(own, 0.0), np.maximum(np.concatenate([controls, back]), 0.0)
+        weights, itself = np.concatenate([weights, weights, [itself]]) / 2, itself / 2
+    against = np.isnan(others) | at_least(others, own)
     return float(min(1.0, (itself + weights[against].sum()) / (drawn.n + 1)))
 
 
-def _rows(
-    observed: Float64[np.ndarray, "behaviour"],
-    null: Float64[np.ndarray, "control behaviour"],
-    drawn: Drawn,
-    opposite: tuple[Float64[np.ndarray, "behaviour"], Float64[np.ndarray, "control behaviour"]] | None,
-    itself: float,
-) -> tuple[Float64[np.ndarray, "behaviour"], Float64[np.ndarray, "row behaviour"], Float64[np.ndarray, "row"], float]:
-    """(the direction's sizes, those of what it is compared with, their weights, its own weight). One-sided: the
-    controls, the controls reversed, and the direction reversed, at half weights."""
-    if opposite is None:
-        return np.abs(observed), np.abs(null), drawn.weights, itself
-    own_back, null_back = opposite
-    rows = np.maximum(np.concatenate([null, null_back, own_back[None]]), 0.0)
-    weights = np.concatenate([drawn.weights, drawn.weights, [itself]]) / 2
-    return np.maximum(observed, 0.0), rows, weights, itself / 2
-
-
-def _table(
-    values: Values | Float64[np.ndarray, "control behaviour"], behaviours: int, drawn: Drawn
-) -> Float64[np.ndarray, "control behaviour"]:
-    table = np.array([np.nan if one is None else one for one in values], dtype=np.float64).reshape(len(values), -1)
-    if table.shape != (len(drawn.controls), behaviours) and (len(table) or len(drawn.controls)):
+def _of_controls(values: Values, drawn: Drawn) -> Float64[np.ndarray, "control"]:
+    found: Float64[np.ndarray, "control"] = as_floats(values)
+    if len(found) != len(drawn.controls):
         raise InputError(
-            f"values of {len(table)} controls on {table.shape[1]} behaviours",
-            f"of the {len(drawn.controls)} controls that were drawn, on {behaviours}",
+            f"values of {len(found)} controls",
+            f"of the {len(drawn.controls)} controls that were drawn",
             "Give NaN where a control has no value",
         )
-    return table.reshape(len(drawn.controls), behaviours)
-
-
-def _reversed(
-    opposite: Opposite, behaviours: int, drawn: Drawn
-) -> tuple[Float64[np.ndarray, "behaviour"], Float64[np.ndarray, "control behaviour"]]:
-    own = opposite.observed
-    values = as_floats([own] if own is None or isinstance(own, float | int) else own)
-    if len(values) != behaviours:
-        raise InputError(f"{len(values)} values of the direction reversed", f"{behaviours}, one a behaviour")
-    return values, _table(opposite.null, behaviours, drawn)
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Intervals: of a rate, of a mean over clusters, of a paired change, of a difference.
 
 Everything is at 95% unless `level` says otherwise, on fractions (0 to 1) or in the unit of the values. None and NaN
-are missing: left out pairwise, counted, never taken for 0. An interval that the data cannot carry has `low` and
-`high` None while `value` stays.
+are missing: left out pairwise, counted, never taken for 0. Where the data do not allow an
+interval, `low` and `high` are None and `value` is still given.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from heartstrings.core.errors import InputError
 Values: TypeAlias = Sequence[Any] | np.ndarray
 """One number a sample; None or NaN where it is missing."""
 Groups: TypeAlias = Sequence[Hashable] | np.ndarray
-"""One label a sample; samples that share it share their luck (a scenario, a topic)."""
+"""One label a sample; samples with the same label are not independent (a scenario, a topic)."""
 
 PAIR = " | "
-"""Between the two names of a group that is a pair (`activities:cook | swim`): it shares its luck with every other pair
-that has one of them."""
+"""Between the two names of a group that is a pair (`activities:cook | swim`): it is not independent of other pairs
+that have one of them."""
 LEAST_PAIRS = 8
-"""A paired change of fewer independent pairs has no interval: none that holds would be of use."""
+"""A paired change of fewer independent pairs has no interval: a valid one would be too wide to use."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ def t_quantile(level: float | int, degrees: float | int) -> float:
 
 
 def _score(rate: float | int, n: float | int, level: float | int) -> tuple[float, float]:
-    """Wilson's bounds (1927) for a rate of `n` draws; ours because an effective n is no whole number, as libraries ask.
+    """Wilson's bounds (1927) for a rate of `n` draws; written here because libraries ask for a whole n, and an
+    effective n is not whole.
 
     At a rate of 0 or 1 the outer bound is that rate exactly."""
     from scipy.special import ndtri
@@ -174,7 +175,7 @@ def _draws(variance: float | int, single: float | int, codes: np.ndarray, items:
 
     The variance of one draw over that of the mean; between the number of groups (members all agree; of pairs, those
     that can have no item in common) and what independent members are worth. Where nothing varies it is the number of
-    groups: nothing speaks for independence."""
+    groups: nothing shows that its members are independent."""
     counts = np.unique(codes, return_counts=True)[1]
     fewest, most = float(len(counts)), float(len(counts) ** 2 / (1 / counts).sum())
     fewest = fewest if items is None else min(fewest, (int(items.max()) + 1) // 2)

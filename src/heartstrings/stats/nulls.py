@@ -13,26 +13,31 @@ from heartstrings.stats.intervals import Values, as_floats
 
 LEAST_CONTROLS = 32
 """In all, whatever the arithmetic of the correction says."""
-EXACT_UP_TO = 16
-"""Sign flips are enumerated up to 2^16."""
 TIE = 1e-12
 """Sizes nearer than this, relatively, are ties: they differ by rounding only."""
 
 
-def _at_least(sizes: np.ndarray, size: float | int) -> np.ndarray:
+def at_least(sizes: np.ndarray, size: float | int) -> np.ndarray:
     return np.asarray(sizes >= size * (1 - TIE) - 1e-300)
 
 
-def p_value(observed: float | int | None, null: Values) -> float | None:
-    """(b + 1) / (n + 1), b the null values at least as large as `observed` in size; ties count against it.
+def permutation_p(larger: int | np.integer, n: int) -> float:
+    """(b + 1) / (n + 1), of which b = `larger` of n null values are at least as extreme as the observed one.
 
-    Valid at any n (Phipson and Smyth 2010), never 0. A missing null value counts against too: who knows how large it
-    would have been. None if there is nothing observed."""
+    Never 0, and valid at any n: the observed value is one of n + 1 that are exchangeable under the null (Phipson and
+    Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9:39)."""
+    return float((larger + 1) / (n + 1))
+
+
+def p_value(observed: float | int | None, null: Values) -> float | None:
+    """`permutation_p` of the null values that are at least as large as `observed` in size; ties count against it.
+
+    A missing null value counts as at least as large, since its size is not known. None if there is nothing observed."""
     if observed is None or math.isnan(observed):
         return None
     sizes = np.abs(as_floats(null))
-    against = int((np.isnan(sizes) | _at_least(sizes, abs(float(observed)))).sum())
-    return (against + 1) / (len(sizes) + 1)
+    against = int((np.isnan(sizes) | at_least(sizes, abs(float(observed)))).sum())
+    return permutation_p(against, len(sizes))
 
 
 def holm(ps: Values) -> tuple[float | None, ...]:
@@ -77,8 +82,8 @@ def max_t(observed: Values, null: Float64[np.ndarray, "controls behaviours"]) ->
     largest = 0.0
     for at in order:
         left = np.delete(sizes, settled, axis=1)
-        against = int(_at_least(left.max(axis=1), own[at]).sum()) if len(sizes) else 0
-        largest = max(largest, (against + 1) / (len(sizes) + 1))
+        against = int(at_least(left.max(axis=1), own[at]).sum()) if len(sizes) else 0
+        largest = max(largest, permutation_p(against, len(sizes)))
         found[at] = largest
         settled.append(at)
     return tuple(found)
@@ -116,32 +121,6 @@ def holm_groups(groups: Sequence[Sequence[float | None]]) -> tuple[tuple[float |
             for p in groups[at]
         )
     return tuple(found)
-
-
-def sign_flip(values: Values, *, draws: int = 100_000, seed: int = 0) -> float | None:
-    """Two-sided p of the mean being 0, if each value's sign was a coin's (Fisher 1935).
-
-    Up to 16 values that are not 0: exact, the share of all sign patterns whose sum is at least as large in size. More:
-    `draws` random patterns, (b + 1) / (draws + 1). None for no values."""
-    flat = as_floats(values)
-    flat = flat[~np.isnan(flat)]
-    if len(flat) == 0:
-        return None
-    flat = flat[flat != 0]  # flips of 0 change nothing
-    n = len(flat)
-    if n == 0:
-        return 1.0
-    size = abs(float(flat.sum()))
-    slack = TIE * float(np.abs(flat).sum())  # the sums are rounded at the scale of their terms
-    if n <= EXACT_UP_TO:
-        patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-        return float((np.abs((1 - 2.0 * patterns) @ flat) >= size - slack).mean())
-    random = np.random.default_rng(seed)
-    against = 0
-    for start in range(0, draws, 8192):
-        signs = 1 - 2.0 * random.integers(0, 2, size=(min(8192, draws - start), n))
-        against += int((np.abs(signs @ flat) >= size - slack).sum())
-    return (against + 1) / (draws + 1)
 
 
 def allowed_larger(controls: int, tests: int, alpha: float | int) -> int:

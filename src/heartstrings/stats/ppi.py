@@ -26,7 +26,17 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from heartstrings.core.errors import InputError
-from heartstrings.stats.intervals import LEAST_PAIRS, Groups, Interval, Values, _draws, as_codes, as_floats, t_quantile
+from heartstrings.stats.intervals import (
+    LEAST_PAIRS,
+    Groups,
+    Interval,
+    Values,
+    _draws,
+    as_codes,
+    as_floats,
+    group_means,
+    t_quantile,
+)
 
 HALF = 0.5
 """What an unclear automatic grade counts as in a correction. Any constant gives a right estimate; this favours neither
@@ -188,7 +198,7 @@ def contrast_mean(
         return Interval(None, None, None, 0, missing + lost)
     for one in conditions:
         here = where == one
-        total += weights[one] * _by_situation(x[here], codes[here])
+        total += weights[one] * group_means(x[here], codes[here])
     value = float(total.mean())
     if len(total) < LEAST_PAIRS:
         return Interval(value, None, None, len(x), missing + lost)
@@ -219,20 +229,13 @@ def _least_variance(hand: Float64[np.ndarray, "situation"], automatic: Float64[n
 def _unseen(residual: Float64[np.ndarray, "text"], codes: Int64[np.ndarray, "text"], tuning: float) -> float:
     """What the variance of a mean of hand - lambda automatic grows by with half a text more of each kind: only the hand
     grade is 1, only the automatic one is, both are, neither is."""
-    means = _by_situation(residual, codes)
+    means = group_means(residual, codes)
     spread, mean = float(residual.var()), float(means.mean())
     n = _draws(float(means.var(ddof=1)) / len(means), spread, codes, None)
     kinds = np.array([1.0, -tuning, 1.0 - tuning, 0.0])
     smoothed = (n * mean + 0.5 * kinds.sum()) / (n + 2)
     squares = n * spread + n * (mean - smoothed) ** 2 + 0.5 * ((kinds - smoothed) ** 2).sum()
     return max(0.0, float(squares) / (n + 2) ** 2 - spread / n)
-
-
-def _by_situation(values: Float64[np.ndarray, "text"], codes: Int64[np.ndarray, "text"]) -> np.ndarray:
-    """Mean of each situation that has a value, in order of the codes."""
-    own = np.unique(codes, return_inverse=True)[1]
-    found: np.ndarray = np.bincount(own, weights=values) / np.bincount(own)
-    return found
 
 
 def _quantile(level: float | int, degrees: int, kind: str) -> float:

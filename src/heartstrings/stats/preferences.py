@@ -18,7 +18,7 @@ from heartstrings.core.errors import InputError, NumericalError
 from heartstrings.stats.intervals import Groups, Interval, Values, as_floats
 
 PENALTY = 0.01
-"""Half of this times the sum of squared strengths, in logits: keeps an item that always wins finite."""
+"""Half of this times the sum of squared strengths, in logits: keeps the strength of an item that always wins finite."""
 ELO_SCALE = 400 / math.log(10)
 """Elo points a logit: 400 points are odds of ten to one."""
 

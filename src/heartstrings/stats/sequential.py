@@ -1,4 +1,4 @@
-"""A confidence sequence: an interval that holds at every n at once, so that one may look after each sample and stop.
+"""A confidence sequence: an interval that is valid at every n, so a run may be checked after each sample and stopped.
 
 Hedged betting on the mean of bounded values (Waudby-Smith and Ramdas 2024, J. R. Stat. Soc. B 86:1-27, theorem 3 with
 the predictable plug-in bets of their equation 26). For each candidate mean a gambler bets against it, on too low and

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from heartstrings.core.errors import InputError
-from heartstrings.stats.intervals import Groups, Values, as_codes, as_floats
+from heartstrings.stats.intervals import Groups, Values, as_codes, as_floats, group_means
 
 FEWEST_CLUSTERS = 3
 ROUNDING = 1e-12
@@ -87,8 +87,7 @@ def above_chance(outcomes: Values, clusters: Groups | None = None, chance: float
         raise InputError(f"chance = {chance}", "a number between 0 and 1 (a fraction, not percent)")
     flat = as_floats(outcomes)
     there = ~np.isnan(flat)
-    _, codes = np.unique(as_codes(clusters, len(flat))[there], return_inverse=True)
-    means = np.bincount(codes, weights=flat[there]) / np.bincount(codes)
+    means = group_means(flat[there], as_codes(clusters, len(flat))[there])
     if len(means) < FEWEST_CLUSTERS or means.std(ddof=1) <= ROUNDING:
         return None
     from scipy.special import stdtr

@@ -3,5 +3,3 @@ from .hand_graded import agreements as agreements
 from .own import own_encodings as own_encodings
 from .own import read_own as read_own
 from .pool_results import FILE as FILE
-
-__all__ = ["FILE", "agreements", "decide", "own_encodings", "read_own"]

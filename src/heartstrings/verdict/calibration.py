@@ -20,18 +20,18 @@ def calibration(plan: Plan, found: Sequence[Measured]) -> tuple[Calibration, ...
     """Each natural kind of controls against each other natural kind, once a behaviour.
 
     A control has no emotion in it. If kinds of natural directions are alike, its p against another kind is uniform;
-    many small p say that the other kind moves behaviour too little to be a fair comparison, many large ones that it
-    moves it too much. The statistic is the verdict's: the largest contrast, by size, in its units.
+    many small p mean that the other kind moves behaviour too little for a fair comparison, and many large p mean
+    that it moves it too much. The statistic is the verdict's: the largest contrast, by size, in its units.
     A control whose doses do not have every contrast takes no part. The controls do not depend on the tested direction,
     so the first direction that could be fitted stands for all.
     """
     of_behaviour: dict[str, Measured] = {}
-    for one in found:
-        if one.fit.shapes and len(NATURAL & set(one.controls)) > 1:
-            of_behaviour.setdefault(one.behaviour.name, one)
+    for measured in found:
+        if measured.fit.shapes and len(NATURAL & set(measured.controls)) > 1:
+            of_behaviour.setdefault(measured.behaviour.name, measured)
     made, least = [], plan.thresholds.smallest_effect
-    for name, one in of_behaviour.items():
-        sizes = {kind: _sizes(group) for kind, group in one.controls.items() if kind in NATURAL}
+    for name, measured in of_behaviour.items():
+        sizes = {kind: _sizes(group) for kind, group in measured.controls.items() if kind in NATURAL}
         for kind, own in sizes.items():
             for against, null in sizes.items():
                 if against != kind and len(own) and len(null):

@@ -19,17 +19,15 @@ from heartstrings.stats.contrasts import orientation
 from heartstrings.stats.estimate import estimate
 from heartstrings.stats.nulls import holm_groups
 from heartstrings.verdict.effects import (
-    Beside,
     Fit,
     Tops,
-    beside,
+    compare,
     control_names,
     find_layer,
     fit,
     ranked_tops,
     searched_whole,
-    signed_tops,
-    sized_tops,
+    tops,
 )
 from heartstrings.verdict.gates import collapses
 from heartstrings.verdict.measured import Measured, p_of_kind, step_down
@@ -148,12 +146,12 @@ def _by_claim(plan: Plan, table: Table, one: Measured, kind: ClaimKind) -> _Comp
         names = [name for name in names if name in own]
     if not names or not one.fit.shapes or one.fit.shape is None:
         return None
-    found = beside(plan, table, one.behaviour, kind, names, one.fit)
+    found = compare(plan, table, one.behaviour, kind, names, one.fit)
     if found.whole < len(names):
         return None
     sign, told = plan.sign(one.behaviour.name, one.direction), one.fit.shape
     if kind == "mixture":
-        return _Compared((_tops(found, plan.claims.mixture, sign).along(told.name),))
+        return _Compared((tops(found, plan.claims.mixture, sign).along(told.name),))
     # An emotion has a sign of its own, and its reverse is no emotion. Without a declared sign the side is the data's.
     seen = sign or int(np.sign((told.change.value or 0.0) * float(orientation((told.name,))[0]))) or 1
     return _Compared((ranked_tops(found, seen).along(told.name),), sides=1 if sign else 2)
@@ -179,19 +177,15 @@ def _stripped(plan: Plan, table: Table, one: Measured) -> _Compared | None:
     if not own.shapes:
         return None
     sign = plan.sign(behaviour.name, one.direction)
-    tops = []
+    compared = []
     for kind in NATURAL_KINDS:
         if getattr(plan.controls, kind) and (names := control_names(table, behaviour, kind, one.direction)):
-            found = beside(plan, table, behaviour, kind, names, own)
-            tops.append(_tops(found, int(getattr(plan.controls, kind)), sign))
-    own = own.against(tops)
-    if own.shape is None or not tops:
+            found = compare(plan, table, behaviour, kind, names, own)
+            compared.append(tops(found, int(getattr(plan.controls, kind)), sign))
+    own = own.against(compared)
+    if own.shape is None or not compared:
         return None
-    return _Compared(tuple(each.along(own.shape.name) for each in tops), shown=own)
-
-
-def _tops(found: Beside, wanted: int, sign: int) -> Tops:
-    return signed_tops(found, wanted, sign) if sign else sized_tops(found, wanted)
+    return _Compared(tuple(each.along(own.shape.name) for each in compared), shown=own)
 
 
 def _worst(ps: Sequence[float | None], sides: int) -> float | None:

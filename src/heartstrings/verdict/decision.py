@@ -33,7 +33,7 @@ Reason = Literal[
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the answer rests on."""
+    """Everything that the answer depends on."""
 
     encoded: Encoded
     effect: Interval
@@ -65,35 +65,35 @@ class Evidence:
     """The effect between the ends of the range, where that is narrower than the slope window; None: it is not."""
 
 
-def weigh(found: Evidence, limits: Thresholds) -> tuple[Answer, Reason]:
+def decide_answer(evidence: Evidence, limits: Thresholds) -> tuple[Answer, Reason]:
     """One of the six answers.
 
-    What is encoded and what steering does are two findings. An effect beyond the controls is told whatever the atlas
-    says; only where there is none does the answer depend on it."""
-    if "effect" in found.unfinished:
+    What is encoded and what steering does are two separate findings. An effect beyond the controls is reported whatever
+    the atlas found. Without such an effect the answer depends on the atlas."""
+    if "effect" in evidence.unfinished:
         return "inconclusive", "samples missing"
-    if found.answered is not None and found.answered < limits.least_valid:
+    if evidence.answered is not None and evidence.answered < limits.least_valid:
         return "inconclusive", "no answers"
-    if "check" in found.unfinished:
+    if "check" in evidence.unfinished:
         return "inconclusive", "samples missing"
-    if found.understood is False:
+    if evidence.understood is False:
         return "inconclusive", "not told apart"
-    shown = found.effect.excludes_zero
-    small = bool(found.at_doses) and all(one.within(limits.smallest_effect) for one in found.at_doses)
-    if not small and shown and found.p is not None and found.p < limits.alpha:
-        return _beyond_controls(found)
-    if found.encoded == "not encoded":
+    shown = evidence.effect.excludes_zero
+    small = bool(evidence.at_doses) and all(change.within(limits.smallest_effect) for change in evidence.at_doses)
+    if not small and shown and evidence.p is not None and evidence.p < limits.alpha:
+        return _beyond_controls(evidence)
+    if evidence.encoded == "not encoded":
         return "not encoded", "not encoded"
-    if small and found.encoded == "inconclusive":
+    if small and evidence.encoded == "inconclusive":
         return "inconclusive", "encoding unclear"
     if small:
         return "encoded, does not control", "small"
-    if found.effect.low is None or found.effect.high is None:
-        return "inconclusive", "collapsed" if found.collapsed else "rare"
-    if {"kind", "controls"} & set(found.unfinished):
+    if evidence.effect.low is None or evidence.effect.high is None:
+        return "inconclusive", "collapsed" if evidence.collapsed else "rare"
+    if {"kind", "controls"} & set(evidence.unfinished):
         return "inconclusive", "samples missing"
-    largest = max(abs(found.effect.low), abs(found.effect.high))
-    if shown and found.control_bounds and largest < min(found.control_bounds):
+    largest = max(abs(evidence.effect.low), abs(evidence.effect.high))
+    if shown and evidence.control_bounds and largest < min(evidence.control_bounds):
         return "moves, not specifically", "as controls"
     return "inconclusive", "controls as large" if shown else "noise"
 
@@ -103,25 +103,25 @@ def _same_way(inner: Interval, effect: Interval) -> bool:
     return inner.excludes_zero and (inner.value or 0.0) * (effect.value or 0.0) > 0
 
 
-def _beyond_controls(found: Evidence) -> tuple[Answer, Reason]:
-    """The effect is there and larger than the controls'. Controls that lack samples were counted against it; only a
-    kind that was not sampled at all keeps the answer open. A range may lie on one side of 0 alone."""
-    if "kind" in found.unfinished:
+def _beyond_controls(evidence: Evidence) -> tuple[Answer, Reason]:
+    """The effect is shown and larger than the controls'. Controls that lack samples were counted as larger, so only a
+    kind that was not sampled at all leaves the answer open. A range may lie on one side of 0 only."""
+    if "kind" in evidence.unfinished:
         return "inconclusive", "samples missing"
-    if found.matched_asked:
-        if "matched" in found.unfinished:
+    if evidence.matched_asked:
+        if "matched" in evidence.unfinished:
             return "inconclusive", "samples missing"
-        if not found.exceeds_matched:
+        if not evidence.exceeds_matched:
             # Not larger at all, or larger by less than the interval can tell.
-            return "inconclusive", "matched unclear" if (found.gap.value or 0) > 0 else "as matched"
-    if any(gate.state == "missing" for gate in found.first):
+            return "inconclusive", "matched unclear" if (evidence.gap.value or 0) > 0 else "as matched"
+    if any(gate.state == "missing" for gate in evidence.first):
         return "inconclusive", "samples missing"
-    if found.positive_side or found.negative_side:
-        if found.within_range is not None and not _same_way(found.within_range, found.effect):
+    if evidence.positive_side or evidence.negative_side:
+        if evidence.within_range is not None and not _same_way(evidence.within_range, evidence.effect):
             return "inconclusive", "not within range"
         return "controls", "controls"
     by_dose: dict[float, list[Gate]] = {}
-    for gate in found.first:
+    for gate in evidence.first:
         by_dose.setdefault(gate.dose, []).append(gate)
     if by_dose and all(any(gate.state == "fails" for gate in gates) for gates in by_dose.values()):
         return "controls, no safe range", "gate fails"

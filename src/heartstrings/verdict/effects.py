@@ -1,4 +1,4 @@
-"""How far a direction moves a behaviour: itself, its controls, matched questions, prompt by prompt."""
+"""How far a direction moves a behaviour: the direction, its controls, matched questions, single prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from heartstrings.behaviours.base import Behaviour
 from heartstrings.experiment.layer_choice import LayerSearch, choose_layer
 from heartstrings.experiment.ledger import ControlKind, Kind, Sample
 from heartstrings.experiment.plan import Plan
-from heartstrings.experiment.sample_counts import selecting
+from heartstrings.experiment.sample_counts import repeats, selecting
 from heartstrings.stats.contrasts import LINE, contrasts, in_units, largest, orientation
 from heartstrings.stats.estimate import estimate
 from heartstrings.stats.intervals import (
@@ -111,7 +111,7 @@ NO_FIT = Fit((), NOTHING, NOTHING, np.zeros(0), ())
 
 def fit(baseline: Column, doses: Mapping[float, Column]) -> Fit:
     """Slopes and contrasts over these doses and the baseline at 0."""
-    columns = {dose: column for dose, column in sorted({**doses, 0.0: baseline}.items()) if column.has("outcome")}
+    columns = _with_outcomes(baseline, doses)
     if len(columns) < 2:
         return NO_FIT
     dose = np.concatenate([np.full(len(column), value) for value, column in columns.items()])
@@ -125,6 +125,11 @@ def fit(baseline: Column, doses: Mapping[float, Column]) -> Fit:
     shapes = _shapes(columns, moved)
     slope = logistic_slope(dose, outcome, groups)
     return Fit(tuple(columns), moved, slope, slopes, clusters, shapes, told(shapes, {}))
+
+
+def _with_outcomes(baseline: Column, doses: Mapping[float, Column]) -> dict[float, Column]:
+    """By dose, rising, the baseline at 0; those without an outcome left out."""
+    return {dose: column for dose, column in sorted({**doses, 0.0: baseline}.items()) if column.has("outcome")}
 
 
 def _shapes(columns: Mapping[float, Column], line: Interval) -> tuple[Shape, ...]:
@@ -141,7 +146,7 @@ def _shapes(columns: Mapping[float, Column], line: Interval) -> tuple[Shape, ...
         own = [cluster for cluster, known in zip(clusters, there, strict=True) if known]
         change = mean_interval(values[there], own, level=level, as_rate=False)
         alone = mean_interval(values[there], own, as_rate=False)
-        if rare:  # so few events bear one interval, and no search among several
+        if rare:  # so few events allow one interval, and no search over several contrasts
             change = line if name == LINE else Interval(change.value, None, None, change.n)
         found.append(Shape(name, change, alone))
     return tuple(found)
@@ -207,9 +212,9 @@ def at_doses(
     collapsed: Collection[float],
     own: Fit,
 ) -> tuple[Interval, ...]:
-    """What has to be small for an effect to be denied: the change at every coherent dose up to the ends of the slope
-    window, and that between its ends, each with both bounds at 1 - alpha (two one-sided tests, Schuirmann 1987; all
-    must hold, so nothing is corrected). Empty where a dose is not finished, or where no interval can be given."""
+    """The changes that must all be small before an effect is denied: at every coherent dose up to the ends of the slope
+    window, and between its ends, each with both bounds at 1 - alpha (two one-sided tests, Schuirmann 1987; all must
+    hold, so nothing is corrected). Empty where a dose is not finished, or where no interval can be given."""
     level = 1 - 2 * plan.thresholds.alpha
     baseline = table.baseline(behaviour.name)
     doses = {} if layer is None else table.doses(behaviour.name, "direction", direction, layer)
@@ -254,8 +259,7 @@ def _points(rows: Sequence[Sample]) -> tuple[DosePoint, ...]:
     points = []
     for dose in sorted({row.cell.dose for row in rows}):
         mine = [row for row in rows if row.cell.dose == dose]
-        mean = mean_interval([row.outcome for row in mine], [row.group for row in mine])
-        points.append(DosePoint(dose=dose, estimate=estimate(mean), n=mean.n, missing=mean.missing))
+        points.append(DosePoint.at(dose, mean_interval([row.outcome for row in mine], [row.group for row in mine])))
     return tuple(points)
 
 
@@ -263,8 +267,7 @@ def searched_whole(plan: Plan, table: Table, behaviour: Behaviour, rows: Sequenc
     """Whether the layer search of one direction is finished: both outermost doses at every layer."""
     layers = table.searched(behaviour.name)
     ends = {min(plan.window), max(plan.window)}
-    repeats = plan.samples.repeats if behaviour.ask != "choice" else 1
-    expected = selecting(plan, behaviour) * repeats
+    expected = selecting(plan, behaviour) * repeats(plan, behaviour)
     counts: dict[tuple[int, float], int] = {}
     for row in rows:
         key = (row.cell.layer, row.cell.dose)
@@ -299,8 +302,8 @@ class Tops:
 
 
 @dataclass(frozen=True)
-class Moved:
-    """One control beside a direction."""
+class ControlEffect:
+    """What one control did at the doses that the tested direction was fitted on, at its own layer."""
 
     name: str
     layer: int | None
@@ -318,8 +321,6 @@ class Controls:
     """By size, whatever the sign."""
     signed: Tops | None
     """With the sign that the plan declares for the direction; None: it declares none."""
-    changes: Mapping[str, Float64[np.ndarray, "controls"]]
-    """Mean change by contrast, each control at its own layer; those that could be fitted."""
     planned: int
     whole: int
     """Controls whose every cell is finished."""
@@ -327,7 +328,7 @@ class Controls:
     """Samples that the emptiest cell of a control lacks, of those sampled at all."""
     samples: int
     """Rows, those of the layer search among them."""
-    each: tuple[Moved, ...] = ()
+    each: tuple[ControlEffect, ...]
     """Every control that was sampled."""
 
     @property
@@ -340,6 +341,11 @@ class Controls:
         """Values that the direction is compared with, once all controls are sampled."""
         return self.tops.expected
 
+    def changes(self, contrast: str) -> Float64[np.ndarray, "controls"]:
+        """Mean change along one contrast, each control at its own layer; those that could be fitted."""
+        known = np.array([each.changes.get(contrast, math.nan) for each in self.each], dtype=np.float64)
+        return known[~np.isnan(known)]
+
     def along(self, contrast: str) -> Controls:
         """With the p of one contrast of the direction."""
         sized, signed = self.sized.along(contrast), self.signed and self.signed.along(contrast)
@@ -349,10 +355,10 @@ class Controls:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What some control directions did, at the doses that a direction was fitted on, each at its own layer."""
+class Comparison:
+    """Some control directions compared with a tested direction, at the doses that it was fitted on."""
 
-    names: tuple[str, ...]
+    each: tuple[ControlEffect, ...]
     cells: tuple[Mapping[float, Column], ...]
     kept: tuple[Mapping[float, Column], ...]
     """Without the doses at which the share of valid answers falls, which are left out of a direction's fit too."""
@@ -365,12 +371,14 @@ class Beside:
     whole: int
     short: int
     samples: int
-    layers: tuple[tuple[int | None, LayerSearch], ...] = ()
-    """Of each, and the search for it."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(control.name for control in self.each)
 
 
-def beside(plan: Plan, table: Table, behaviour: Behaviour, kind: Kind, names: Sequence[str], own: Fit) -> Beside:
-    """Some directions of one kind beside a direction."""
+def compare(plan: Plan, table: Table, behaviour: Behaviour, kind: Kind, names: Sequence[str], own: Fit) -> Comparison:
+    """Some directions of one kind compared with a tested direction."""
     baseline = table.baseline(behaviour.name)
     nothing = zero(plan, baseline)
     expected = planned(plan, behaviour)
@@ -398,9 +406,11 @@ def beside(plan: Plan, table: Table, behaviour: Behaviour, kind: Kind, names: Se
     rows = [mine, *(mean_changes(nothing, doses, shapes) for doses in kept)]
     changes = np.array(rows, dtype=np.float64).reshape(len(rows), len(shapes))
     least = plan.thresholds.smallest_effect
-    return Beside(
-        tuple(names), tuple(cells), tuple(kept), changes, shapes, least, finished, short, samples, tuple(layers)
+    each = tuple(
+        ControlEffect(name, layer, search, dict(zip(shapes, row, strict=True)))
+        for name, (layer, search), row in zip(names, layers, changes[1:].tolist(), strict=True)
     )
+    return Comparison(each, tuple(cells), tuple(kept), changes, shapes, least, finished, short, samples)
 
 
 def controls(
@@ -414,13 +424,12 @@ def controls(
     names = control_names(table, behaviour, kind, direction)
     if not wanted or not names:
         return None
-    found = beside(plan, table, behaviour, kind, names, own)
+    found = compare(plan, table, behaviour, kind, names, own)
     nothing = zero(plan, table.baseline(behaviour.name))
     slopes = _slopes(nothing, found.kept, own.doses)
-    shapes = tuple(shape.name for shape in own.shapes)
-    sized = sized_tops(found, wanted)
+    sized = tops(found, wanted, 0)
     sign = plan.sign(behaviour.name, direction)
-    signed = signed_tops(found, wanted, sign) if sign else None
+    signed = tops(found, wanted, sign) if sign else None
     p = (signed or sized).p
     group = ControlGroup(
         kind=kind,
@@ -428,12 +437,7 @@ def controls(
         p=1.0 if p is None else p,
         envelope=envelope(found.cells, nothing),
     )
-    changes = {name: column[~np.isnan(column)] for name, column in zip(shapes, found.changes[1:].T, strict=True)}
-    each = tuple(
-        Moved(name, layer, search, dict(zip(shapes, row, strict=True)))
-        for name, (layer, search), row in zip(found.names, found.layers, found.changes[1:].tolist(), strict=True)
-    )
-    return Controls(group, sized, signed, changes, wanted, found.whole, found.short, found.samples, each)
+    return Controls(group, sized, signed, wanted, found.whole, found.short, found.samples, found.each)
 
 
 def control_names(table: Table, behaviour: Behaviour, kind: Kind, direction: str) -> list[str]:
@@ -444,13 +448,10 @@ def control_names(table: Table, behaviour: Behaviour, kind: Kind, direction: str
     return sorted(names, key=_number)
 
 
-def sized_tops(found: Beside, wanted: int) -> Tops:
-    """By size, whatever the sign."""
-    return _tops(found, wanted, None)
-
-
-def signed_tops(found: Beside, wanted: int, sign: int) -> Tops:
-    """With this sign, each control in both of its directions."""
+def tops(found: Comparison, wanted: int, sign: int) -> Tops:
+    """With a declared sign (1 or -1), each control in both of its directions; without one (0) by size."""
+    if not sign:
+        return _tops(found, wanted, None)
     signs = sign * orientation(found.shapes)
     forward = _tops(found, 2 * wanted + 1, signs)
     back = largest(in_units(found.changes, -signs, least=found.least)).tolist()
@@ -458,12 +459,12 @@ def signed_tops(found: Beside, wanted: int, sign: int) -> Tops:
     return replace(forward, others={**forward.others, **others, "reversed": back[0]})
 
 
-def ranked_tops(found: Beside, sign: int) -> Tops:
+def ranked_tops(found: Comparison, sign: int) -> Tops:
     """With this sign, each of the others in its own direction only: they have a sign of their own."""
     return _tops(found, len(found.names), sign * orientation(found.shapes))
 
 
-def _tops(found: Beside, expected: int, signs: Float64[np.ndarray, "contrast"] | None) -> Tops:
+def _tops(found: Comparison, expected: int, signs: Float64[np.ndarray, "contrast"] | None) -> Tops:
     scaled = in_units(found.changes, signs, least=found.least)
     top = largest(scaled).tolist()
     each = dict(zip(found.shapes, scaled[0].tolist(), strict=True))
@@ -516,7 +517,7 @@ def reliability(
 def control_spread(groups: Collection[Controls], own: Fit) -> float:
     """Standard deviation of what controls truly do (of the kind where it is largest), sampling error taken out."""
     error = float(np.var(own.changes, ddof=1)) / len(own.changes) if len(own.changes) > 1 else 0.0
-    lines = [one.changes[LINE] for one in groups if LINE in one.changes]
+    lines = [group.changes(LINE) for group in groups]
     found = [float(np.var(line, ddof=1)) - error for line in lines if len(line) > 1]
     return float(np.sqrt(max([0.0, *found])))
 
@@ -546,7 +547,7 @@ def mean_changes(
     baseline: Column, doses: Mapping[float, Column], wanted: Sequence[str]
 ) -> Float64[np.ndarray, "contrast"]:
     """Mean over situations of some contrasts of a control's doses; NaN for those that its doses do not have."""
-    columns = {dose: column for dose, column in sorted({**doses, 0.0: baseline}.items()) if column.has("outcome")}
+    columns = _with_outcomes(baseline, doses)
     names, weights = contrasts(tuple(columns))
     if not names:
         return np.full(len(wanted), np.nan)

@@ -26,16 +26,16 @@ class Condition:
 
     name: str
     behaviours: tuple[Behaviour, ...]
-    """Each weighs alike, however many questions it has: none can hide what another loses."""
+    """All have the same weight, however many questions each has, so that one cannot hide the loss of another."""
     quantity: str
     worse: Literal[-1, 1]
     """1: a rise is bad; -1: a drop is."""
     limit: float
     coherence: bool
-    """A dose that fails it says nothing of the behaviour: it is left out of the slope."""
+    """At a dose that fails it, answers say nothing about the behaviour: the dose is left out of the slope."""
     rare: bool = False
-    """A share that seldom changes at all (harm, validity): where few requests were asked, none that changes may have
-    been among them. Its bound is one that knows this (`heartstrings.stats.betting`)."""
+    """A share that seldom changes (harm, validity): of few requests, perhaps none is one that changes. Its bound allows
+    for this (`heartstrings.stats.betting`)."""
 
     def change(self, parts: Sequence[Pairs], alpha: float) -> Interval:
         """Steered minus unsteered, each bound at 1 - alpha: the mean over behaviours, each weighing alike."""
@@ -47,8 +47,7 @@ class Condition:
 def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table: Table) -> tuple[Condition, ...]:
     """Everything that is gated for one effect behaviour."""
     limits = plan.thresholds
-    # One gate for all of capability: five points of accuracy are held over everything that was asked. A set of thirty
-    # facts alone could never show that it lost less.
+    # One gate for all capability behaviours together: thirty facts alone are too few to show a loss under five points.
     capable = tuple(one for one in others if one.role == "capability")
     found = [Condition("accuracy", capable, "outcome", -1, limits.accuracy_drop, False)] if capable else []
     found += [
@@ -61,7 +60,7 @@ def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table
         for one in others
         if one.role == "cost" and getattr(one, "gated", True)
     ]
-    # Where every answer is one (words that are scored), there is nothing to hold.
+    # Where every answer is valid (words that are scored), there is no gate.
     if not len(table.baseline(effect.name)) or table.baseline(effect.name).has("valid"):
         found.append(Condition(f"valid: {effect.name}", (effect,), "valid", -1, limits.validity_drop, True, rare=True))
     writing = [one for one in others if one.role == "writing"]
@@ -85,7 +84,7 @@ def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table
 
 
 def gates(
-    plan: Plan, found: Sequence[Condition], table: Table, direction: str, layer: int
+    plan: Plan, limited: Sequence[Condition], table: Table, direction: str, layer: int
 ) -> tuple[tuple[Gate, ...], frozenset[float]]:
     """Every gate at every steered dose, and the doses at which coherence fails.
 
@@ -94,24 +93,28 @@ def gates(
     (Bonferroni)."""
     made, collapsed = [], set()
     alpha = plan.thresholds.alpha
-    expected = {one.name: sum(planned(plan, behaviour) for behaviour in one.behaviours) for one in found}
+    expected = {
+        condition.name: sum(planned(plan, behaviour) for behaviour in condition.behaviours) for condition in limited
+    }
     for dose in steered_doses(plan):
-        for one in found:
-            before, after = cells_of(table, one.behaviours, direction, layer, dose)
+        for condition in limited:
+            before, after = cells_of(table, condition.behaviours, direction, layer, dose)
             moved: Interval = NOTHING
             state: State = "missing"
             if all(map(len, after)) and all(map(len, before)):
-                parts = [pairs(*both, one.quantity) for both in zip(before, after, strict=True)]
-                moved = one.change(parts, alpha)
-                state = state_of(moved, moved, one.worse, one.limit)
+                parts = [pairs(*both, condition.quantity) for both in zip(before, after, strict=True)]
+                moved = condition.change(parts, alpha)
+                state = state_of(moved, moved, condition.worse, condition.limit)
                 if state == "fails":
-                    state = state_of(moved, one.change(parts, alpha / len(found)), one.worse, one.limit)
+                    state = state_of(
+                        moved, condition.change(parts, alpha / len(limited)), condition.worse, condition.limit
+                    )
                 # Early stopping ends the cells of capability and harm once their gate is settled.
-                stopped = plan.early_stopping and one.behaviours[0].role in ("capability", "harm")
-                if state == "holds" and not stopped and sum(len(part[0]) for part in parts) < expected[one.name]:
-                    state = "unclear"  # half a cell that looks well is not yet a cell that is
-            made.append(_gate(dose, one, moved, state))
-            if one.coherence and state == "fails":
+                stopped = plan.early_stopping and condition.behaviours[0].role in ("capability", "harm")
+                if state == "holds" and not stopped and sum(len(part[0]) for part in parts) < expected[condition.name]:
+                    state = "unclear"  # an unfinished cell cannot show that the gate holds
+            made.append(_gate(dose, condition, moved, state))
+            if condition.coherence and state == "fails":
                 collapsed.add(dose)
     return tuple(made), frozenset(collapsed)
 
@@ -138,7 +141,7 @@ def collapses(before: Column, after: Column, limit: float, alpha: float) -> bool
     if not (before.has("valid") and after.has("valid")):
         return False
     if np.nanmean(after.values("valid")) >= np.nanmean(before.values("valid")) - limit and len(after) == len(before):
-        return False  # it cannot fail: spares most controls the interval
+        return False  # it cannot fail, so most controls need no interval
     moved = bounded_change(*pairs(before, after, "valid"), alpha=alpha)
     return state_of(moved, moved, -1, limit) == "fails"
 
@@ -166,11 +169,6 @@ def nearest(plan: Plan, sign: Literal[-1, 1]) -> float | None:
     return min((dose for dose in steered_doses(plan) if dose * sign > 0), key=abs, default=None)
 
 
-def worse_sign(gate: Gate) -> int:
-    """1 where a rise of `gate.change` is bad, -1 where a drop is."""
-    return 1 if gate.name.startswith(("harm", "perplexity", "log-loss")) else -1
-
-
 def more_probes(found: Sequence[Gate], sizes: Sequence[int]) -> int | None:
     """About how many more pairs would settle the unclear gates: the interval shrinks with the root of its pairs.
 
@@ -184,15 +182,15 @@ def more_probes(found: Sequence[Gate], sizes: Sequence[int]) -> int | None:
         if change.low is None or change.high is None:
             most = max(most, max(1, 8 - n))
             continue
-        bad = worse_sign(gate) * change.value
-        reach = (change.high if worse_sign(gate) > 0 else -change.low) - bad
+        bad = gate.kind.worse * change.value
+        reach = (change.high if gate.kind.worse > 0 else -change.low) - bad
         if bad > gate.limit:
-            reach = bad - (change.low if worse_sign(gate) > 0 else -change.high)
+            reach = bad - (change.low if gate.kind.worse > 0 else -change.high)
         if math.isclose(bad, gate.limit, rel_tol=0.05):
             return None
         most = max(most, math.ceil(n * ((reach / (gate.limit - bad)) ** 2 - 1)))
     return max(1, most)
 
 
-def _gate(dose: float, one: Condition, moved: Interval, state: State) -> Gate:
-    return Gate(dose=dose, name=one.name, change=estimate(moved), limit=one.limit, state=state)
+def _gate(dose: float, condition: Condition, moved: Interval, state: State) -> Gate:
+    return Gate(dose=dose, name=condition.name, change=estimate(moved), limit=condition.limit, state=state)

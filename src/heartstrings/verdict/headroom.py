@@ -1,4 +1,4 @@
-"""Has an outcome anywhere to go? Unsteered baselines, with what a neutral model does, and floors, ceilings and
+"""Can an outcome rise and fall? Unsteered baselines, with what a neutral model does, and floors, ceilings and
 chance."""
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from heartstrings.verdict.tables import Table
 
 
 def baselines(table: Table, behaviours: Sequence[Behaviour]) -> tuple[Baseline, ...]:
-    """One for each behaviour that was asked unsteered; its flag says what could not show here, whatever steering
-    does."""
+    """One for each behaviour that was asked unsteered; its flag says which change could not be seen here, whatever
+    steering does."""
     found = []
     for one in behaviours:
         column = table.baseline(one.name)
@@ -40,5 +40,5 @@ def _flag(one: Behaviour, outcomes: Sequence[float | None], low: float | None) -
     said = room(outcomes)
     harmless = one.role in ("harm", "matched") and said is not None and said.startswith("floor")
     able = one.role == "capability" and said is not None and said.startswith("ceiling")
-    # No harm, and no mistake: where a baseline should be.
+    # A baseline without harm or mistakes is as it should be.
     return None if harmless or able else said

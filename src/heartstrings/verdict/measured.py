@@ -1,4 +1,4 @@
-"""One behaviour and direction measured: all that the decision and its card are made from."""
+"""One behaviour and direction measured: what the decision and its card are made from, and p over several of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.experiment.ledger import CONTROL_KINDS, ControlKind
 from heartstrings.experiment.plan import Plan
+from heartstrings.stats.importance import hierarchical_fdr
 from heartstrings.stats.intervals import Interval
 from heartstrings.stats.nulls import LEAST_CONTROLS, max_t
 from heartstrings.verdict import missing
@@ -71,7 +72,7 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
         if getattr(plan.samples, one.role) and one.name != name
     )
     layer, search = find_layer(plan, table, name, "direction", direction)
-    found, collapsed = gates(
+    gated, collapsed = gates(
         plan, conditions(plan, behaviour, others, table), table, direction, -1 if layer is None else layer
     )
     own = NO_FIT
@@ -79,29 +80,29 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
         doses = table.doses(name, "direction", direction, layer)
         kept = {dose: doses[dose] for dose in plan.compared(name) if dose in doses and dose not in collapsed}
         own = fit(zero(plan, table.baseline(name)), kept)
-    beside = {
+    compared = {
         kind: group for kind in CONTROL_KINDS if (group := controls(plan, table, behaviour, kind, direction, own))
     }
-    own = own.against([group.tops for group in beside.values()])
+    own = own.against([group.tops for group in compared.values()])
     if own.shape is not None:
-        beside = {kind: group.along(own.shape.name) for kind, group in beside.items()}
+        compared = {kind: group.along(own.shape.name) for kind, group in compared.items()}
     matched_by = suite.matched_of(name) if plan.samples.matched else ()
     same, exceeds, gap, finished = matched(plan, table, matched_by, direction, -1 if layer is None else layer, own)
     gaps = missing.effect_gaps(plan, table, behaviour, direction, layer)
     known = checks(plan, table, suite, behaviour)
     gaps += missing.check_gaps(plan, table, suite.checks_of(name))
     gaps += missing.matched_gaps(plan, matched_by, finished=finished)
-    gaps += missing.gate_gaps(plan, found, others, behaviour)
+    gaps += missing.gate_gaps(plan, gated, others, behaviour)
     unclear = understood(known) is False
-    gaps += missing.control_gaps(plan, behaviour, beside, others=any(gap.part for gap in gaps), unclear=unclear)
-    p = max((group.group.p for group in beside.values()), default=None)
-    if not own.shapes or sum(len(group.group.slopes) for group in beside.values()) < LEAST_CONTROLS:
+    gaps += missing.control_gaps(plan, behaviour, compared, others=any(gap.part for gap in gaps), unclear=unclear)
+    p = max((group.group.p for group in compared.values()), default=None)
+    if not own.shapes or sum(len(group.group.slopes) for group in compared.values()) < LEAST_CONTROLS:
         p = None
         if own.shapes and plan.controlled and not unclear:
             gaps.append(missing.Gap("controls", f"{name}: fewer than {LEAST_CONTROLS} controls could be fitted"))
     return Measured(
-        behaviour, others, matched_by, direction, layer, layer_choices(search, table, name, direction), own, beside,
-        same, exceeds, gap, found, collapsed, tuple(gaps), p, control_spread(beside.values(), own), known,
+        behaviour, others, matched_by, direction, layer, layer_choices(search, table, name, direction), own, compared,
+        same, exceeds, gap, gated, collapsed, tuple(gaps), p, control_spread(compared.values(), own), known,
     )  # fmt: skip
 
 
@@ -142,3 +143,22 @@ def step_down(tops: Sequence[Tops | None], counted: Sequence[bool]) -> tuple[flo
             null[row, column] = one.others.get(name, np.nan) if one else np.nan
     own = [one.own if one and has else None for one, has in zip(tops, counted, strict=True)]
     return max_t(own, null)
+
+
+def discoveries(plan: Plan, found: Sequence[Measured]) -> dict[tuple[str, str], bool]:
+    """Whether each behaviour and direction that no one declared is a discovery, at a rate of alpha.
+
+    One group a direction (`hierarchical_fdr`), from uncorrected p. No answer depends on it: their p holds for
+    all behaviours together, which is stricter than a list of what to look at next needs. Empty where the plan declares
+    nothing, as then the experiment is about every behaviour.
+    """
+    rest = [measured for measured in found if measured.behaviour.name not in plan.declared]
+    groups = [[measured for measured in rest if measured.direction == direction] for direction in plan.directions]
+    if not rest:
+        return {}
+    each = hierarchical_fdr([[measured.p for measured in group] for group in groups], plan.thresholds.alpha).found
+    return {
+        (measured.behaviour.name, measured.direction): made
+        for group, of_group in zip(groups, each, strict=True)
+        for measured, made in zip(group, of_group, strict=True)
+    }

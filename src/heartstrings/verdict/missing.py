@@ -1,4 +1,4 @@
-"""What of the plan is not in the ledger, in words and by what it holds up."""
+"""What the plan asks for and the ledger lacks: in words, and which step of the decision it blocks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Gap:
     """One thing that is missing."""
 
     part: Part | None
-    """Which step of the decision it holds up; None: it is only told."""
+    """Which step of the decision it blocks; None: it is only reported."""
     words: str
     short: int = 0
     """Samples that the emptiest of its cells lacks."""
@@ -122,11 +122,11 @@ def gate_gaps(plan: Plan, gates: Sequence[Gate], others: Sequence[Behaviour], ef
     """Of capability, harm and coherence."""
     found = []
     planned_for = {one.name: planned(plan, one) for one in others}
-    for gate_name in dict.fromkeys(gate.name for gate in gates):
-        doses = [f"{gate.dose:g}" for gate in gates if gate.name == gate_name and gate.state == "missing"]
+    for name, of in {gate.name: gate.of for gate in gates}.items():
+        doses = [f"{gate.dose:g}" for gate in gates if gate.name == name and gate.state == "missing"]
         if doses:
-            short = planned_for.get(gate_name.partition(": ")[2], plan.samples.writing)
-            found.append(Gap("gates", f"{gate_name}: not sampled at doses {', '.join(doses)}", short))
+            short = planned_for.get(of, plan.samples.writing)
+            found.append(Gap("gates", f"{name}: not sampled at doses {', '.join(doses)}", short))
     roles = {one.role for one in others}
     for role, words in (
         ("capability", "task accuracy was not examined"),

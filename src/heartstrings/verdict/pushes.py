@@ -17,14 +17,16 @@ EVEN = "both sides"
 """The contrast in which a push and its opposite count alike."""
 
 
-def pushes(plan: Plan, table: Table, one: Measured) -> tuple[Push, ...]:
+def pushes(plan: Plan, table: Table, measured: Measured) -> tuple[Push, ...]:
     """The direction and every control that was sampled, each at its own layer, along the contrast that the answer
     speaks of. Empty where the direction has no such contrast."""
-    shape = one.fit.shape
+    shape = measured.fit.shape
     if shape is None:
         return ()
     asked = [
-        behaviour for behaviour in one.others if behaviour.role == "cost" and table.baseline(behaviour.name).has("kl")
+        behaviour
+        for behaviour in measured.others
+        if behaviour.role == "cost" and table.baseline(behaviour.name).has("kl")
     ]
 
     def push(kind: Pushed, name: str, layer: int | None, change: float | None) -> Push:
@@ -32,9 +34,9 @@ def pushes(plan: Plan, table: Table, one: Measured) -> tuple[Push, ...]:
         known = change is not None and not math.isnan(change)
         return Push(kind=kind, name=name, kl=kl, change=change if known else None)
 
-    found = [push("direction", one.direction, one.layer, shape.change.value)]
+    found = [push("direction", measured.direction, measured.layer, shape.change.value)]
     for kind in CONTROL_KINDS:
-        group = one.controls.get(kind)
+        group = measured.controls.get(kind)
         if group is not None:
             found += [push(kind, each.name, each.layer, each.changes.get(shape.name)) for each in group.each]
     return tuple(found)
@@ -47,7 +49,7 @@ def _divergence(
     if layer is None or not asked or not plan.window:
         return None
     ends = sorted({plan.window[0], plan.window[-1]})
-    cells = [table.doses(one.name, kind, name, layer) for one in asked]
+    cells = [table.doses(behaviour.name, kind, name, layer) for behaviour in asked]
     means = [doses.get(dose, EMPTY).mean("kl") for doses in cells for dose in ends]
     known = [mean for mean in means if mean is not None]
     return sum(known) / len(known) if len(known) == len(means) else None

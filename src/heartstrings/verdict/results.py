@@ -5,13 +5,15 @@ A number that could not be computed is None, never 0. Rates and their changes ar
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 from heartstrings.core.types import Frozen, Site
 from heartstrings.experiment.dose_fit import DoseFit
 from heartstrings.experiment.ledger import ControlKind
 from heartstrings.experiment.plan import Thresholds
-from heartstrings.stats.estimate import Estimate
+from heartstrings.stats.estimate import Estimate, estimate
+from heartstrings.stats.intervals import Interval
 
 SCHEMA_VERSION = 2
 """2: six answers, `shape` and `shown`. A verdict of version 1 is read too: it lacks these two."""
@@ -32,6 +34,10 @@ class DosePoint(Frozen):
     n: int
     """Samples with a grade."""
     missing: int = 0
+
+    @classmethod
+    def at(cls, dose: float, interval: Interval) -> DosePoint:
+        return cls(dose=dose, estimate=estimate(interval), n=interval.n, missing=interval.missing)
 
 
 class Curve(Frozen):
@@ -87,6 +93,31 @@ class ControlCost(Frozen):
     """Mean over the controls by dose, in nats a token; low and high are the lowest and the highest control."""
 
 
+class GateKind(NamedTuple):
+    """What is limited by gates of one kind, and in which direction it gets worse."""
+
+    about: str
+    """What a range of doses keeps, in words."""
+    measured: str
+    worse: Literal[-1, 1]
+    """1: a rise is bad; -1: a drop is."""
+    in_nats: bool = False
+    """Change and limit are nats a token; else fractions."""
+
+
+GATE_KINDS: Mapping[str, GateKind] = {
+    "accuracy": GateKind("accuracy", "accuracy", -1),
+    "harm": GateKind("unrelated harm", "harm", 1),
+    "valid": GateKind("validity", "the share of valid answers", -1),
+    "perplexity": GateKind("coherence", "perplexity", 1, in_nats=True),
+    "repetition": GateKind("coherence", "the share of distinct word pairs", -1),
+    "endings": GateKind("coherence", "the share of texts that end properly", -1),
+    "script": GateKind("coherence", "the share of letters in the openings' script", -1),
+    "log-loss": GateKind("log-loss", "log-loss", 1, in_nats=True),
+}
+"""By the first word of a gate's name."""
+
+
 class Gate(Frozen):
     """One condition on the operating range at one dose."""
 
@@ -103,9 +134,20 @@ class Gate(Frozen):
     gates, is over it. Else `unclear`."""
 
     @property
+    def kind(self) -> GateKind:
+        """What is limited; of a name that this version does not know, a share."""
+        first = self.name.partition(":")[0]
+        return GATE_KINDS.get(first, GateKind(first, first, -1))
+
+    @property
+    def of(self) -> str:
+        """The behaviour that it is about, where the name has one; else empty."""
+        return self.name.partition(": ")[2]
+
+    @property
     def in_nats(self) -> bool:
-        """Whether change and limit are nats a token and no fractions."""
-        return self.name.startswith(("perplexity", "log-loss"))
+        """Whether change and limit are nats a token; else they are fractions."""
+        return self.kind.in_nats
 
 
 class TextSample(Frozen):
@@ -355,7 +397,7 @@ class AnswerCard(Frozen):
     """The effect behaviour first, then its matched ones, capability, harm and writing."""
     discovery: bool | None = None
     """Of a behaviour that nobody declared: whether it is a discovery at a false discovery rate of alpha
-    (`heartstrings.verdict.explored`). None: it is declared."""
+    (`heartstrings.verdict.measured.discoveries`). None: it is declared."""
     claims: tuple[Claim, ...] = ()
     """What the direction exceeds, weakest claim first."""
     hand_graded: tuple[HandGraded, ...] = ()

@@ -4,36 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from heartstrings.experiment.plan import Plan
 from heartstrings.stats.contrasts import LINE
 from heartstrings.stats.estimate import Estimate
 from heartstrings.stats.intervals import Interval
 from heartstrings.verdict.decision import Reason
-from heartstrings.verdict.gates import nearest, worse_sign
+from heartstrings.verdict.gates import nearest
 from heartstrings.verdict.results import AnswerCard, Claim, Gate
 from heartstrings.verdict.tables import steered_doses
 
-KINDS = {
-    "accuracy": "accuracy",
-    "harm": "unrelated harm",
-    "valid": "validity",
-    "perplexity": "coherence",
-    "repetition": "coherence",
-    "endings": "coherence",
-    "script": "coherence",
-    "log-loss": "log-loss",
-}
-"""What a gate is about, by the first word of its name."""
-
-
-SHARES = {
-    "valid": "the share of valid answers",
-    "repetition": "the share of distinct word pairs",
-    "endings": "the share of texts that end properly",
-    "script": "the share of letters in the openings' script",
-}
-"""What such a gate measures."""
+SIDES: tuple[Literal[-1, 1], Literal[-1, 1]] = (-1, 1)
+"""Of 0."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +30,19 @@ class Story:
     gap: Interval
     encoded_p: float | None
     gaps: tuple[str, ...]
-    """What holds the answer up, in words."""
+    """What blocks the answer, in words."""
     answered: float | None = None
     """Unsteered, the mean share of valid answers on the effect behaviour."""
 
 
 def sentence(card: AnswerCard, story: Story) -> str:
     """One to five sentences."""
-    parts = [*_PARTS[story.reason](card, story), _own(card, story), _claims(card), _room(card, story)]
+    parts = [*_PARTS[story.reason](card, story), _own(card, story), _claims(card), _headroom(card, story)]
     return " ".join(part for part in parts if part)
 
 
 def _not_encoded(card: AnswerCard, story: Story) -> list[str]:
-    p = "" if story.encoded_p is None else f" (p = {_p(story.encoded_p)})"
+    p = _encoded_p(story)
     return [
         f"The atlas finds no emotion encoded in this model{p}, so {card.direction} names no direction to steer along.",
         f"With what was extracted under that name, {_moved(card)}." if card.effect.value is not None else "",
@@ -67,7 +50,7 @@ def _not_encoded(card: AnswerCard, story: Story) -> list[str]:
 
 
 def _encoding_unclear(card: AnswerCard, story: Story) -> list[str]:
-    p = "" if story.encoded_p is None else f" (p = {_p(story.encoded_p)})"
+    p = _encoded_p(story)
     found = f"the atlas could not tell whether emotion is encoded in this model{p}"
     if card.encoded == "not encoded":
         found = f"the atlas finds no emotion encoded in this model{p}, and yet {card.direction} itself is read"
@@ -154,7 +137,7 @@ def _controls(card: AnswerCard, story: Story) -> list[str]:
     unknown = _encoded(card, story) if card.encoded in ("not encoded", "inconclusive") else ""
     if not card.gates:
         return [f"{_headline(card, story)}.", f"No cost was examined at any dose from {low:g} to {high:g}.", unknown]
-    kept = _listed(dict.fromkeys(KINDS[gate.name.split(":")[0]] for gate in card.gates))
+    kept = _listed(dict.fromkeys(gate.kind.about for gate in card.gates))
     span = f"Doses from {low:g} to {high:g} keep {kept} within {'its limit' if ' and ' not in kept else 'their limits'}"
     if card.within_range is not None:
         span += f", and change the {card.curve.outcome_name} by {change_words(card.within_range)}"
@@ -162,15 +145,15 @@ def _controls(card: AnswerCard, story: Story) -> list[str]:
 
 
 def _gate_fails(card: AnswerCard, story: Story) -> list[str]:
-    first = [dose for sign in (-1, 1) if (dose := nearest(story.plan, 1 if sign > 0 else -1)) is not None]
+    first = [dose for sign in SIDES if (dose := nearest(story.plan, sign)) is not None]
     found = [(dose, words) for dose in first if (words := _worst(card.gates, dose))]
     return [f"{_headline(card, story)}, but no range around 0 is safe: {'; '.join(_together(found))}."]
 
 
 def _gates_unclear(card: AnswerCard, story: Story) -> list[str]:
     found = []
-    for sign, reach in ((-1, card.negative_side), (1, card.positive_side)):
-        dose = nearest(story.plan, 1 if sign > 0 else -1)
+    for sign, reach in zip(SIDES, (card.negative_side, card.positive_side), strict=True):
+        dose = nearest(story.plan, sign)
         if dose is not None and reach is None and (words := _worst(card.gates, dose)):
             found.append((dose, words))
     return [
@@ -287,7 +270,7 @@ def _rank(claim: Claim) -> str:
     return f"rank {claim.rank} of {claim.compared + 1}, " if claim.rank is not None else ""
 
 
-def _room(card: AnswerCard, story: Story) -> str:
+def _headroom(card: AnswerCard, story: Story) -> str:
     """Where no effect was seen: what could not have been seen here."""
     own = next((one for one in card.baselines if one.behaviour == card.behaviour), None)
     if own is None or own.flag is None or story.reason not in NO_EFFECT:
@@ -363,13 +346,17 @@ def change_words(value: Estimate) -> str:
 
 def _encoded(card: AnswerCard, story: Story) -> str:
     """What the atlas found, beside what steering does."""
-    p = "" if story.encoded_p is None else f" (p = {_p(story.encoded_p)})"
+    p = _encoded_p(story)
     return {
         "encoded": "The atlas does find emotion encoded.",
         "not encoded": f"The atlas finds no emotion encoded in this model{p}: what the direction means is not shown.",
         "inconclusive": f"Whether emotion is encoded in this model is inconclusive{p}.",
         "not examined": "Whether emotion is encoded was not examined.",
     }[card.encoded]
+
+
+def _encoded_p(story: Story) -> str:
+    return "" if story.encoded_p is None else f" (p = {_p(story.encoded_p)})"
 
 
 def _own(card: AnswerCard, story: Story) -> str:
@@ -409,18 +396,18 @@ def _together(found: Sequence[tuple[float, str]]) -> list[str]:
 
 def _excess(gate: Gate) -> float:
     """How many times its limit a gate is at, on its bad side."""
-    end = gate.change.high if worse_sign(gate) > 0 else gate.change.low
-    return 0.0 if end is None or not gate.limit else worse_sign(gate) * end / gate.limit
+    worse = gate.kind.worse
+    end = gate.change.high if worse > 0 else gate.change.low
+    return 0.0 if end is None or not gate.limit else worse * end / gate.limit
 
 
 def _broken(gate: Gate) -> str:
-    first, _, of = gate.name.partition(": ")
-    name = SHARES.get(first, first)
-    if of not in ("", first) and first != "valid":
-        name += f" ({of})"
+    name = gate.kind.measured
+    if gate.of not in ("", gate.kind.measured) and gate.kind.about != "validity":
+        name += f" ({gate.of})"
     if gate.state == "missing":
         return f"{name} was not measured"
-    rise = worse_sign(gate) > 0
+    rise = gate.kind.worse > 0
     near, far = (gate.change.low, gate.change.high) if rise else (gate.change.high, gate.change.low)
     if near is None or far is None:
         return f"{name} has too few pairs to judge"

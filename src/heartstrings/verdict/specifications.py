@@ -24,27 +24,27 @@ Changes = Mapping[ControlKind, list[float | None]]
 """Of the controls of each kind, along one contrast; None where one has no value, or was not sampled."""
 
 
-def specifications(plan: Plan, table: Table, one: Measured) -> tuple[Specification, ...]:
+def specifications(plan: Plan, table: Table, measured: Measured) -> tuple[Specification, ...]:
     """By effect, rising: each searched layer, on the scenarios that chose it; each contrast of the doses at the layer
     that was chosen; and, where coherence fails at a dose, the same contrasts with that dose kept in. Each has a p
     against every kind of controls by itself, all by size whatever sign the plan declares. Empty without a layer."""
-    if one.layer is None:
+    if measured.layer is None:
         return ()
-    found = [*_layers(plan, one), *_contrasts(one, one.fit, _known(one), collapsed=False)]
-    if one.collapsed & set(plan.compared(one.behaviour.name)):
-        found += _with_collapsed(plan, table, one)
+    found = [*_layers(plan, measured), *_contrasts(measured, measured.fit, _known(measured), collapsed=False)]
+    if measured.collapsed & set(plan.compared(measured.behaviour.name)):
+        found += _with_collapsed(plan, table, measured)
     known = [each for each in found if each.effect.value is not None]
     return tuple(sorted(known, key=lambda each: (each.effect.value or 0.0, each.half, each.layer, each.contrast)))
 
 
-def _layers(plan: Plan, one: Measured) -> list[Specification]:
+def _layers(plan: Plan, measured: Measured) -> list[Specification]:
     """Every searched layer, the controls at the same one: the outcome at the highest window dose minus that at the
     lowest."""
     width = float(np.ptp(plan.window))
     made = []
-    for choice in one.search:
+    for choice in measured.search:
         changes: dict[ControlKind, list[float | None]] = {}
-        for kind, group in one.controls.items():
+        for kind, group in measured.controls.items():
             here = {each.name: {at.layer: at.mean for at in each.search.searched} for each in group.each}
             changes[kind] = _padded([means.get(choice.layer) for means in here.values()], group)
         slope = choice.slope
@@ -53,8 +53,8 @@ def _layers(plan: Plan, one: Measured) -> list[Specification]:
     return made
 
 
-def _contrasts(one: Measured, own: Fit, changes: Mapping[str, Changes], *, collapsed: bool) -> list[Specification]:
-    layer = -1 if one.layer is None else one.layer
+def _contrasts(measured: Measured, own: Fit, changes: Mapping[str, Changes], *, collapsed: bool) -> list[Specification]:
+    layer = -1 if measured.layer is None else measured.layer
     told = own.shape.name if own.shape is not None and not collapsed else None
     return [
         _made(
@@ -74,20 +74,20 @@ def _alone(own: Fit, shape: Shape) -> Interval:
     return shape.alone
 
 
-def _known(one: Measured) -> dict[str, Changes]:
+def _known(measured: Measured) -> dict[str, Changes]:
     """By contrast, of the controls as they were compared."""
     return {
         shape.name: {
             kind: _padded([each.changes.get(shape.name) for each in group.each], group)
-            for kind, group in one.controls.items()
+            for kind, group in measured.controls.items()
         }
-        for shape in one.fit.shapes
+        for shape in measured.fit.shapes
     }
 
 
-def _with_collapsed(plan: Plan, table: Table, one: Measured) -> list[Specification]:
+def _with_collapsed(plan: Plan, table: Table, measured: Measured) -> list[Specification]:
     """Every contrast of all compared doses, of the direction and of its controls, whatever became of the answers."""
-    name = one.behaviour.name
+    name = measured.behaviour.name
     nothing = zero(plan, table.baseline(name))
     wanted = set(plan.compared(name))
 
@@ -95,17 +95,19 @@ def _with_collapsed(plan: Plan, table: Table, one: Measured) -> list[Specificati
         doses = {} if layer is None else table.doses(name, kind, direction, layer)
         return {dose: column for dose, column in doses.items() if dose in wanted and len(column)}
 
-    own = fit(nothing, cells("direction", one.direction, one.layer))
+    own = fit(nothing, cells("direction", measured.direction, measured.layer))
     shapes = tuple(shape.name for shape in own.shapes)
     rows = {
         kind: [mean_changes(nothing, cells(kind, each.name, each.layer), shapes) for each in group.each]
-        for kind, group in one.controls.items()
+        for kind, group in measured.controls.items()
     }
     changes: dict[str, Changes] = {
-        shape: {kind: _padded([float(row[at]) for row in rows[kind]], group) for kind, group in one.controls.items()}
+        shape: {
+            kind: _padded([float(row[at]) for row in rows[kind]], group) for kind, group in measured.controls.items()
+        }
         for at, shape in enumerate(shapes)
     }
-    return _contrasts(one, own, changes, collapsed=True)
+    return _contrasts(measured, own, changes, collapsed=True)
 
 
 def _padded(changes: list[float | None], group: Controls) -> list[float | None]:

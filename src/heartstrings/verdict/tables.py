@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.experiment.ledger import Kind, Phase, Sample
 from heartstrings.experiment.plan import Plan
-from heartstrings.experiment.sample_counts import tested
+from heartstrings.experiment.sample_counts import repeats, tested
 from heartstrings.stats.intervals import Interval, paired_change
 
 
@@ -151,7 +151,7 @@ def zero(plan: Plan, baseline: Column) -> Column:
 
 def planned(plan: Plan, behaviour: Behaviour) -> int:
     """Samples that one cell of the test half should have: scenarios times repeats."""
-    return tested(plan, behaviour) * (plan.samples.repeats if behaviour.ask != "choice" else 1)
+    return tested(plan, behaviour) * repeats(plan, behaviour)
 
 
 def whole(column: Column, expected: int) -> bool:

@@ -38,7 +38,7 @@ from heartstrings.experiment.told_apart import not_told_apart
 from heartstrings.stats.contrasts import LINE, in_units, largest, orientation
 from heartstrings.stats.importance import Drawn, Opposite, draw, strata, weighted_p
 from heartstrings.stats.nulls import LEAST_CONTROLS, holm, least_controls
-from heartstrings.verdict.effects import beside
+from heartstrings.verdict.effects import compare
 from heartstrings.verdict.measured import Measured, measure
 from heartstrings.verdict.pool_results import FILE, LeftOut, PoolKind, PoolReport, PoolTest
 from heartstrings.verdict.tables import Table
@@ -415,7 +415,7 @@ def _test(plan: Plan, table: Table, one: Measured, drawn: Sequence[_Draw]) -> Po
     least = plan.thresholds.smallest_effect
     kinds = []
     for each in drawn:
-        found = beside(plan.spent, table, one.behaviour, each.kind, each.names, one.fit)
+        found = compare(plan.spent, table, one.behaviour, each.kind, each.names, one.fit)
         p, larger = weighted_top_p(found.changes, each.drawn, signs, least=least, told=told)
         missing = np.isnan(found.changes[1:]).all(axis=1)
         line = found.changes[1:, shapes.index(LINE)] if LINE in shapes else np.full(len(missing), np.nan)

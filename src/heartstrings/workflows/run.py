@@ -12,8 +12,9 @@ from heartstrings.core.errors import InputError
 from heartstrings.core.storage import write_text
 from heartstrings.engines.hf.named import has_template
 from heartstrings.experiment.looks import VERDICT, look_of, next_look
-from heartstrings.experiment.plan import Plan, check_against_vectors, freeze, frozen, preset, searched_layers
-from heartstrings.experiment.plan_checks import check_emotions
+from heartstrings.experiment.plan import Plan, searched_layers
+from heartstrings.experiment.plan_directions import check_against_vectors, check_emotions
+from heartstrings.experiment.plan_files import freeze, frozen, preset
 from heartstrings.vectors.bundle import main_bundle
 from heartstrings.workflows.atlas import AtlasSettings, Progress, known_emotions, no_story, open_model, run_atlas, slug
 

@@ -187,7 +187,7 @@ class SteeredLM(LM):  # type: ignore[misc, valid-type]
         return [self._answers[one, self.steering] for one in asked]
 
     def _greedy(self, pairs: Sequence[tuple[str, str]], scores: Sequence[Score]) -> list[bool]:
-        """A token with a probability over one half is the likeliest; otherwise the model has to generate to find out."""
+        """A token with a probability over one half is the likeliest; otherwise the model has to generate."""
         half = math.log(0.5)
         open_ = [at for at, score in enumerate(scores) if not all(one > half for one in score.token_logprobs[0])]
         asked = [(pairs[at][0], len(scores[at].token_ids[0]), 0.0, 1.0, ()) for at in open_]

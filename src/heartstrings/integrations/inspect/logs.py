@@ -134,7 +134,7 @@ def _scores(rows: Sequence[Sample]) -> list[Any]:
         values = [getattr(row, name) for row in rows]
         mean = mean_interval(
             values, [row.group for row in rows]
-        )  # as in the verdict: every situation has the same weight
+        )  # as in the verdict: situations have equal weights
         metrics = {key: EvalMetric(name=key, value=value) for key, value in _numbers(mean).items()}
         found.append(
             EvalScore(

@@ -98,7 +98,7 @@ class HeartstringsAPI(ModelAPI):
         """One reply. The request is batched with others that arrive at the same time."""
         request = self.request(input, tools, tool_choice, config)
         future = self.batcher.ask(request)
-        # Each request has its own limiter: these threads only wait, and anyio's limit of 40 threads would limit the batches.
+        # Each request has its own limiter: these threads only wait, and anyio's limit of 40 would keep batches small.
         wait = anyio.CapacityLimiter(1)
         answer = await anyio.to_thread.run_sync(future.result, abandon_on_cancel=True, limiter=wait)
         return self.output(answer)

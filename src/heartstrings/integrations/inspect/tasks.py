@@ -140,7 +140,7 @@ async def _apart(call: Callable[..., Any], *given: Any) -> Any:
 
 
 def _grade(behaviour: Behaviour, scenarios: dict[str, Scenario], state: TaskState) -> Grade:
-    """Graders depend on the replies alone, and the sandbox caches what it ran: grading twice costs no more than once."""
+    """Graders depend on the replies alone, and the sandbox caches what it ran: grading twice costs nothing extra."""
     scenario = scenarios[str(state.sample_id)]
     said = state.store.get(ANSWERS) or []
     answers = tuple(

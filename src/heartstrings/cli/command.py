@@ -65,6 +65,7 @@ def command(function: Callable[..., Any], show: Show, **fixed: Any) -> Callable[
     flags = [_flag(one) for one in parameters_of(function).values()]
     run.__signature__ = inspect.Signature([*flags, *EVERYWHERE])  # type: ignore[attr-defined]
     run.__annotations__ = {}
+    run.function = function  # type: ignore[attr-defined]
     run.__doc__ = re.split(r"\n(?:Args|Returns|Raises):", inspect.getdoc(function) or "")[0].strip()
     return run
 

@@ -132,9 +132,7 @@ def _scores(rows: Sequence[Sample]) -> list[Any]:
     found = []
     for name in ("outcome", "valid"):
         values = [getattr(row, name) for row in rows]
-        mean = mean_interval(
-            values, [row.group for row in rows]
-        )  # as in the verdict: situations have equal weights
+        mean = mean_interval(values, [row.group for row in rows])  # as in the verdict: situations have equal weights
         metrics = {key: EvalMetric(name=key, value=value) for key, value in _numbers(mean).items()}
         found.append(
             EvalScore(

@@ -8,14 +8,7 @@ from .dose_fit import write_doses as write_doses
 from .dry_run import estimate as estimate
 from .dry_run import measured as measured
 from .hand_grades import ANSWERS as ANSWERS
-from .hand_grades import FILE as FILE
-from .hand_grades import Session as Session
 from .hand_grades import decided as decided
-from .hand_grades import export_texts as export_texts
-from .hand_grades import open_sheet as open_sheet
-from .hand_grades import plain as plain
-from .hand_grades import read_elsewhere as read_elsewhere
-from .hand_grades import writing as writing
 from .judging import Refused as Refused
 from .judging import judge_samples as judge_samples
 from .judging import try_judge as try_judge

@@ -1,0 +1,67 @@
+"""Hooks of mkdocs: what `make docs` does beside rendering Markdown.
+
+- A link that leaves `docs/` (to LOG.md, for example), or names a folder, becomes a link to the repository; a file that is not there is a warning.
+- An SVG of `docs/concepts` is put into the page itself, so that it follows the switch between light and dark.
+- The tutorial notebook becomes a page, with the outputs that are stored in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[1]
+BRANCH = "/blob/main/"
+NOTEBOOK = ROOT / "docs" / "tutorial.ipynb"
+log = logging.getLogger("mkdocs.plugins.site_hooks")
+
+LINK = re.compile(r"(?<=\]\()(?P<target>[^)#\s:]+)(?P<anchor>#[^)\s]*)?(?=\))")
+PICTURE = re.compile(r"^!\[(?P<alt>[^\]]*)\]\((?P<file>[a-z_]+\.svg)\)$", re.MULTILINE)
+
+
+def on_files(files: Files, config: Any) -> Files:
+    notebook = files.get_file_from_path(NOTEBOOK.name)
+    if notebook is not None:
+        files.remove(notebook)
+        files.append(File.generated(config, "tutorial.md", content=notebook_page(NOTEBOOK)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    folder = posixpath.dirname(page.file.src_uri)
+    repository = config.repo_url.rstrip("/") + BRANCH
+
+    def outside(found: re.Match[str]) -> str:
+        inside = posixpath.normpath(posixpath.join("docs", folder, found["target"]))
+        if inside == "docs/tutorial.ipynb":
+            return found["target"].removesuffix(".ipynb") + ".md" + (found["anchor"] or "")
+        if inside.startswith("docs/") and not (ROOT / inside).is_dir():
+            return found[0]
+        if not (ROOT / inside).exists():
+            log.warning("%s links to %s, which does not exist", page.file.src_uri, inside)
+        return f"{repository}{inside}{found['anchor'] or ''}"
+
+    def inlined(found: re.Match[str]) -> str:
+        path = ROOT / "docs" / folder / found["file"]
+        if folder != "concepts" or not path.exists():
+            return found[0]
+        return f'<figure class="hs-picture">{path.read_text(encoding="utf-8").strip()}</figure>'
+
+    return PICTURE.sub(inlined, LINK.sub(outside, markdown))
+
+
+def notebook_page(path: Path) -> str:
+    """A notebook as Markdown, tables as HTML and pictures within the text. Nothing is run."""
+    from nbconvert import MarkdownExporter
+
+    text, resources = MarkdownExporter().from_filename(str(path))
+    if resources.get("outputs"):
+        raise ValueError(f"{path.name} has pictures as outputs; write a hook that keeps them")
+    download = f"[Download this notebook](https://github.com/heartstrings/heartstrings{BRANCH}docs/{path.name})\n\n"
+    title, _, rest = text.lstrip().partition("\n")
+    return f"{title}\n\n{download}{rest}"

@@ -1,6 +1,7 @@
 """Hooks of mkdocs: what `make docs` does beside rendering Markdown.
 
-- A link that leaves `docs/` (to LOG.md, for example), or names a folder, becomes a link to the repository; a file that is not there is a warning.
+- A link that leaves `docs/` (to LOG.md, for example), or names a folder, becomes a link to the repository. A link to a
+  file that does not exist is a warning.
 - An SVG of `docs/concepts` is put into the page itself, so that it follows the switch between light and dark.
 - The tutorial notebook becomes a page, with the outputs that are stored in it.
 """

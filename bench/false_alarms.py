@@ -22,7 +22,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,11 +31,6 @@ import numpy as np
 
 SAMPLES = {"select": 6, "effect": 16}
 SETS = ("random on steerable", "shuffled labels on steerable", "real on inert")
-
-
-@contextmanager
-def silent(title: str) -> Any:
-    yield lambda done, total: None
 
 
 @dataclass
@@ -147,7 +141,7 @@ def atlas_of(kind: str, out: Path) -> Path:
 
     folder = out / kind
     if not (folder / "report.html").is_file():
-        run_atlas(f"organism:{kind}", folder, AtlasSettings(), progress=silent, keep_activations=True)
+        run_atlas(f"organism:{kind}", folder, AtlasSettings(), keep_activations=True)
     return folder
 
 

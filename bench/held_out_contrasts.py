@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("contrasts"))
     parser.add_argument("--behaviour", default="feels")
     args = parser.parse_args()
-    progress = bars(quiet=False)
     with SampleLedger.read(args.run / "ledger.sqlite") as ledger:
         was, there = ledger.plan, list(ledger.samples())
     bundle = main_bundle(was.vectors or args.run / ATLAS)
@@ -108,8 +108,10 @@ def main() -> None:
     suite = replace(suite_of(asked), capability=(), harm=(), matched=(), writing=(), cost=())
     args.out.mkdir(parents=True, exist_ok=True)
     directions = direction_set(asked, tested, layers=layers, stories=None)
-    with SampleLedger(args.out / "ledger.sqlite", asked) as ledger, progress("sampling") as report:
-        run_experiment(asked, engine, directions, ledger, suite=suite, progress=report)
+    with SampleLedger(args.out / "ledger.sqlite", asked) as ledger, bars(quiet=False) as progress:
+        run_experiment(
+            asked, engine, directions, ledger, suite=suite, progress=partial(progress, "sampling")
+        )  # fmt: skip
         rows = list(ledger.samples())
 
     beside = [row for row in there if row.cell.behaviour == args.behaviour and row.cell.kind in CONTROL_KINDS]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +65,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("held_out"))
     parser.add_argument("--behaviour", default="feels", help="with commas; tone takes the layers of feels: feels,tone")
     args = parser.parse_args()
-    progress = bars(quiet=False)
     with SampleLedger.read(args.run / "ledger.sqlite") as ledger:
         was, there = ledger.plan, list(ledger.samples())
     kinds = {kind: count for kind, count in was.controls if count}
@@ -81,12 +81,12 @@ def main() -> None:
     engine = open_model(more.model, revision=more.revision, dtype=more.dtype, device=None)
     args.out.mkdir(parents=True, exist_ok=True)
     ready = prepare(more, engine, args.out)
-    with SampleLedger(args.out / "ledger.sqlite", more) as ledger, progress("sampling") as report:
+    with SampleLedger(args.out / "ledger.sqlite", more) as ledger, bars(quiet=False) as progress:
         if not ledger.count():  # half of them are those of the run
             asked = {*more.effects, *(check.name for effect in more.effects for check in suite.checks_of(effect))}
             same = ("baseline", *CONTROL_KINDS)
             ledger.add(row for row in there if row.cell.behaviour in asked and row.cell.kind in same)
-        run_experiment(more, engine, ready.directions, ledger, suite=suite, progress=report)
+        run_experiment(more, engine, ready.directions, ledger, suite=suite, progress=partial(progress, "sampling"))
         rows = list(ledger.samples())
 
     once = more.changed(controls={**none, **kinds})

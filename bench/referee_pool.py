@@ -274,11 +274,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
     best = np.zeros((len(names), len(layers)))
     began = time.process_time()
-    with bars(quiet=False)("steering") as report:
+    with bars(quiet=False) as progress:
         for at, (row, name) in enumerate((r, n) for r in range(len(layers)) for n in enumerate(names)):
             place, own = name
             best[place, row] = change(engine, plan, behaviour, test, directions, own, layers[row])
-            report(at + 1, len(names) * len(layers))
+            progress("steering", at + 1, len(names) * len(layers))
     each = (time.process_time() - began) / best.size
     kept["exact, CPU seconds a control and layer"] = each
     print(f"\nscreen of {len(screen.by_layer) - 1} controls at {len(layers)} layers, {len(select)} scenarios: ", end="")

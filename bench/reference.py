@@ -19,6 +19,7 @@ import torch
 import heartstrings as hs
 from heartstrings.corpus import Corpus
 from heartstrings.engines.hf.engine import TorchEngine
+from heartstrings.vectors import extract
 
 
 def hidden(engine: TorchEngine, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +73,7 @@ def main() -> None:
     print(f"{options.model}: {len(corpus)} stories, {len(corpus.emotions)} emotions, {engine.info.n_layers} layers")
     for weighting in ("story", "token"):
         with tempfile.TemporaryDirectory() as folder:
-            bundles = hs.extract(
+            bundles = extract(
                 engine,
                 corpus,
                 out=Path(folder) / "b",

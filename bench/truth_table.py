@@ -17,7 +17,6 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -41,11 +40,6 @@ def right(kind: str, card: dict[str, Any]) -> bool:
         return bool(card["answer"] == TRUTH[kind])
     # Pushing the other way lowers the harm too: a range there is right, one with a harmful dose in it is wrong.
     return bool(card["answer"] == "controls" and card["range"][HARMFUL[card["direction"]]] == 0)
-
-
-@contextmanager
-def silent(title: str) -> Any:
-    yield lambda done, total: None
 
 
 def nameless(kind: str, out: Path) -> Path:
@@ -78,7 +72,7 @@ def make_atlas(kind: str, out: Path) -> Path:
             write_stories(organisms.stories(), stories)
             neutral.write_text("\n".join(organisms.neutral().texts), encoding="utf-8")
         settings = AtlasSettings(stories=str(stories), neutral=str(neutral))
-        run_atlas(str(model), folder, settings, progress=silent, keep_activations=True)
+        run_atlas(str(model), folder, settings, keep_activations=True)
     return folder
 
 
@@ -95,7 +89,7 @@ def one(kind: str, seed: int, settings: str, out: Path) -> dict[str, Any]:
     started = time.time()
     if not (folder / "verdict.json").is_file():
         plan = pipeline.plans_for([str(model)], settings, vectors=out / "atlas" / model.name, seed=seed)[str(model)]
-        pipeline.run_model(plan, folder, AtlasSettings(), progress=silent)
+        pipeline.run_model(plan, folder, AtlasSettings())
     found = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
     return {"kind": kind, "seed": seed, "answers": found["answers"], "seconds": time.time() - started}
 

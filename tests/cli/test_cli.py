@@ -203,7 +203,7 @@ def test_a_model_writes_when_it_is_told_to(
     asked: list[int] = []
 
     def writing(engine: Any, out: Path, settings: atlas.AtlasSettings, progress: Any) -> Path:
-        asked.append(settings.generate_topics)
+        asked.append(settings.topics)
         return tiny / "stories.jsonl"
 
     monkeypatch.setattr(atlas, "_generate", writing)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+import heartstrings
 import models
 from heartstrings import organisms
 from heartstrings.cli import summary
@@ -23,7 +24,7 @@ UNKNOWN = {"revision", "is_encoder", "device", "engine", "tokenizer_hash"}
 
 
 def stated(what: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    summary.info(what, json=True)
+    summary.info(heartstrings.info(what), {}, True)
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
@@ -88,7 +89,7 @@ def test_looking_for_a_folder_needs_no_framework() -> None:
 
 
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    summary.info("organism:blank", json=False)
+    summary.info(heartstrings.info("organism:blank"), {}, False)
     said = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
     facts = {" ".join(words[:-1]): words[-1] for words in said[1:]}
     assert list(facts) == [
@@ -103,13 +104,13 @@ def test_a_broken_folder_is_said_as_loading_says_it(tmp_path: Path) -> None:
     folder = models.folder(tmp_path)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"only as pytorch_model\.bin, a pickle"):
-        summary.info(str(folder), json=True)
+        heartstrings.info(str(folder))
     (folder / "model.safetensors").write_bytes(b"no header")
     with pytest.raises(ModelError):
-        summary.info(str(folder), json=True)
+        heartstrings.info(str(folder))
     (folder / "config.json").write_text("{")
     with pytest.raises(ModelError, match=r"config\.json of .* cannot be read"):
-        summary.info(str(folder), json=True)
+        heartstrings.info(str(folder))
     for spoilt in ("{", "[]", '{"num_hidden_layers": "many"}'):
         (folder / "config.json").write_text(spoilt)
         assert depth(folder) is None

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from heartstrings import Intervention, Steering, steer
+from heartstrings import Intervention, Steering, make_steering
 from heartstrings.core.errors import HeartstringsError, InputError, NumericalError
 from heartstrings.core.steering import Characters, Positions, Span
 from interop_support import bundle
@@ -211,7 +211,7 @@ def test_it_says_what() -> None:
 
 def test_steer_takes_direction_and_norm_from_the_bundle() -> None:
     vectors = bundle((0, 1, 3))
-    made = steer(vectors, "0.5*joyful - sad", dose=0.3, layers=[3, 1], positions="generated")
+    made = make_steering(vectors, "0.5*joyful - sad", dose=0.3, layers=[3, 1], positions="generated")
     assert made.positions == "generated"
     assert [i.layer for i in made.interventions] == [1, 3]
     for one_of, norm in zip(made.interventions, (20.0, 40.0), strict=True):
@@ -224,20 +224,20 @@ def test_steer_takes_direction_and_norm_from_the_bundle() -> None:
 
 def test_one_layer_a_direction_object_and_the_size_of_a_blend() -> None:
     vectors = bundle((0, 1, 3))
-    by_name = steer(vectors, "joyful", dose=0.1, layers=1, variant="raw")
-    by_object = steer(vectors, vectors["joyful"], dose=0.1, layers=1)
+    by_name = make_steering(vectors, "joyful", dose=0.1, layers=1, variant="raw")
+    by_object = make_steering(vectors, vectors["joyful"], dose=0.1, layers=1)
     assert by_name == by_object
-    doubled = steer(vectors, 2.0 * vectors["joyful"], dose=0.1, layers=1)
+    doubled = make_steering(vectors, 2.0 * vectors["joyful"], dose=0.1, layers=1)
     np.testing.assert_array_equal(doubled.interventions[0].direction, by_object.interventions[0].direction)
-    denoised = steer(vectors, "joyful", dose=0.1, layers=1)
-    assert denoised == steer(bundle((0, 1, 3)), "joyful", dose=0.1, layers=1, variant="denoised")
-    assert steer(bundle((1,), denoised=False), "joyful", dose=0.0, layers=1).interventions[0].dose == 0
+    denoised = make_steering(vectors, "joyful", dose=0.1, layers=1)
+    assert denoised == make_steering(bundle((0, 1, 3)), "joyful", dose=0.1, layers=1, variant="denoised")
+    assert make_steering(bundle((1,), denoised=False), "joyful", dose=0.0, layers=1).interventions[0].dose == 0
 
 
 def test_a_value_that_is_set_is_not_shared_among_layers() -> None:
     vectors = bundle((0, 1, 3))
     for operation in ("clamp", "ablate"):
-        made = steer(vectors, "sad", dose=0.3, layers=(0, 1), operation=operation)
+        made = make_steering(vectors, "sad", dose=0.3, layers=(0, 1), operation=operation)
         assert [i.dose for i in made.interventions] == [0.3, 0.3]
 
 
@@ -246,7 +246,7 @@ def test_the_exported_share_is_the_steered_share() -> None:
     from heartstrings.formats.writing import _arrow
 
     vectors = bundle((0, 1, 3))
-    for one_of in steer(vectors, "joyful - sad", dose=0.3, layers=(0, 1, 3), variant="raw").interventions:
+    for one_of in make_steering(vectors, "joyful - sad", dose=0.3, layers=(0, 1, 3), variant="raw").interventions:
         exported = _arrow(vectors, "joyful - sad", one_of.layer, "raw", 0.3 / 3)
         np.testing.assert_allclose(one_of.dose * one_of.norm * one_of.direction, exported, rtol=1e-5)
 
@@ -254,27 +254,27 @@ def test_the_exported_share_is_the_steered_share() -> None:
 def test_steer_refuses() -> None:
     vectors = bundle((0, 1, 3))
     with pytest.raises(InputError, match="Did you mean joyful"):
-        steer(vectors, "joyfull", dose=0.1, layers=1)
+        make_steering(vectors, "joyfull", dose=0.1, layers=1)
     for layers in (2, [0, 2], [], [1, 1]):
         with pytest.raises(InputError, match="some of 0, 1, 3"):
-            steer(vectors, "sad", dose=0.1, layers=layers)
+            make_steering(vectors, "sad", dose=0.1, layers=layers)
     with pytest.raises(InputError, match="has no norms"):
-        steer(bundle(norms=False), "sad", dose=0.1, layers=1)
+        make_steering(bundle(norms=False), "sad", dose=0.1, layers=1)
     with pytest.raises(InputError, match="cancels at layer 1"):
-        steer(vectors, "0.1*(3*sad) - 0.3*sad", dose=0.1, layers=1)
+        make_steering(vectors, "0.1*(3*sad) - 0.3*sad", dose=0.1, layers=1)
     with pytest.raises(InputError, match="no denoised"):
-        steer(bundle(denoised=False), "sad", dose=0.1, layers=1, variant="denoised")
+        make_steering(bundle(denoised=False), "sad", dose=0.1, layers=1, variant="denoised")
     with pytest.raises(InputError, match="only with an expression"):
-        steer(vectors, vectors["sad"], dose=0.1, layers=1, variant="raw")
+        make_steering(vectors, vectors["sad"], dose=0.1, layers=1, variant="raw")
     with pytest.raises(NumericalError, match="dose nan"):
-        steer(vectors, "sad", dose=float("nan"), layers=1)
+        make_steering(vectors, "sad", dose=float("nan"), layers=1)
     narrow = replace(vectors["sad"], values=np.ones((3, 4)))
     with pytest.raises(InputError, match="width 4"):
-        steer(vectors, narrow, dose=0.1, layers=1)
+        make_steering(vectors, narrow, dose=0.1, layers=1)
 
 
 def test_no_torch_is_needed() -> None:
-    code = "import sys, heartstrings; heartstrings.steer; print('torch' in sys.modules)"
+    code = "import sys, heartstrings; heartstrings.make_steering; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

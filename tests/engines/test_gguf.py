@@ -326,7 +326,7 @@ def test_a_packaged_model_is_the_file_in_the_package(
     monkeypatch.setattr(named, "find_spec", lambda _: SimpleNamespace(submodule_search_locations=[str(tmp_path)]))
     found = []
     for _ in range(2):
-        summary.info("smollm2", json=True)
+        summary.info(heartstrings.info("smollm2"), {}, True)
         found.append(json.loads(capfd.readouterr().out))
     assert found[0] == found[1]
     info = heartstrings.load("smollm2").info.model_dump(mode="json")

@@ -13,13 +13,14 @@ from transformers import StaticCache, pipeline
 
 import heartstrings
 import models
-from heartstrings import Intervention, Steering, corpus, extract
+from heartstrings import Intervention, Steering, corpus
 from heartstrings.core.engine import GenerateRequest, ScoreRequest
 from heartstrings.core.errors import HeartstringsError, InputError
 from heartstrings.core.steering import Characters, Positions, Span
 from heartstrings.engines.hf.engine import TorchEngine
 from heartstrings.engines.hf.run import cache_argument, cache_of
 from heartstrings.engines.hf.session import calibration_norms
+from heartstrings.vectors import extract
 from heartstrings.vectors.algebra import Direction
 from interop_support import bundle
 from steered_reference import (
@@ -231,14 +232,14 @@ def test_the_issue_s_one_liner_uses_the_norms_of_extraction(tmp_path: Any) -> No
         inner = generated(fresh)
         inside = calibration_norms(fresh, fresh.parts, "mlp")  # measured unsteered all the same
     np.testing.assert_array_equal(inside, calibration_norms(engine, engine.parts, "mlp"))
-    bundled = heartstrings.steer(vectors, "calm", dose=0.1, layers=2, variant="raw")
+    bundled = heartstrings.make_steering(vectors, "calm", dose=0.1, layers=2, variant="raw")
     assert said.describe() == bundled.describe()
     assert said.interventions[0].norm == pytest.approx(bundled.interventions[0].norm, rel=1e-6)
-    outer = heartstrings.steer(vectors, "sad", dose=0.4, layers=1, variant="raw")
+    outer = heartstrings.make_steering(vectors, "sad", dose=0.4, layers=1, variant="raw")
     assert_as_reference(fresh, inner, outer, bundled)
     with fresh.steered("calm - 0.5*sad", dose=0.2, layer=[1, 3], vectors=vectors) as said:
         generated(fresh)
-    assert said == heartstrings.steer(vectors, "calm - 0.5*sad", dose=0.2, layers=[1, 3])
+    assert said == heartstrings.make_steering(vectors, "calm - 0.5*sad", dose=0.2, layers=[1, 3])
 
 
 def test_the_engine_s_own_verbs_inside() -> None:

@@ -27,6 +27,7 @@ from heartstrings.behaviours.suites import suite_of
 from heartstrings.behaviours.writing.free_answers import FreeMisalignment
 from heartstrings.behaviours.writing.free_work import FreePraise
 from heartstrings.cli import console
+from heartstrings.cli.grade import plain
 from heartstrings.core.errors import InputError
 from heartstrings.experiment import hand_grades
 from heartstrings.experiment.cells import every_scenario
@@ -226,7 +227,7 @@ def test_another_seed_is_another_choice(tmp_path: Path) -> None:
 
 
 def test_a_terminal_is_not_moved_by_a_text() -> None:
-    assert hand_grades.plain("a\x1b[2Jb\u202ec\td\ne\x07\r") == "a·[2Jb·c\td\ne··"
+    assert plain("a\x1b[2Jb\u202ec\td\ne\x07\r") == "a·[2Jb·c\td\ne··"
 
 
 def test_killed_in_the_middle_it_goes_on_at_the_next_text(folder: Path) -> None:

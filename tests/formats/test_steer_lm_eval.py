@@ -86,7 +86,7 @@ def test_the_same_log_likelihoods(
         vectors, tmp_path / "steer.pt", direction=expression, layers=layers, dose=0.3, variant="raw"
     )
     theirs = likelihoods(steered_model, engine, steer_path=str(path))
-    steering = heartstrings.steer(vectors, expression, dose=0.3, layers=layers)
+    steering = heartstrings.make_steering(vectors, expression, dose=0.3, layers=layers)
     ours = [s.logprobs[0] for s in engine.score([ScoreRequest(a, (b,), steering) for a, b in PAIRS])]
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     plain = [s.logprobs[0] for s in engine.score([ScoreRequest(a, (b,)) for a, b in PAIRS])]

@@ -31,7 +31,7 @@ from heartstrings.vectors.extraction import extract
 from heartstrings.verdict import decide
 from heartstrings.verdict.own import BLEND, FEW, own_encodings, read_own, unread
 from heartstrings.verdict.results import AnswerCard, Encoded, OwnEncoding, Verdict
-from heartstrings.workflows.run import weigh
+from heartstrings.workflows.run import read_encoding, weigh
 from verdict_worlds import Ledger, Questionnaire, World, plan, rows
 
 SHIPPED = shipped_stories()
@@ -460,7 +460,7 @@ def test_the_pipeline_hands_it_to_the_verdict(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("heartstrings.verdict.decide", lambda *_, **named: seen.update(named))
     design = plan(directions=("desperate",))
     with SampleLedger(tmp_path / "ledger.sqlite", design) as ledger:
-        weigh(design, ledger, folder)
+        weigh(design, ledger, read_encoding(folder))
         assert seen["own"] == own_encodings(("desperate",), READ)
-        weigh(design, ledger, tmp_path)
+        weigh(design, ledger, read_encoding(tmp_path))
         assert seen["own"] is None

@@ -158,7 +158,6 @@ def test_agentic_misalignment_runs_under_a_dose_sweep(tmp_path: Path) -> None:
             return ModelOutput.from_content(self.model_name, "<answer>no</answer>")
 
     from heartstrings import extract, load, organisms
-    from heartstrings.core.types import Pooling
     from heartstrings.corpus import Corpus
 
     place = tmp_path / "model"
@@ -171,7 +170,7 @@ def test_agentic_misalignment_runs_under_a_dose_sweep(tmp_path: Path) -> None:
     corpus = Corpus(some, author=stories.author, source=stories.source)
     vectors = tmp_path / "vectors"
     neutral = organisms.neutral(n=12)
-    extract(load(str(place)), corpus, out=vectors, neutral=neutral, poolings=(Pooling(start=50),))
+    extract(load(str(place)), corpus, out=vectors, neutral=neutral)
     # Half of the samples have a grader that answers, half one that does not: random weights.
     random_grader = get_model(f"heartstrings/{place}", config=GenerateConfig(max_tokens=16))
     runs = {

@@ -74,7 +74,7 @@ def test_steered_it_is_lm_evals_steered_model(tmp_path: Path, engine: TorchEngin
         vectors, tmp_path / "steer.pt", direction="joyful", layers=(2,), dose=0.3, variant="raw"
     )
     theirs = likelihoods(library("lm_eval.models.hf_steered").SteeredModel, engine, steer_path=str(path))
-    steering = heartstrings.steer(vectors, "joyful", dose=0.3, layers=2)
+    steering = heartstrings.make_steering(vectors, "joyful", dose=0.3, layers=2)
     ours = SteeredLM(engine, steering, greedy=False).loglikelihood(instances("loglikelihood", PAIRS))
     np.testing.assert_allclose([a for a, _ in ours], theirs, atol=1e-4)
 
@@ -97,7 +97,8 @@ def test_a_sweep_asks_all_doses_at_once_and_equals_one_dose_alone(
 ) -> None:
     vectors = vectors_for(engine)
     steerings = {
-        dose: heartstrings.steer(vectors, "sad", dose=dose, layers=1) if dose else None for dose in (-0.4, 0.0, 0.4)
+        dose: heartstrings.make_steering(vectors, "sad", dose=dose, layers=1) if dose else None
+        for dose in (-0.4, 0.0, 0.4)
     }
     sizes: list[int] = []
     score = engine.score

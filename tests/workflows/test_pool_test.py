@@ -354,19 +354,17 @@ def test_the_command(pooled: Path, capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_draws_that_can_find_nothing_are_told(pooled: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from heartstrings.cli.pool import _tell
+    from heartstrings.cli.verdict_summary import pool
 
     file = read_pool(pooled)
     assert file is not None
-    cards = {(one.behaviour, one.direction): one for one in Verdict.model_validate_json(
-        (pooled / "verdict.json").read_bytes()).answers}  # fmt: skip
-    _tell(file.model_copy(update={"alpha": 0.001}), cards)
+    pool(file.model_copy(update={"alpha": 0.001}), {"folder": pooled}, False)
     assert "is not under 0.001" in " ".join(capfd.readouterr().err.split())
     left = LeftOut(behaviour="tone", direction="calm", reason=NO_GRADIENT)
-    _tell(file.model_copy(update={"left_out": (left,)}), cards)
+    pool(file.model_copy(update={"left_out": (left,)}), {"folder": pooled}, False)
     said = " ".join(capfd.readouterr().err.split())
     assert f"Left out: tone, calm: {NO_GRADIENT}" in said.replace("its answers are sampled text, and ", "")
-    assert "at best" not in said
+    assert "smallest p that some direction can have" not in said
 
 
 def test_a_report_without_a_pool_and_with_a_damaged_one(run: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib
 import json
 import shutil
 from pathlib import Path
@@ -17,13 +16,13 @@ import heartstrings
 from heartstrings import cli, organisms
 from heartstrings.cli import console
 from heartstrings.cli import verdict_summary as summary
-from heartstrings.cli.console import parse_doses, parse_whole_numbers
 from heartstrings.core.errors import InputError
 from heartstrings.experiment.dose_fit import read_doses
 from heartstrings.experiment.ledger import SampleLedger
 from heartstrings.experiment.plan import frozen, load_plan, write_plan
 from heartstrings.verdict.results import Verdict
 from heartstrings.workflows import run as pipeline
+from heartstrings.workflows.values import doses_of, whole_numbers
 
 
 def run(*args: str) -> int:
@@ -51,15 +50,15 @@ def finished(plan_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_doses_and_layers_on_the_command_line() -> None:
-    assert parse_doses("-0.1:0.1:5") == (-0.1, -0.05, 0.0, 0.05, 0.1)
-    assert parse_doses("0.2, -0.1") == (0.2, -0.1)
-    assert parse_whole_numbers("--layers", "3,5") == (3, 5)
+    assert doses_of("-0.1:0.1:5") == (-0.1, -0.05, 0.0, 0.05, 0.1)
+    assert doses_of("0.2, -0.1") == (0.2, -0.1)
+    assert whole_numbers("--layers", "3,5") == (3, 5)
     for text in ("", "a", "0.1:0.2", "0.1:0.2:1", "nan", "0:inf:3"):
         with pytest.raises(InputError, match="--dose"):
-            parse_doses(text)
+            doses_of(text)
     for text in ("", "3:5", "-1", "3,3"):
         with pytest.raises(InputError, match="--layers"):
-            parse_whole_numbers("--layers", text)
+            whole_numbers("--layers", text)
 
 
 def test_run_writes_what_it_promises(finished: Path) -> None:
@@ -224,10 +223,7 @@ def test_bad_input_is_told_before_any_model_loads(
     def loading(*_: Any, **__: Any) -> Any:
         raise AssertionError("a model was loaded")
 
-    # All are imported before the first is changed: what they import from one another must be the real thing.
-    names = ("run", "atlas", "side_by_side")
-    for module in [importlib.import_module(f"heartstrings.workflows.{name}") for name in names]:
-        monkeypatch.setattr(module, "open_model", loading)
+    monkeypatch.setattr("heartstrings.workflows.atlas.open_model", loading)
     monkeypatch.chdir(tmp_path)
     args, words = BAD[name]
     assert run(*args) == 2
@@ -241,17 +237,14 @@ def test_bad_input_is_told_before_any_model_loads(
 
 def test_the_atlas_of_a_run_is_found_by_steer(tmp_path: Path, bundle: Path, finished: Path) -> None:
     """A run's verdict names layer and range; doses outside are warned of."""
-    from heartstrings.workflows.side_by_side import steered_texts
-
     folder = tmp_path / "run"
     shutil.copytree(bundle, folder / "atlas" / "vectors" / "from50")
     content = json.loads((finished / "verdict.json").read_text())
     content["answers"][0] |= {"answer": "controls", "range": [-0.2, 0.2], "layer": 2}
     (folder / "verdict.json").write_text(json.dumps(content))
-    found = steered_texts(
-        world.MODEL, "The tests fail.", vectors=folder, direction="desperate", doses=(0.1, 0.6), max_new_tokens=4,
-        progress=console.bars(True),
-    )  # fmt: skip
+    found = heartstrings.steer(
+        world.MODEL, "The tests fail.", vectors=folder, emotion="desperate", dose=(0.1, 0.6), max_new_tokens=4
+    )
     assert "layer 2" in found.steering
     assert found.notes == (
         "the run's answer for desperate at layer 2 is: controls; dose 0.6 is outside its range -0.2 to 0.2",

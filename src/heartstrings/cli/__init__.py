@@ -1,44 +1,55 @@
-"""The command line: one function call a verb. Everything it does can be done from Python with the same names."""
+"""The command line: each command calls the public function of the same name and prints what it returns."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from heartstrings.cli import console, experiments, files, grade, pool, stages
+from heartstrings.cli import console, grade, summary, verdict_summary
+from heartstrings.cli.command import command
 from heartstrings.core.version import __version__
+from heartstrings.integrations.commands import logs
+from heartstrings.workflows import commands
 
 app = typer.Typer(
     name="heartstrings",
-    help="Find the emotion directions inside an open-weight language model, and whether pulling on them controls it.",
+    help="Find the emotion directions of an open-weight language model, and whether steering along them controls it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_VERBS: dict[str, Callable[..., int]] = {
-    "run": experiments.run,
-    "atlas": stages.atlas,
-    "stories": files.stories,
-    "extract": stages.extract,
-    "geometry": stages.geometry,
-    "compare": stages.compare,
-    "plan": experiments.plan,
-    "evaluate": experiments.evaluate,
-    "grade": grade.grade,
-    "verdict": experiments.verdict,
-    "pool": pool.pool,
-    "steer": experiments.steer,
-    "logs": experiments.logs,
-    "import": files.import_,
-    "export": files.export,
-    "info": files.info,
+PYTHON_NAMES = {
+    "stories": "generate_stories",  # heartstrings.stories reads stories
+    "geometry": "analyse",  # heartstrings.geometry and heartstrings.verdict are packages
+    "verdict": "decide",
+    "import": "import_vectors",  # `import` is no name in Python
+    "export": "export_vectors",
 }
-for _name, _verb in _VERBS.items():
-    app.command(_name)(_verb)
+"""Commands whose public function has another name."""
+
+COMMANDS = {
+    "run": command(commands.run, verdict_summary.runs),
+    "atlas": command(commands.atlas, summary.atlas),
+    "stories": command(commands.generate_stories, summary.stories),
+    "extract": command(commands.extract, summary.bundle),
+    "geometry": command(commands.analyse, summary.analysis),
+    "compare": command(commands.compare, summary.comparison),
+    "plan": command(commands.plan, verdict_summary.planned),
+    "evaluate": command(commands.evaluate, verdict_summary.evaluation),
+    "grade": command(commands.grade, grade.tell, ask=grade.ask),
+    "verdict": command(commands.decide, verdict_summary.runs),
+    "pool": command(commands.pool, verdict_summary.pool),
+    "steer": command(commands.steer, verdict_summary.texts),
+    "logs": command(logs, verdict_summary.logs),
+    "import": command(commands.import_vectors, summary.bundle),
+    "export": command(commands.export_vectors, summary.exported),
+    "info": command(commands.info, summary.info),
+}
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
 
 
 def _version(value: bool) -> bool:
@@ -57,5 +68,5 @@ def _root(
 
 def main() -> None:
     """Entry point of the `heartstrings` command."""
-    command = typer.main.get_command(app)
-    sys.exit(console.guarded(lambda: command.main(args=sys.argv[1:], prog_name="heartstrings", standalone_mode=False)))
+    root = typer.main.get_command(app)
+    sys.exit(console.guarded(lambda: root.main(args=sys.argv[1:], prog_name="heartstrings", standalone_mode=False)))

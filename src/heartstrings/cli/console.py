@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import typer
 from rich import box
@@ -29,7 +28,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from heartstrings.core.errors import HeartstringsError, InputError
+from heartstrings.core.errors import HeartstringsError
 
 # A pipe has no width, and rich would fold the tables into 80 columns.
 out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
@@ -208,45 +207,23 @@ def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def parse_whole_numbers(flag: str, text: str) -> tuple[int, ...]:
-    """`3,5` as numbers of layers, 0 or more.
+class bars:
+    """Progress by stage: `with bars(quiet) as progress: progress(title, done, total)`. One bar at a time."""
 
-    Raises:
-        InputError: anything else.
-    """
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"{flag} {text!r}", "whole numbers such as 14 or 12,14") from None
-    if min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise InputError(f"{flag} {text!r}", "numbers of 0 or more, each once")
-    return numbers
+    def __init__(self, quiet: bool) -> None:
+        self.quiet, self.title = quiet, ""
+        self.report: Report | None = None
+        self.open = ExitStack()
 
+    def __call__(self, title: str, done: int, total: int | None) -> None:
+        if self.report is None or title != self.title:
+            self.open.close()
+            self.title, self.report = title, self.open.enter_context(progress(title, quiet=self.quiet))
+        if total is not None:
+            self.report(done, total)
 
-def parse_doses(text: str) -> tuple[float, ...]:
-    """`-0.1,0,0.1`, or `-0.1:0.1:5` for five evenly spaced doses from the first to the last.
+    def __enter__(self) -> Self:
+        return self
 
-    Raises:
-        InputError: not of that form, or not finite.
-    """
-    problem = InputError(f"--dose {text!r}", "doses such as -0.1,0,0.1 or -0.1:0.1:5 (first, last, how many)")
-    try:
-        if ":" in text:
-            first, last, many = text.split(":")
-            low, high, steps = float(first), float(last), int(many)
-            if steps < 2:
-                raise problem
-            doses = tuple(low + (high - low) * step / (steps - 1) for step in range(steps))
-        else:
-            doses = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise problem from None
-    if not all(math.isfinite(dose) for dose in doses):
-        raise problem
-    # Evenly spaced numbers are off in their last bit: 0.1 + 0.2 is to be 0.3, and the middle of -0.1:0.1:5 is 0.
-    return tuple(round(dose, 12) + 0.0 for dose in doses)
-
-
-def bars(quiet: bool) -> Callable[[str], AbstractContextManager[Report]]:
-    """`progress` with its silence already decided, to be handed to a stage."""
-    return lambda title: progress(title, quiet=quiet)
+    def __exit__(self, *_: object) -> None:
+        self.open.close()

@@ -1,62 +1,28 @@
-"""The verb of hand grading: one text at a time, blind, or a file to be graded elsewhere."""
+"""Hand grading at a terminal: one text at a time, without what produced it."""
 
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from heartstrings import experiment, verdict
+from heartstrings import experiment
 from heartstrings.cli import console
-from heartstrings.cli.flags import Config, Json
+from heartstrings.cli.summary import Given
 from heartstrings.cli.verdict_summary import rate
-from heartstrings.core.errors import InputError
 
 if TYPE_CHECKING:
     from heartstrings.experiment.hand_grades import Session, Text
     from heartstrings.verdict.results import Agreement
+    from heartstrings.workflows.grading import Grading
 
 KEYS = "1, 0, u (unclear), s (skip), b (back), q (quit)"
 
 
-def grade(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run or an evaluation, finished or not.")],
-    behaviour: Annotated[str | None, typer.Option(help="Whose texts. Default: the only one with texts.")] = None,
-    n: Annotated[int, typer.Option("--n", help="Texts to grade in all, those of earlier sessions included.")] = 100,
-    grader: Annotated[str, typer.Option(help="Your name or initials.")] = "hand",
-    import_file: Annotated[
-        Path | None, typer.Option("--import", help="CSV or JSONL with key and grade, from --export.")
-    ] = None,
-    export_file: Annotated[
-        Path | None, typer.Option("--export", help="CSV or JSONL to write the texts to, for grading elsewhere.")
-    ] = None,
-    json: Json = False,
-    config: Config = None,
-) -> int:
-    """Grade a run's texts by hand, without seeing dose or automatic grade; then see how the two agree. Resumable."""
-    if import_file is not None and export_file is not None:
-        raise InputError("--import and --export together", "one of them")
-    sheet = experiment.open_sheet(folder, behaviour)
-    session = experiment.Session(folder, sheet, grader=grader, n=n)
-    if export_file is not None:
-        written = experiment.export_texts(export_file, session)
-        _tell_of_export(export_file, written, json=json)
-        return 0
-    with experiment.writing(folder):
-        session = experiment.Session(folder, sheet, grader=grader, n=n)  # a crash's last line is gone by now
-        if import_file is not None:
-            session.take(experiment.read_elsewhere(import_file, sheet))
-        else:
-            _ask(session)
-    _tell(session, json=json)
-    return 0
-
-
-def _ask(session: Session) -> None:
-    """Until all is graded, or the person has had enough."""
+def ask(session: Session) -> None:
+    """Asks for one grade after the other, until all texts are graded or the person has had enough."""
     if session.current is None:
         return
     console.say(session.sheet.question)
@@ -79,8 +45,20 @@ def _show(text: Text, session: Session) -> None:
     console.err.rule(f"text {session.position} of {session.total}")
     for title, words in (("Asked", text.asked), ("Answered", text.answered)):
         console.err.print(f"{title}:", style="bold")
-        console.err.print(experiment.plain(words), markup=False, highlight=False, emoji=False)
+        console.err.print(plain(words), markup=False, highlight=False, emoji=False)
         console.err.print()
+
+
+def plain(text: str) -> str:
+    """A text as a terminal may show it: a dot for what would move the cursor, change colours or turn the writing."""
+
+    def harmless(one: str) -> bool:
+        return one in "\n\t" or (unicodedata.category(one) not in ("Cc", "Cs") and one not in _TURNS)
+
+    return "".join(one if harmless(one) else "·" for one in text)
+
+
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def _read() -> str | None:
@@ -90,34 +68,35 @@ def _read() -> str | None:
     return line.strip().lower() if line else None
 
 
-def _tell_of_export(path: Path, written: int, *, json: bool) -> None:
-    if json:
-        console.emit_json({"file": str(path), "texts": written})
+def tell(found: Grading, given: Given, json: bool) -> None:
+    """How far the grading is; once all is graded, the agreement with the automatic grades."""
+    session = found.session
+    if found.exported is not None:
+        _tell_of_export(given["export_file"], found.exported, json)
         return
-    console.say(f"{written} texts. Fill in the column grade with 1, 0, u or s, and read it with --import")
-    console.out.print(str(path), highlight=False)
-
-
-def _tell(session: Session, *, json: bool) -> None:
-    """Where it stands; once all is graded, the agreement with the automatic grades."""
-    path, done = session.folder / experiment.FILE, not session.left
-    found: Sequence[Agreement] = (
-        verdict.agreements(session.sheet.samples.values(), experiment.decided(session.folder) or {}) if done else ()
-    )
     if json:
+        agreement = None if found.agreement is None else [one.model_dump() for one in found.agreement]
         console.emit_json({
             "behaviour": session.sheet.behaviour.name, "grader": session.grader, "graded": session.graded,
-            "of": session.total, "agreement": [one.model_dump() for one in found] if done else None, "file": str(path),
+            "of": session.total, "agreement": agreement, "file": str(found.file),
         })  # fmt: skip
         return
-    if not done:
+    if found.agreement is None:
         console.say(
             f"{session.graded} of {session.total} texts are graded. The same command goes on; how far the grades agree "
             "is shown when all are done, as knowing it would move the next grade."
         )
     else:
-        _table(found, session)
-        console.say(f"With these grades the verdict is weighed by: heartstrings verdict {session.folder}")
+        _table(found.agreement, session)
+        console.say(f"With these grades the verdict is made again by: heartstrings verdict {session.folder}")
+    console.out.print(str(found.file), highlight=False)
+
+
+def _tell_of_export(path: Path, written: int, json: bool) -> None:
+    if json:
+        console.emit_json({"file": str(path), "texts": written})
+        return
+    console.say(f"{written} texts. Fill in the column grade with 1, 0, u or s, and read it with --import")
     console.out.print(str(path), highlight=False)
 
 

@@ -1,21 +1,25 @@
-"""What the command line prints when a verb is done: a table, a sentence, the path of the report last."""
+"""What the command line prints of vectors and geometry: a table, a sentence, the path of the report last."""
 
 from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from heartstrings import core, engines, geometry, vectors, workflows
+from heartstrings import corpus, geometry, workflows
 from heartstrings.cli import console
-from heartstrings.core.errors import InputError
 
 if TYPE_CHECKING:
-    from heartstrings.corpus import Corpus, NeutralTexts
+    from heartstrings.corpus import Corpus
     from heartstrings.geometry.results import Best, Comparison, Correlation, Geometry, LayerGeometry
     from heartstrings.vectors.emotion_vectors import EmotionVectors
-    from heartstrings.workflows.atlas import Atlas
+    from heartstrings.workflows.atlas import Atlas, Atlases
+    from heartstrings.workflows.info import ModelFacts
+
+Given: TypeAlias = Mapping[str, Any]
+"""The flags of a command, by name."""
 
 SHOWN = "At the block nearest two thirds of the depth; 95% intervals; every block is in the report."
 ORGANISM_NOTE = (
@@ -23,29 +27,32 @@ ORGANISM_NOTE = (
 )
 
 
-def atlas(result: Atlas, *, json: bool) -> None:
-    """One model's atlas."""
-    if json:
-        console.emit_json(_atlas_object(result))
+def atlas(found: Atlas | Atlases, given: Given, json: bool) -> None:
+    """One model's atlas, or several."""
+    if not isinstance(found, workflows.Atlas):
+        _atlases(found, json)
         return
-    _layers_table(result.geometry)
-    _sentences(result.geometry)
-    if result.readout is not None:
-        console.say(result.readout.sentence)
-    for note in _filter_notes(result):
-        console.warn(note)
-    if _is_organism(result):
-        console.say(ORGANISM_NOTE)
-    console.out.print(str(result.report), highlight=False)
-
-
-def atlases(results: Mapping[str, Atlas], report: Path, *, json: bool) -> None:
-    """Several models' atlases, a row each at its best layer."""
     if json:
-        console.emit_json({"atlases": [_atlas_object(one) for one in results.values()], "report": str(report)})
+        console.emit_json(_atlas_object(found))
+        return
+    _layers_table(found.geometry)
+    _sentences(found.geometry)
+    console.say(found.readout.sentence)
+    for note in _filter_notes(found):
+        console.warn(note)
+    if _is_organism(found):
+        console.say(ORGANISM_NOTE)
+    console.out.print(str(found.report), highlight=False)
+
+
+def _atlases(found: Atlases, json: bool) -> None:
+    """A row a model at its best layer."""
+    if json:
+        every = [_atlas_object(one) for one in found.atlases.values()]
+        console.emit_json({"atlases": every, "report": str(found.report)})
         return
     rows = []
-    for model, result in results.items():
+    for model, result in found.atlases.items():
         shown = _shown(result.geometry)
         rows.append(
             [model, result.geometry.verdict, str(shown.layer), _interval(shown.pc1_valence),
@@ -55,47 +62,49 @@ def atlases(results: Mapping[str, Atlas], report: Path, *, json: bool) -> None:
     columns = ["model", "valence is", "block", "PC1-valence", "PC2-arousal", "best", "R²",
                "PC1 follows", "finding"]  # fmt: skip
     console.show("Emotion atlas", columns, rows, caption=SHOWN)
-    for result in results.values():
+    for result in found.atlases.values():
         _sentences(result.geometry)
-    if any(_is_organism(result) for result in results.values()):
+    if any(_is_organism(result) for result in found.atlases.values()):
         console.say(ORGANISM_NOTE)
-    console.out.print(str(report), highlight=False)
+    console.out.print(str(found.report), highlight=False)
 
 
-def analysis(result: Geometry, report: Path | None = None, *, json: bool) -> None:
+def analysis(found: Geometry, given: Given, json: bool) -> None:
     """The geometry of one bundle."""
     if json:
-        console.emit_json(result.model_dump_json())
+        for note in found.notes:
+            console.warn(note)
+        console.emit_json(found.model_dump_json())
         return
-    _layers_table(result)
-    _sentences(result)
-    if report is not None:
-        console.out.print(str(report), highlight=False)
+    _layers_table(found)
+    _sentences(found)
+    _report_in(given)
 
 
-def bundle(vectors: EmotionVectors, path: Path, *, json: bool) -> None:
+def bundle(found: EmotionVectors, given: Given, json: bool) -> None:
     """A bundle that was just written."""
-    value = _bundle_object(vectors, path)
+    value = _bundle_object(found, given["out"])
     if json:
         console.emit_json(value)
         return
     facts = {name: item for name, item in value.items() if name != "bundle"}
     console.show_facts(f"Vectors of {value['model'] or 'an unnamed model'}", facts)
-    console.out.print(str(path), highlight=False)
+    console.out.print(str(given["out"]), highlight=False)
 
 
-def stories(corpus: Corpus, neutral: NeutralTexts | None, out: Path, *, json: bool) -> None:
+def stories(found: Corpus, given: Given, json: bool) -> None:
     """Stories that were just written, and what the filters did."""
+    neutral = given["out"] / "neutral.jsonl"
     value: dict[str, Any] = {
-        "file": str(out / "stories.jsonl"),
-        "author": corpus.author,
-        "stories": len(corpus),
-        "emotions": len(corpus.emotions),
-        "topics": len(corpus.topics),
-        "dropped": dict(corpus.filtered),
-        "hash": corpus.hash,
-        "neutral_texts": None if neutral is None else len(neutral),
-        "notes": list(corpus.notes),
+        "file": str(given["out"] / "stories.jsonl"),
+        "author": found.author,
+        "stories": len(found),
+        "emotions": len(found.emotions),
+        "topics": len(found.topics),
+        "dropped": dict(found.filtered),
+        "hash": found.hash,
+        "neutral_texts": len(corpus.read_neutral(neutral)) if given["neutral"] else None,
+        "notes": list(found.notes),
     }
     if json:
         console.emit_json(value)
@@ -104,25 +113,18 @@ def stories(corpus: Corpus, neutral: NeutralTexts | None, out: Path, *, json: bo
     console.out.print(value["file"], highlight=False)
 
 
-def comparison(result: Comparison, report: Path | None, *, json: bool) -> None:
+def comparison(result: Comparison, given: Given, json: bool) -> None:
     """Bundles side by side."""
     if json:
-        console.emit_json(jsonlib.loads(result.model_dump_json()) | {"report": str(report) if report else None})
+        report = None if given["out"] is None else str(given["out"] / "report.html")
+        console.emit_json(jsonlib.loads(result.model_dump_json()) | {"report": report})
         return
     rows = []
     for one in result.bundles:
         best = max(one.layers, key=lambda layer: layer.best_valence.r or 0.0)
         rows.append([one.label, one.verdict, f"{best.layer} ({best.variant})", _interval(best.pc1_valence),
                      _interval(best.pc2_arousal), _best(best.best_valence), best.finding])  # fmt: skip
-    columns = [
-        "bundle",
-        "valence is",
-        "block",
-        "PC1-valence",
-        "PC2-arousal",
-        "best",
-        "finding",
-    ]
+    columns = ["bundle", "valence is", "block", "PC1-valence", "PC2-arousal", "best", "finding"]
     console.show(f"{result.n_common} emotions in common, {result.n_rated} rated", columns, rows)
     pairs = [
         [f"{pair.first} ~ {pair.second}", f"{pair.best_cka:.3f}", f"{pair.best_layers[0]} ~ {pair.best_layers[1]}",
@@ -130,90 +132,54 @@ def comparison(result: Comparison, report: Path | None, *, json: bool) -> None:
         for pair in result.pairs
     ]  # fmt: skip
     console.show("Similarity of the contrasts", ["pair", "highest CKA", "at blocks", "highest mean cosine"], pairs)
-    if report is not None:
-        console.out.print(str(report), highlight=False)
+    _report_in(given)
 
 
-def info(what: str, *, json: bool) -> None:
-    """A bundle, an atlas folder, a model folder, file or id. Of a model that lies on this machine, the files are read
-    and nothing is loaded; a GGUF file that was not opened before is dequantised first.
-
-    Raises:
-        InputError: it is none of them; ModelError: a model that cannot be loaded.
-    """
-    path = Path(what)
-    if (path / "geometry.json").is_file():
-        analysis(geometry.Geometry.model_validate_json((path / "geometry.json").read_bytes()), json=json)
-    elif (path / "bundle.json").is_file():
-        emotion_vectors = vectors.EmotionVectors.load(path)
-        if json:
-            console.emit_json(
-                _bundle_object(emotion_vectors, path)
-                | {"provenance": emotion_vectors.provenance.model_dump(mode="json")}
-            )
-            return
-        bundle(emotion_vectors, path, json=False)
-        console.show_facts("Provenance", emotion_vectors.provenance.model_dump(mode="json"))
-    elif path.is_dir() and not (path / "config.json").is_file():
-        raise InputError(f"{what} holds no bundle.json, geometry.json or config.json", "a bundle, an atlas or a model")
-    else:
-        _model(what, json=json)
-
-
-def _model(what: str, *, json: bool) -> None:
-    try:
-        stated = _described(what, quiet=json)
-    except core.ModelError:  # whatever is wrong with the files, loading says it better
-        stated = None
-    if stated is None:
-        stated = _loaded(what, f"loading {what}", quiet=json)
+def exported(path: Path, given: Given, json: bool) -> None:
+    """A file that was just written for another tool."""
     if json:
-        console.emit_json(stated)
+        console.emit_json({"file": str(path), "bytes": path.stat().st_size})
+    else:
+        console.out.print(str(path), highlight=False)
+
+
+def info(found: Geometry | EmotionVectors | ModelFacts, given: Given, json: bool) -> None:
+    """What an atlas, a bundle or a model is."""
+    if isinstance(found, workflows.ModelFacts):
+        _model(found, json)
+    elif isinstance(found, geometry.Geometry):
+        analysis(found, {"out": None}, json)
+    else:
+        provenance = found.provenance.model_dump(mode="json")
+        value = _bundle_object(found, Path(given["what"]))
+        if json:
+            console.emit_json(value | {"provenance": provenance})
+            return
+        bundle(found, {"out": given["what"]}, False)
+        console.show_facts("Provenance", provenance)
+
+
+def _model(found: ModelFacts, json: bool) -> None:
+    if json:
+        console.emit_json(asdict(found))
         return
-    n = stated["parameters"]
     facts = {
-        "model id": what,
-        "architecture": stated["architecture"],
-        "blocks": stated["n_layers"],
-        "width": stated["width"],
-        "parameters": None if n is None else f"{n:,}",
-        "dtype stored": stated["dtype"],
-        "quantisation": stated["quantisation"],
-        "weights hash": stated["weights_hash"],
-        "chat template": "no" if stated["template_hash"] is None else "yes",
-    }
-    console.show_facts(what, facts)
-
-
-def _described(what: str, *, quiet: bool) -> dict[str, Any] | None:
-    """A model as the files on this machine describe it, under the names of `ModelInfo`; None where there are none."""
-    copy = None
-    if (file := engines.gguf_file(what)) is not None and (copy := engines.made_copy(file)) is None:
-        _loaded(what, f"dequantising {what}, this once", quiet=quiet)
-        copy = engines.made_copy(file)
-    folder = engines.local_folder(what) if copy is None else copy.folder
-    if folder is None:
-        return None
-    found = engines.describe(folder)
-    known = {
-        "model_id": what,
+        "model id": found.model_id,
         "architecture": found.architecture,
-        "n_layers": found.n_layers,
+        "blocks": found.n_layers,
         "width": found.width,
-        "dtype": found.dtype,
-        "weights_hash": found.weights_hash if copy is None else f"gguf-sha256:{copy.sha256}",
-        "template_hash": engines.of_text(found.template),
-        "quantisation": None if copy is None else copy.quantisation,
-        "parameters": found.parameters,
+        "parameters": None if found.parameters is None else f"{found.parameters:,}",
+        "dtype stored": found.dtype,
+        "quantisation": found.quantisation,
+        "weights hash": found.weights_hash,
+        "chat template": "no" if found.template_hash is None else "yes",
     }
-    return {name: known.get(name) for name in (*core.ModelInfo.model_fields, "parameters")}
+    console.show_facts(found.model_id, facts)
 
 
-def _loaded(what: str, title: str, *, quiet: bool) -> dict[str, Any]:
-    """The same of a model that has to be loaded, from the hub perhaps."""
-    with console.bars(quiet)(title):
-        engine = workflows.open_model(what, device="cpu")
-    return {**engine.info.model_dump(mode="json"), "parameters": None}
+def _report_in(given: Given) -> None:
+    if given["out"] is not None:
+        console.out.print(str(given["out"] / "report.html"), highlight=False)
 
 
 def _layers_table(result: Geometry) -> None:
@@ -255,7 +221,7 @@ def _atlas_object(result: Atlas) -> dict[str, Any]:
         "folder": str(result.folder),
         "report": str(result.report),
         "geometry": jsonlib.loads(result.geometry.model_dump_json()),
-        "readout": None if result.readout is None else jsonlib.loads(result.readout.model_dump_json()),
+        "readout": jsonlib.loads(result.readout.model_dump_json()),
     }
 
 
@@ -279,7 +245,7 @@ def _bundle_object(vectors: EmotionVectors, path: Path) -> dict[str, Any]:
 
 
 def _filter_notes(result: Atlas) -> list[str]:
-    main = next(iter(result.vectors.values())).provenance
+    main = result.vectors.provenance
     dropped = {reason: count for reason, count in main.corpus_filtered.items() if count}
     notes = []
     if dropped:

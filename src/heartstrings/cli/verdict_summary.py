@@ -1,34 +1,40 @@
-"""What the command line prints when there is a verdict: a table, a sentence an answer, the report's path last."""
+"""What the command line prints of experiments: a table, a sentence for each answer, the path of the report last."""
 
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heartstrings import experiment
+from heartstrings import experiment, report, verdict, workflows
 from heartstrings.cli import console
-from heartstrings.cli.summary import ORGANISM_NOTE
+from heartstrings.cli.summary import ORGANISM_NOTE, Given
 from heartstrings.engines.hf.named import short_name
 
 if TYPE_CHECKING:
-    from heartstrings.experiment.dry_run import DryRun
-    from heartstrings.experiment.plan import Plan
     from heartstrings.stats.estimate import Estimate
+    from heartstrings.verdict.pool_results import PoolReport
     from heartstrings.verdict.results import AnswerCard, Verdict
-    from heartstrings.workflows.run import CellMean
+    from heartstrings.workflows.commands import Evaluation, Planned
+    from heartstrings.workflows.run import Run, Runs
     from heartstrings.workflows.side_by_side import SideBySide
 
 COLUMNS = ["model, direction", "block", "answer", "dose range", "effect, points", "p", "samples"]
 
 
-def verdicts(found: Sequence[tuple[Verdict, Path]], report: Path, *, json: bool) -> None:
+def runs(found: Run | Runs, given: Given, json: bool) -> None:
+    """The answers of one model or several."""
+    several = list(found.runs.values()) if isinstance(found, workflows.Runs) else [found]
+    verdicts([(one.verdict, one.folder) for one in several], found.report, json=json)
+
+
+def verdicts(found: Sequence[tuple[Verdict, Path]], page: Path, *, json: bool) -> None:
     """The answers of one model or several, with the folder that each verdict was written to."""
     if json:
-        console.emit_json(as_object(found, report))
+        console.emit_json(as_object(found, page))
         return
     cards = [card for verdict, _ in found for card in verdict.answers]
     first = found[0][0]
@@ -44,17 +50,17 @@ def verdicts(found: Sequence[tuple[Verdict, Path]], report: Path, *, json: bool)
     )
     for card in cards:
         console.say(f"{short_name(card.model)}: {card.sentence}")
-    for verdict, folder in found:
-        if verdict.doses:
-            console.say(f"{folder.name}: {verdict.doses.sentence}" if len(found) > 1 else verdict.doses.sentence)
+    for one, folder in found:
+        if one.doses:
+            console.say(f"{folder.name}: {one.doses.sentence}" if len(found) > 1 else one.doses.sentence)
     console.say(first.power)
-    for note in dict.fromkeys(note for verdict, _ in found for note in verdict.notes):
+    for note in dict.fromkeys(note for one, _ in found for note in one.notes):
         console.warn(note)
     for note in dict.fromkeys(note for card in cards for note in card.missing):
         console.warn(note)
     if any(verdict.organism for verdict, _ in found):
         console.say(ORGANISM_NOTE)
-    console.out.print(str(report), highlight=False)
+    console.out.print(str(page), highlight=False)
 
 
 def _three_lines(cards: Sequence[AnswerCard]) -> list[str]:
@@ -77,7 +83,7 @@ def _three_lines(cards: Sequence[AnswerCard]) -> list[str]:
     return lines
 
 
-def as_object(found: Sequence[tuple[Verdict, Path]], report: Path) -> dict[str, Any]:
+def as_object(found: Sequence[tuple[Verdict, Path]], page: Path) -> dict[str, Any]:
     """For machines: every answer without its curves, and where the whole is."""
     heavy = {"controls", "curve", "costs", "gates", "reliability", "layers", "prompting", "preferences", "texts"}
     return {
@@ -86,12 +92,13 @@ def as_object(found: Sequence[tuple[Verdict, Path]], report: Path) -> dict[str, 
         ],
         "doses": [verdict.doses and verdict.doses.sentence for verdict, _ in found],
         "verdicts": [str(folder / "verdict.json") for _, folder in found],
-        "report": str(report),
+        "report": str(page),
     }
 
 
-def dry_run(plan: Plan, estimate: DryRun, *, written: Path | None, json: bool) -> None:
+def planned(found: Planned, given: Given, json: bool) -> None:
     """What a plan would cost and could find, before its first sample."""
+    plan, estimate, written = found.plan, found.estimate, given["out"]
     if json:
         value = {"plan": plan.model_dump(mode="json"), "hash": plan.hash, "estimate": estimate.model_dump(mode="json")}
         console.emit_json(value | {"file": str(written) if written else None})
@@ -139,10 +146,11 @@ def _controls(cards: Sequence[AnswerCard]) -> str:
     return " or ".join(str(number) for number in numbers)
 
 
-def cells(found: Sequence[CellMean], ledger: Path, *, json: bool) -> None:
+def evaluation(made: Evaluation, given: Given, json: bool) -> None:
     """The mean outcome of every cell that is no control, with its interval."""
+    found = made.cells
     if json:
-        console.emit_json({"cells": [asdict(one) for one in found], "ledger": str(ledger)})
+        console.emit_json({"cells": [asdict(one) for one in found], "ledger": str(made.ledger)})
         return
     rows = [
         [f"{one.behaviour}, {one.direction or 'unsteered'}", "–" if one.layer < 0 else str(one.layer), f"{one.dose:+g}",
@@ -158,7 +166,7 @@ def cells(found: Sequence[CellMean], ledger: Path, *, json: bool) -> None:
             f"unsteered, under {100 * least:.0f}% of the answers to {', '.join(silent)} are valid: the model does not "
             "answer these questions, and its outcomes say nothing"
         )
-    console.out.print(str(ledger), highlight=False)
+    console.out.print(str(made.ledger), highlight=False)
 
 
 def rate(value: float | None, low: float | None = None, high: float | None = None) -> str:
@@ -169,11 +177,69 @@ def rate(value: float | None, low: float | None = None, high: float | None = Non
     return middle if low is None or high is None else f"{middle} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
-def texts(found: SideBySide, *, json: bool) -> None:
+def texts(found: SideBySide, given: Given, json: bool) -> None:
     """Completions of one prompt at several doses."""
+    for note in found.notes:
+        console.warn(note)
     if json:
         console.emit_json(asdict(found))
         return
     console.say(found.steering)
     rows = [[f"{one.dose:+g}", one.text.strip() + ("" if one.finish != "length" else " …")] for one in found.texts]
     console.show(found.prompt, ["dose", "text"], rows, left=True)
+
+
+def logs(found: Sequence[Path], given: Given, json: bool) -> None:
+    """Where the logs for `inspect view` are."""
+    if json:
+        console.emit_json({"logs": [str(path) for path in found]})
+        return
+    console.say(f"{len(found)} logs. Look at them with: inspect view --log-dir {given['out']}")
+    console.out.print(str(given["out"]), highlight=False)
+
+
+def pool(found: PoolReport, given: Given, json: bool) -> None:
+    """p of each direction against its pool, beside that of the run."""
+    folder = given["folder"]
+    cards = {(card.behaviour, card.direction): card for card in report.read_verdict(folder).verdict.answers}
+    if json:
+        value = found.model_dump(mode="json")
+        for one in value["tests"]:
+            card = cards[one["behaviour"], one["direction"]]
+            one["run"] = {"p_uncorrected": card.p_uncorrected, "p": card.p}
+        files = {"file": str(folder / verdict.FILE), "report": str(folder / "report.html")}
+        console.emit_json(value | files)
+        return
+    _pool_table(found, cards)
+    for left in found.left_out:
+        console.say(f"Left out: {left.behaviour}, {left.direction}: {left.reason}.")
+    tests = len(found.tests) + len(found.left_out)
+    least = max((kind.smallest_p for one in found.tests for kind in one.kinds), default=0.0)
+    if least * tests >= found.alpha:
+        console.warn(
+            f"with these draws the smallest p that some direction can have is {least:.2g}; times {tests} tests that is "
+            f"not under {found.alpha:g}"
+        )
+    console.say(
+        f"This changes no answer: the verdict rests on the run's own controls. {found.samples:,} samples; "
+        f"this call took {found.seconds:,.0f} seconds, {found.screen_seconds:,.0f} of them for the screen."
+    )
+    console.out.print(str(folder / "report.html"), highlight=False)
+
+
+def _pool_table(found: PoolReport, cards: Mapping[tuple[str, str], AnswerCard]) -> None:
+    rows = []
+    for one in found.tests:
+        card = cards[one.behaviour, one.direction]
+        steered = ", ".join(f"{kind.kind} {kind.controls}" for kind in one.kinds)
+        screens = ", ".join(f"{kind.kind} {report.number(kind.correlation)}" for kind in one.kinds)
+        ps = [report.p_value(p) for p in (card.p_uncorrected, card.p, one.p, one.p_corrected)]
+        rows.append([one.behaviour, one.direction, *ps, steered, screens])
+    console.show(
+        f"Against {found.size:,} controls of each kind, {found.draws} draws from each",
+        ["behaviour", "direction", "p of the run", "corrected", "p from the pool", "corrected", "controls run",
+         "screen's r"],
+        rows,
+        caption="p: the largest over kinds; corrected over declared behaviours and directions (Holm in the pool); r: "
+        "of the screen with the change of the controls run",
+    )  # fmt: skip

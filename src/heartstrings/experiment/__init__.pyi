@@ -8,14 +8,7 @@ from .dose_fit import write_doses as write_doses
 from .dry_run import estimate as estimate
 from .dry_run import measured as measured
 from .hand_grades import ANSWERS as ANSWERS
-from .hand_grades import FILE as FILE
-from .hand_grades import Session as Session
 from .hand_grades import decided as decided
-from .hand_grades import export_texts as export_texts
-from .hand_grades import open_sheet as open_sheet
-from .hand_grades import plain as plain
-from .hand_grades import read_elsewhere as read_elsewhere
-from .hand_grades import writing as writing
 from .judging import Refused as Refused
 from .judging import judge_samples as judge_samples
 from .judging import try_judge as try_judge
@@ -31,31 +24,24 @@ from .run import run_experiment as run_experiment
 __all__ = [
     "ANSWERS",
     "CONTROL_KINDS",
-    "FILE",
     "Refused",
     "SampleLedger",
-    "Session",
     "Thresholds",
     "check_scenarios",
     "check_template",
     "decided",
     "direction_set",
     "estimate",
-    "export_texts",
     "fit_doses",
     "judge_samples",
     "load_plan",
     "look_of",
     "measured",
-    "open_sheet",
-    "plain",
     "read_doses",
-    "read_elsewhere",
     "read_story_activations",
     "run_experiment",
     "try_judge",
     "write_doses",
     "write_plan",
     "write_report",
-    "writing",
 ]

@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -175,18 +174,6 @@ def asked(scenario: Scenario) -> str:
     return "\n\n".join(
         f"[{one.role}] {one.content}" if several else one.content for one in scenario.prompt if isinstance(one, Message)
     )
-
-
-def plain(text: str) -> str:
-    """A text as a terminal may show it: a dot for what would move the cursor, change colours or turn the writing."""
-
-    def harmless(one: str) -> bool:
-        return one in "\n\t" or (unicodedata.category(one) not in ("Cc", "Cs") and one not in _TURNS)
-
-    return "".join(one if harmless(one) else "·" for one in text)
-
-
-_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 # The file

@@ -13,7 +13,7 @@ from heartstrings.vectors.algebra import Direction
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 
-def steer(
+def make_steering(
     vectors: EmotionVectors,
     direction: str | Direction,
     *,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from heartstrings import corpus, engines, geometry, organisms, report, vectors
 from heartstrings.core.errors import InputError, ModelError
 from heartstrings.core.layers import parse_layers
 from heartstrings.core.storage import remove_folder, write_text
-from heartstrings.core.types import Pooling, Weighting
+from heartstrings.core.types import ModelInfo, Pooling, Weighting
 from heartstrings.corpus import (
     Corpus,
     NeutralTexts,
@@ -30,15 +31,13 @@ from heartstrings.corpus import (
 )
 from heartstrings.corpus.lexicon import Ratings, built_in_ratings, emotions, families, read_ratings
 from heartstrings.vectors.bundle import main_bundle
+from heartstrings.workflows.values import Progress, checked, silent
 
 if TYPE_CHECKING:
     from heartstrings.core.engine import Engine
     from heartstrings.geometry.readout import ReadoutResult
     from heartstrings.geometry.results import Comparison, Geometry
     from heartstrings.vectors.emotion_vectors import EmotionVectors
-
-Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-"""Opens a progress bar of that title and gives the function to call with (done, total)."""
 
 WINDOW = 64
 """Tokens of the `window` pooling, from the offset on, where stories are long enough."""
@@ -52,9 +51,23 @@ class Atlas:
     """What one model's atlas consists of, as written under `folder`."""
 
     folder: Path
-    vectors: Mapping[str, EmotionVectors]
+    bundles: Mapping[str, EmotionVectors]
+    """The same stories pooled by several rules, by label; the main rule first."""
     geometry: Geometry
-    readout: ReadoutResult | None
+    readout: ReadoutResult
+    report: Path
+
+    @property
+    def vectors(self) -> EmotionVectors:
+        """The vectors of the main pooling rule, which everything after the atlas uses."""
+        return next(iter(self.bundles.values()))
+
+
+@dataclass(frozen=True)
+class Atlases:
+    """Several models' atlases, by model, and one report on all of them."""
+
+    atlases: Mapping[str, Atlas]
     report: Path
 
 
@@ -74,8 +87,8 @@ def brings_stories(model: str) -> bool:
 def material(
     model: str,
     *,
-    stories: str | None,
-    neutral: str | None,
+    stories: str | PathLike[str] | Corpus | None,
+    neutral: str | PathLike[str] | NeutralTexts | None,
     no_neutral: bool = False,
     min_words: int | None = 40,
 ) -> Material:
@@ -83,10 +96,10 @@ def material(
 
     Args:
         model: model id or folder.
-        stories: file, or Hugging Face data set id (`owner/name[@revision]`). By default an organism's own, and for any
-            other model the package's 480 (docs/corpus.md).
-        neutral: file of neutral texts. By default those that go with the stories that are taken by default; with other
-            stories the package's calibration prose.
+        stories: a file, a Hugging Face data set id (`owner/name[@revision]`), or a corpus, which is taken as it is. By
+            default an organism's own, and for any other model the package's 480 (docs/corpus.md).
+        neutral: neutral texts, or a file of them. By default those that go with the stories that are taken by default;
+            with other stories the package's calibration prose.
         no_neutral: leave denoising out.
         min_words: stories from a file go through the filters, this one among them; None takes them as they are.
 
@@ -94,36 +107,44 @@ def material(
         InputError: a file or data set that cannot be used; `self`, whose stories are not written yet.
     """
     own = brings_stories(model)
-    if stories == SELF:
+    if isinstance(stories, str) and stories == SELF:
         raise InputError(
             f"the stories of {model} by itself are not written yet",
             "a file of stories (--stories F)",
             "Write them with `heartstrings stories`, or use `heartstrings atlas`, which has the model write first",
         )
-    if stories is not None:
-        corpus = read_stories(stories)
-        if min_words is not None:
-            corpus = clean(corpus, min_words=min_words)
-    else:
-        corpus = organisms.stories() if own else shipped_stories()
+    corpus = stories_of(stories or (model if own else None), min_words=min_words)
     if no_neutral:
         return Material(corpus, None)
+    if isinstance(neutral, NeutralTexts):
+        return Material(corpus, neutral)
     if neutral is not None:
-        return Material(corpus, read_neutral(neutral))
-    if stories is not None:
-        return Material(corpus, calibration_texts())
-    return Material(corpus, organisms.neutral() if own else shipped_neutral())
+        return Material(corpus, read_neutral(fspath(neutral)))
+    if corpus is shipped_stories():
+        return Material(corpus, shipped_neutral())
+    theirs = own if stories is None else isinstance(stories, Corpus) and corpus.source.startswith("organism stories")
+    return Material(corpus, organisms.neutral() if theirs else calibration_texts())
 
 
-def known_emotions(model: str, settings: AtlasSettings) -> tuple[str, ...]:
-    """The emotions that an atlas with these settings will have vectors of, told without the model.
+def stories_of(source: str | PathLike[str] | Corpus | None = None, *, min_words: int | None = None) -> Corpus:
+    """Stories from where a name leads.
 
+    Args:
+        source: a JSONL file, a Hugging Face data set id (`owner/name[@revision]`), `organism:KIND` for the organisms'
+            own stories, or a corpus. None: the 480 stories that ship with the package.
+        min_words: stories from a file or data set go through the filters of `clean`, this one among them; None takes
+            them as they are.
     Raises:
         InputError: a file or data set that cannot be used.
     """
-    if settings.stories == SELF:
-        return emotions()
-    return _texts(model, settings.stories, settings).corpus.emotions
+    if source is None:
+        return shipped_stories()
+    if isinstance(source, Corpus):
+        return source
+    if brings_stories(fspath(source)):
+        return organisms.stories()
+    found = read_stories(fspath(source))
+    return found if min_words is None else clean(found, min_words=min_words)
 
 
 def no_story(directions: Sequence[str], known: Sequence[str]) -> InputError | None:
@@ -171,18 +192,18 @@ def poolings(engine: Engine, corpus: Corpus, *, offset: int) -> tuple[Pooling, .
 
 @dataclass(frozen=True)
 class AtlasSettings:
-    """The flags of `heartstrings atlas`, under the same names."""
+    """The options of `heartstrings.atlas`, under the same names."""
 
-    stories: str | None = None
-    neutral: str | None = None
+    stories: str | PathLike[str] | Corpus | None = None
+    neutral: str | PathLike[str] | NeutralTexts | None = None
     no_neutral: bool = False
-    generate_topics: int = 10
+    topics: int = 10
     """Topics that the model writes on, with `stories` = "self"."""
-    scenarios: Path | None = None
-    layers: str | None = None
+    scenarios: str | Path | None = None
+    layers: str | Sequence[int] | None = None
     offset: int = 50
     weighting: Weighting = "story"
-    ratings: str | None = None
+    ratings: str | PathLike[str] | Ratings | None = None
     min_words: int = 40
     revision: str | None = None
     dtype: str = "auto"
@@ -195,24 +216,70 @@ class AtlasSettings:
     umap: bool = False
     overwrite: bool = False
 
+    def __post_init__(self) -> None:
+        checked("--weighting", self.weighting, get_args(Weighting))
+
+    @property
+    def writes(self) -> bool:
+        """Whether the model writes its own stories first."""
+        return isinstance(self.stories, str) and self.stories == SELF
+
+    def material(self, model: str) -> Material:
+        """The texts of this atlas, of stories that exist already. Raises as `material` does."""
+        return material(
+            model, stories=self.stories, neutral=self.neutral, no_neutral=self.no_neutral, min_words=self.min_words
+        )
+
 
 def open_model(model: str, *, revision: str | None = None, dtype: str = "auto", device: str | None = None) -> Engine:
     """Loads a model. Apart from `heartstrings.load` only so that the heavy import happens here."""
     return engines.load(model, revision=revision, dtype=dtype, device=device)
 
 
-def chosen_ratings(path: str | None, emotions: Sequence[str]) -> Ratings:
+def opened(
+    model: str | PathLike[str] | Engine, *, revision: str | None = None, dtype: str = "auto", device: str | None = None,
+    progress: Progress = silent,
+) -> Engine:  # fmt: skip
+    """A model by its name, or the one that is loaded already."""
+    if not isinstance(model, str | PathLike):
+        return model
+    name = fspath(model)
+    progress(f"loading {name}", 0, None)
+    return open_model(name, revision=revision, dtype=dtype, device=device)
+
+
+def vectors_of(
+    source: str | Path | EmotionVectors, *, for_model: ModelInfo | None = None, force: bool = False
+) -> EmotionVectors:
+    """Vectors, or those in the folder of a bundle, an atlas or a run.
+
+    Args:
+        for_model: the model that they are read for; vectors of another one in a folder are refused, unless `force`.
+    """
+    if not isinstance(source, str | Path):
+        return source
+    return vectors.EmotionVectors.load(main_bundle(Path(source)), for_model=for_model, force=force)
+
+
+def name_of(model: str | PathLike[str] | Engine) -> str:
+    """The name of a model that is loaded or not."""
+    return fspath(model) if isinstance(model, str | PathLike) else model.info.model_id
+
+
+def ratings_of(source: str | PathLike[str] | Ratings | None, emotions: Sequence[str] | None = None) -> Ratings:
     """The ratings in a file, or the package's own model-made ones.
 
+    Args:
+        emotions: of which a file has to rate some; None: not checked yet.
     Raises:
-        InputError: the file rates none of the emotions.
+        InputError: the file cannot be used, or rates none of the emotions.
     """
-    if path is None:
+    if source is None:
         return built_in_ratings()
-    ratings = read_ratings(path)
-    if not np.isfinite(ratings.arrays(emotions)[0]).any():
+    ratings = source if isinstance(source, Ratings) else read_ratings(fspath(source))
+    if emotions is not None and not np.isfinite(ratings.arrays(emotions)[0]).any():
         raise InputError(
-            f"{path} has no rated word among the {len(emotions)} emotions ({', '.join(emotions[:3])}, ...)",
+            f"{ratings.source} has no rated word among the {len(emotions)} emotions ({', '.join(emotions[:3])}, ...)",
             "valence and arousal of these emotions, estimates not counted",
         )
     return ratings
@@ -223,8 +290,9 @@ def run_atlas(
     out: Path,
     settings: AtlasSettings,
     *,
-    progress: Progress,
+    progress: Progress = silent,
     engine: Engine | None = None,
+    texts: Material | None = None,
     keep_activations: bool = True,
 ) -> Atlas:
     """Everything for one model: `out` ends with bundles, `geometry.json`, `readout.json`, `corpus.json`, a report.
@@ -233,6 +301,7 @@ def run_atlas(
 
     Args:
         engine: the model, where it is loaded already.
+        texts: stories and neutral texts, where they are read already.
         keep_activations: leave each story's mean activations in `out/vectors/.work`, for controls with shuffled labels:
             about 11 bytes x stories x layers x width, 95 MB for smollm2 and the shipped stories.
 
@@ -240,37 +309,37 @@ def run_atlas(
         HeartstringsError: any input that cannot be used; nothing half-written stays behind.
     """
     # Everything a user can get wrong is read before the model is loaded.
-    if settings.ratings is not None:
-        read_ratings(settings.ratings)
+    ratings = ratings_of(settings.ratings)
     scenarios = geometry.read_scenarios(settings.scenarios) if settings.scenarios else ()
-    if settings.stories == SELF and not 1 <= settings.generate_topics <= len(topics()):
-        raise InputError(f"stories on {settings.generate_topics} topics", f"1 to {len(topics())} (--topics)")
-    texts = None if settings.stories == SELF else _texts(model, settings.stories, settings)
+    if settings.writes and not 1 <= settings.topics <= len(topics()):
+        raise InputError(f"stories on {settings.topics} topics", f"1 to {len(topics())} (--topics)")
+    if texts is None and not settings.writes:
+        texts = settings.material(model)
     if engine is None:
-        with progress(f"loading {model}"):
-            engine = open_model(model, revision=settings.revision, dtype=settings.dtype, device=settings.device)
-    chosen = parse_layers(settings.layers, engine.info.n_layers)
+        engine = opened(
+            model, revision=settings.revision, dtype=settings.dtype, device=settings.device, progress=progress
+        )
+    layers = layers_of(settings.layers, engine.info.n_layers)
     if texts is None:
-        texts = _texts(model, str(_generate(engine, out / "stories", settings, progress)), settings)
-    ratings = chosen_ratings(settings.ratings, texts.corpus.emotions)
+        texts = replace(settings, stories=_generate(engine, out / "stories", settings, progress)).material(model)
+    ratings = ratings_of(ratings if settings.ratings else None, texts.corpus.emotions)
     rules = poolings(engine, texts.corpus, offset=settings.offset)
-    with progress(f"reading {len(texts.corpus)} stories") as page:
-        bundles = vectors.extract(
-            engine, texts.corpus, out=out / "vectors", neutral=texts.neutral, layers=chosen, poolings=rules,
-            weighting=settings.weighting, token_budget=settings.token_budget, max_tokens=settings.max_tokens,
-            seed=settings.seed, overwrite=settings.overwrite, progress=page, keep_activations=True,
-        )  # fmt: skip
+    bundles = vectors.extract(
+        engine, texts.corpus, out=out / "vectors", neutral=texts.neutral, layers=layers, poolings=rules,
+        weighting=settings.weighting, token_budget=settings.token_budget, max_tokens=settings.max_tokens,
+        seed=settings.seed, overwrite=settings.overwrite, keep_activations=True,
+        progress=partial(progress, f"reading {len(texts.corpus)} stories"),
+    )  # fmt: skip
     main = bundles[rules[0].label]
-    with progress("geometry") as page:
-        analysis = geometry.analyse(
-            main, ratings, others={label: bundle for label, bundle in bundles.items() if bundle is not main},
-            permutations=settings.permutations, seed=settings.seed, unembed=_unembedding(engine),
-            token_strings=engine.token_strings, umap=settings.umap, progress=page,
-        )  # fmt: skip
-    with progress("held-out readout"):
-        readout = geometry.read_out(
-            engine, main, out / "vectors", texts.corpus, scenarios, layer=analysis.shown_layer, ratings=ratings
-        )  # fmt: skip
+    analysis = geometry.analyse(
+        main, ratings, others={label: bundle for label, bundle in bundles.items() if bundle is not main},
+        permutations=settings.permutations, seed=settings.seed, unembed=_unembedding(engine),
+        token_strings=engine.token_strings, umap=settings.umap, progress=partial(progress, "geometry"),
+    )  # fmt: skip
+    progress("held-out readout", 0, None)
+    readout = geometry.read_out(
+        engine, main, out / "vectors", texts.corpus, scenarios, layer=analysis.shown_layer, ratings=ratings
+    )
     if readout.held_out is None and (out / "readout.json").is_file():
         # The bundles stood already and the stories' activations are gone: what was read off them still holds.
         before = geometry.ReadoutResult.model_validate_json((out / "readout.json").read_bytes())
@@ -281,6 +350,11 @@ def run_atlas(
     if not keep_activations:
         remove_folder(out / "vectors" / vectors.WORK)
     return Atlas(out, bundles, analysis, readout, report.render(out))
+
+
+def layers_of(layers: str | Sequence[int] | None, n_layers: int) -> list[int] | None:
+    """Layers as text (`heartstrings.core.layers.parse_layers`) or as numbers; None: all."""
+    return parse_layers(layers, n_layers) if layers is None or isinstance(layers, str) else sorted(set(layers))
 
 
 def _unembedding(engine: Engine) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -304,65 +378,88 @@ def _write_results(out: Path, geometry: Geometry, ratings: Ratings, emotions: Se
 
 
 def run_atlases(
-    models: Sequence[str], out: Path, settings: AtlasSettings, *, progress: Progress
-) -> tuple[dict[str, Atlas], Path]:
-    """An atlas of each model in a folder of its own, and one report that shows them side by side."""
-    if len(set(models)) < len(models):
-        raise InputError("a model is named twice", "each model once")
+    models: Mapping[str, Engine | None], out: Path, settings: AtlasSettings, *, progress: Progress = silent
+) -> Atlases:
+    """An atlas of each model in a folder of its own, and one report that shows them side by side.
+
+    Args:
+        models: by name; the model itself where it is loaded already.
+    """
+    folders = folders_of(models, out)
+    results = {
+        model: run_atlas(model, folder, settings, progress=progress, engine=models[model])
+        for model, folder in folders.items()
+    }
+    progress("comparing", 0, None)
+    return Atlases(results, report.render_comparison(list(folders.values()), out / "report.html"))
+
+
+def folders_of(models: Iterable[str], out: Path) -> dict[str, Path]:
+    """A folder for each model.
+
+    Raises:
+        InputError: two would be the same.
+    """
     folders = {model: out / slug(model) for model in models}
     if len(set(folders.values())) < len(folders):
         raise InputError("two models would share a folder", fix="Run them one at a time, each with its own --out")
-    results = {model: run_atlas(model, folder, settings, progress=progress) for model, folder in folders.items()}
-    with progress("comparing"):
-        page = report.render_comparison(list(folders.values()), out / "report.html")
-    return results, page
+    return folders
 
 
 def analyse_bundle(
-    vectors: EmotionVectors, ratings: Ratings, *, engine: Engine | None = None, out: Path | None = None,
-    permutations: int = 2000, seed: int = 0, progress: Progress,
-) -> tuple[Geometry, Path | None]:  # fmt: skip
+    vectors: EmotionVectors, ratings: str | PathLike[str] | Ratings | None = None, *, engine: Engine | None = None,
+    out: Path | None = None, permutations: int = 2000, seed: int = 0, progress: Progress = silent,
+) -> Geometry:  # fmt: skip
     """Geometry of vectors without their stories, such as imported ones; with `out`, also a folder with a report.
 
     Args:
         engine: the vectors' own model, for the logit lens.
     """
-    with progress("geometry") as page:
-        analysis = geometry.analyse(
-            vectors, ratings, permutations=permutations, seed=seed, progress=page,
-            unembed=None if engine is None else _unembedding(engine),
-            token_strings=None if engine is None else engine.token_strings,
-        )  # fmt: skip
-    if out is None:
-        return analysis, None
-    vectors.save(out / "vectors" / (analysis.pooling or "imported"))
-    _write_results(out, analysis, ratings, vectors.emotions)
-    return analysis, report.render(out)
+    ratings = ratings_of(ratings, vectors.emotions)
+    analysis = geometry.analyse(
+        vectors, ratings, permutations=permutations, seed=seed, progress=partial(progress, "geometry"),
+        unembed=None if engine is None else _unembedding(engine),
+        token_strings=None if engine is None else engine.token_strings,
+    )  # fmt: skip
+    analysis = analysis.model_copy(update={"notes": (*vectors.provenance.notes, *analysis.notes)})
+    if out is not None:
+        vectors.save(out / "vectors" / (analysis.pooling or "imported"))
+        _write_results(out, analysis, ratings, vectors.emotions)
+        report.render(out)
+    return analysis
 
 
 def compare_bundles(
-    paths: Sequence[Path], *, ratings: str | None, permutations: int, seed: int, out: Path | None, progress: Progress
-) -> tuple[Comparison, Path | None]:
-    """Bundles, or atlases by their main bundle, side by side; with `out`, also a folder with a report."""
-    if len(paths) < 2:
-        raise InputError(f"{len(paths)} bundle to compare", "two or more")
-    labels = _labels([path.resolve() for path in paths])
-    bundles = {label: vectors.EmotionVectors.load(main_bundle(path)) for label, path in labels.items()}
-    chosen = chosen_ratings(ratings, next(iter(bundles.values())).emotions)
-    with progress("comparing") as page:
-        comparison = geometry.compare(bundles, chosen, permutations=permutations, seed=seed, progress=page)
+    bundles: Sequence[str | Path] | Mapping[str, EmotionVectors],
+    ratings: str | PathLike[str] | Ratings | None = None, *, permutations: int = 2000, seed: int = 0,
+    out: Path | None = None, progress: Progress = silent,
+) -> Comparison:  # fmt: skip
+    """Bundles, or atlases by their main bundle, side by side; with `out`, also a folder with a report.
+
+    Args:
+        bundles: their folders, or vectors by the label that they are shown under.
+    """
+    if len(bundles) < 2:
+        raise InputError(f"{len(bundles)} bundle to compare", "two or more")
+    paths: dict[str, Path] = {}
+    if not isinstance(bundles, Mapping):
+        paths = _labels([Path(path).resolve() for path in bundles])
+        bundles = {label: vectors.EmotionVectors.load(main_bundle(path)) for label, path in paths.items()}
+    ratings = ratings_of(ratings, next(iter(bundles.values())).emotions)
+    comparison = geometry.compare(
+        bundles, ratings, permutations=permutations, seed=seed, progress=partial(progress, "comparing")
+    )
     if out is None:
-        return comparison, None
+        return comparison
     folders = []
-    for label, path in labels.items():
-        if (path / "geometry.json").is_file():
-            folders.append(path)
+    for label, bundle in bundles.items():
+        if label in paths and (paths[label] / "geometry.json").is_file():
+            folders.append(paths[label])
             continue
         folders.append(out / label.replace("/", "--"))
-        analyse_bundle(
-            bundles[label], chosen, out=folders[-1], permutations=permutations, seed=seed, progress=progress
-        )  # fmt: skip
-    return comparison, report.render_comparison(folders, out / "report.html")
+        analyse_bundle(bundle, ratings, out=folders[-1], permutations=permutations, seed=seed, progress=progress)
+    report.render_comparison(folders, out / "report.html")
+    return comparison
 
 
 def slug(model: str) -> str:
@@ -381,22 +478,10 @@ def _labels(paths: Sequence[Path]) -> dict[str, Path]:
     raise InputError("the same bundle is named twice", "different bundles")
 
 
-def _texts(model: str, stories: str | None, settings: AtlasSettings) -> Material:
-    return material(
-        model,
-        stories=stories,
-        neutral=settings.neutral,
-        no_neutral=settings.no_neutral,
-        min_words=settings.min_words,
-    )
-
-
 def _generate(engine: Engine, out: Path, settings: AtlasSettings, progress: Progress) -> Path:
-    plan = corpus.StoryPlan(
-        topics=topics()[: settings.generate_topics], seed=settings.seed, min_words=settings.min_words
-    )
-    with progress(f"{engine.info.model_id} writes stories") as report:
-        corpus.generate_stories(plan, corpus.EngineWriter(engine), out, report)
+    plan = corpus.StoryPlan(topics=topics()[: settings.topics], seed=settings.seed, min_words=settings.min_words)
+    title = f"{engine.info.model_id} writes stories"
+    corpus.generate_stories(plan, corpus.EngineWriter(engine), out, partial(progress, title))
     return out / "stories.jsonl"
 
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,9 +41,10 @@ from heartstrings.verdict.effects import beside
 from heartstrings.verdict.measured import Measured, measure
 from heartstrings.verdict.pool_results import FILE, LeftOut, PoolKind, PoolReport, PoolTest
 from heartstrings.verdict.tables import Table
-from heartstrings.workflows.atlas import open_model
+from heartstrings.workflows.atlas import opened
 from heartstrings.workflows.run import ATLAS, prepare
 from heartstrings.workflows.run import LEDGER as RUN
+from heartstrings.workflows.values import Progress, silent
 
 if TYPE_CHECKING:
     from heartstrings.behaviours.base import Behaviour
@@ -55,9 +55,6 @@ LEDGER = "pool.sqlite"
 """In a run's folder: the samples of this stage."""
 SIZE, DRAWS = 1000, 120
 NO_GRADIENT = "its answers are sampled text, and sampled text has no gradient here"
-
-Stage = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-"""Opens a progress bar with a title (`heartstrings.cli.console.bars`)."""
 
 
 @dataclass(frozen=True)
@@ -168,9 +165,9 @@ def pool_p(
 
 
 def run_pool(
-    folder: Path, *, size: int = SIZE, draws: int = DRAWS, device: str | None = None, progress: Stage
-) -> tuple[PoolReport, Path]:
-    """The stage in a run's folder: `pool.json`, and the report with it. Returns both.
+    folder: Path, *, size: int = SIZE, draws: int = DRAWS, device: str | None = None, progress: Progress = silent
+) -> PoolReport:
+    """The stage in a run's folder: `pool.json`, and the report with it.
 
     Raises:
         InputError: no finished verdict there, or what `pool_p` refuses; before the model loads where that can be told.
@@ -191,13 +188,15 @@ def run_pool(
             plan, behaviours.suite_of(plan), DirectionSet(pool, emotion_vectors, emotion_vectors.layers[:1], stories)
         )
         _check_begun(folder / LEDGER, size, draws)
-        with progress(f"loading {plan.model}"):
-            engine = open_model(plan.model, revision=plan.revision, dtype=plan.dtype, device=device)
+        engine = opened(plan.model, revision=plan.revision, dtype=plan.dtype, device=device, progress=progress)
         ready = prepare(plan, engine, folder)
-        with progress(f"sampling from pools of {size:,} controls") as page:
-            found = pool_p(plan, engine, ready.directions, ledger, size=size, draws=draws, progress=page)
+        found = pool_p(
+            plan, engine, ready.directions, ledger, size=size, draws=draws, suite=ready.suite,
+            progress=partial(progress, f"sampling from pools of {size:,} controls"),
+        )  # fmt: skip
     write_text(folder / FILE, found.model_dump_json(indent=1) + "\n")
-    return found, report.render_verdict(folder)
+    report.render_verdict(folder)
+    return found
 
 
 def pool_plan(plan: Plan, size: int, draws: int) -> Plan:

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heartstrings import behaviours, engines, experiment, geometry, judges, organisms, report, stats, vectors, verdict
+from heartstrings import (
+    behaviours,
+    corpus,
+    engines,
+    experiment,
+    geometry,
+    judges,
+    organisms,
+    report,
+    stats,
+    vectors,
+    verdict,
+)
 from heartstrings.core.errors import InputError
 from heartstrings.core.storage import write_text
 from heartstrings.engines.hf.named import has_template
@@ -15,20 +29,24 @@ from heartstrings.experiment.looks import VERDICT, look_of, next_look
 from heartstrings.experiment.plan import Plan, check_against_vectors, freeze, frozen, preset, searched_layers
 from heartstrings.experiment.plan_checks import check_emotions
 from heartstrings.vectors.bundle import main_bundle
-from heartstrings.workflows.atlas import AtlasSettings, Progress, known_emotions, no_story, open_model, run_atlas, slug
+from heartstrings.workflows.atlas import Atlas, AtlasSettings, folders_of, name_of, no_story, opened, run_atlas
+from heartstrings.workflows.values import Progress, checked, doses_of, names_of, silent, whole_numbers
 
 if TYPE_CHECKING:
+    from heartstrings.behaviours.roles import Suite
     from heartstrings.core.engine import Engine
     from heartstrings.experiment.controls import DirectionSet
-    from heartstrings.experiment.dose_fit import DoseFit
     from heartstrings.experiment.dry_run import DryRun
     from heartstrings.experiment.ledger import Kind, Sample, SampleLedger
+    from heartstrings.geometry import Geometry
+    from heartstrings.geometry.readout_results import OwnEmotion
     from heartstrings.judges import Budget
     from heartstrings.vectors.emotion_vectors import EmotionVectors
     from heartstrings.verdict.results import Encoded, Verdict
 
 LEDGER, ATLAS, JUDGED = "ledger.sqlite", "atlas", "judges.sqlite"
 """What a run's folder holds, besides `plan.json` and `report.html`; `judges.sqlite` has every raw answer of judges."""
+ORGANISMS = ("organism:steerable", "organism:entangled", "organism:inert", "organism:blank")
 
 
 @dataclass(frozen=True)
@@ -41,16 +59,34 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Runs:
+    """Several models' runs, by model, and one report on all of them."""
+
+    runs: Mapping[str, Run]
+    report: Path
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What an atlas found about encoding, as far as a verdict needs it."""
+
+    encoded: Encoded = "not examined"
+    p: float | None = None
+    own: tuple[OwnEmotion, ...] = ()
+    """The emotions that were read for themselves."""
+
+
+@dataclass(frozen=True)
 class Prepared:
     """All that an experiment needs, once its vectors exist."""
 
     plan: Plan
     """With its doses fitted, where they are to be."""
     engine: Engine
+    suite: Suite
     vectors: EmotionVectors
     directions: DirectionSet
-    vectors_folder: Path
-    """A bundle, or an atlas that holds one."""
+    encoding: Encoding
 
 
 def run_model(
@@ -58,15 +94,17 @@ def run_model(
     out: Path,
     atlas: AtlasSettings,
     *,
+    engine: Engine | None = None,
     budget: Budget | None = None,
     go_on: bool = False,
-    progress: Progress,
+    progress: Progress = silent,
 ) -> Run:
     """One model from stories to verdict, in `out`. The same call after an interruption goes on where it stopped.
 
     Args:
         plan: with `vectors` None, an atlas is made first, in `out/atlas`.
         atlas: settings of that atlas.
+        engine: the model, where it is loaded already.
         budget: of each judge behind an endpoint.
         go_on: to the next look that the plan has (`heartstrings.experiment.looks`).
     Raises:
@@ -77,7 +115,7 @@ def run_model(
             "a run without controls", "control directions, since a verdict compares with them",
             "Raise the numbers under [controls], or measure without a verdict: heartstrings evaluate",
         )  # fmt: skip
-    ready = sampled(plan, out, atlas, budget=budget, go_on=go_on, progress=progress)
+    ready = sampled(plan, out, atlas, engine=engine, budget=budget, go_on=go_on, progress=progress)
     return conclude(out, ready, progress=progress)
 
 
@@ -86,19 +124,24 @@ def sampled(
     out: Path,
     atlas: AtlasSettings,
     *,
+    engine: Engine | None = None,
     budget: Budget | None = None,
     go_on: bool = False,
-    progress: Progress,
+    progress: Progress = silent,
 ) -> Prepared:
     """The atlas where there are no vectors, then every sample of the plan, graded.
 
     Without stories those that ship with the package are read, or an organism's own; with `self` the model writes some.
     """
     check_readable(plan)
-    experiment.check_scenarios(plan, behaviours.suite_of(plan))
+    suite = behaviours.suite_of(plan)
+    experiment.check_scenarios(plan, suite)
+    texts = None
     if plan.vectors is None:
         # An emotion that no story is about is told before the model loads.
-        known = known_emotions(plan.model, atlas)
+        if not atlas.writes:
+            texts = atlas.material(plan.model)
+        known = corpus.emotions() if texts is None else texts.corpus.emotions
         try:
             check_emotions(plan, known)
         except InputError as error:
@@ -106,54 +149,54 @@ def sampled(
     freeze(out, plan)
     if go_on:
         next_look(out, plan)
-    with progress(f"loading {plan.model}"):
-        engine = open_model(plan.model, revision=plan.revision, dtype=plan.dtype, device=atlas.device)
-    experiment.check_template(
-        plan, behaviours.suite_of(plan), plan.model, template=engine.info.template_hash is not None
-    )
+    if engine is None:
+        engine = opened(plan.model, revision=plan.revision, dtype=plan.dtype, device=atlas.device, progress=progress)
+    experiment.check_template(plan, suite, plan.model, template=engine.info.template_hash is not None)
+    made = None
     if plan.vectors is None:
-        run_atlas(plan.model, out / ATLAS, atlas, progress=progress, engine=engine)
-    ready = with_fitted_doses(prepare(plan, engine, out), out, progress=progress)
+        made = run_atlas(plan.model, out / ATLAS, atlas, progress=progress, engine=engine, texts=texts)
+    ready = with_fitted_doses(prepare(plan, engine, out, suite=suite, atlas=made), out, progress=progress)
     ready = replace(ready, plan=look_of(out, ready.plan))
     if plan.judges:
-        _try_judges(ready.plan, engine, out, budget=budget, progress=progress)
+        _try_judges(ready, out, budget=budget, progress=progress)
     sample(ready, out, progress=progress)
     if plan.judges:
-        judge(ready.plan, engine, out, budget=budget, progress=progress)
+        judge(ready, out, budget=budget, progress=progress)
     return ready
 
 
-def _try_judges(plan: Plan, engine: Engine, out: Path, *, budget: Budget | None, progress: Progress) -> None:
-    """A judge that gets known texts wrong is told before hours of sampling, not after; the report says why."""
+def _try_judges(ready: Prepared, out: Path, *, budget: Budget | None, progress: Progress) -> None:
+    """Tries the judges on known texts before hours of sampling; for one that fails, the error names the report."""
+    progress(f"trying {', '.join(ready.plan.judges)}", 0, None)
     try:
-        with progress(f"trying {', '.join(plan.judges)}"):
-            judge(plan, engine, out, budget=budget, only_try=True, progress=progress)
+        judge(ready, out, budget=budget, only_try=True, progress=progress)
     except experiment.Refused as refused:
-        experiment.SampleLedger(
-            out / LEDGER, plan
-        ).close()  # a report needs one, with samples of an earlier run or without
+        # A report needs a ledger, with samples of an earlier run or without.
+        experiment.SampleLedger(out / LEDGER, ready.plan).close()
         report = weigh_again(out).report
         raise InputError(refused.found, refused.expected, f"{refused.fix}. How it did is in {report}") from None
 
 
 def judge(
-    plan: Plan, engine: Engine, out: Path, *, budget: Budget | None = None, only_try: bool = False, progress: Progress
+    ready: Prepared, out: Path, *, budget: Budget | None = None, only_try: bool = False, progress: Progress = silent
 ) -> None:
     """What the plan's judges say of the texts in `out` that no rule could grade; their report is `out/judges.json`.
 
     Args:
         only_try: on texts of known grades alone; the answers are in the cache, so that they are not asked again.
     """
+    plan, suite = ready.plan, ready.suite
     with judges.JudgeCache(out / JUDGED) as cache:
-        who = judges.open_judge(plan.judges, engine=engine, cache=cache, budget=budget, seed=plan.seed)
+        who = judges.open_judge(plan.judges, engine=ready.engine, cache=cache, budget=budget, seed=plan.seed)
         try:
             if only_try:
-                experiment.try_judge(plan, behaviours.suite_of(plan), who)
+                experiment.try_judge(plan, suite, who)
                 return
-            with experiment.SampleLedger(out / LEDGER, plan) as ledger, progress(f"judging {plan.model}") as report:
-                experiment.write_report(
-                    out, experiment.judge_samples(plan, ledger, behaviours.suite_of(plan), who, progress=report)
+            with experiment.SampleLedger(out / LEDGER, plan) as ledger:
+                found = experiment.judge_samples(
+                    plan, ledger, suite, who, progress=partial(progress, f"judging {plan.model}")
                 )
+            experiment.write_report(out, found)
         except experiment.Refused as refused:
             experiment.write_report(out, refused.report)
             raise
@@ -164,38 +207,55 @@ def run_models(
     out: Path,
     atlas: AtlasSettings,
     *,
+    engines: Mapping[str, Engine | None],
     budget: Budget | None = None,
     go_on: bool = False,
-    progress: Progress,
-) -> tuple[dict[str, Run], Path]:
+    progress: Progress = silent,
+) -> Runs:
     """Several models, each in a folder of its own, and one report that shows them side by side."""
-    folders = {model: out / slug(model) for model in plans}
-    if len(set(folders.values())) < len(folders):
-        raise InputError("two models would share a folder", fix="Run them one at a time, each with its own --out")
+    folders = folders_of(plans, out)
     runs = {
-        model: run_model(plan, folders[model], atlas, budget=budget, go_on=go_on, progress=progress)
+        model: run_model(
+            plan, folders[model], atlas, engine=engines.get(model), budget=budget, go_on=go_on, progress=progress
+        )
         for model, plan in plans.items()
     }
-    with progress("comparing"):
-        page = report.render_overview(list(folders.values()), out / "report.html")
-    return runs, page
+    progress("comparing", 0, None)
+    return Runs(runs, report.render_overview(list(folders.values()), out / "report.html"))
 
 
-def prepare(plan: Plan, engine: Engine, out: Path) -> Prepared:
-    """The vectors of the plan, or of the atlas in `out`, and every direction that will be steered along."""
+def prepare(
+    plan: Plan, engine: Engine, out: Path, *, suite: Suite | None = None, atlas: Atlas | None = None
+) -> Prepared:
+    """The vectors of the plan, or of the atlas in `out`, and every direction that will be steered along.
+
+    Args:
+        suite: the plan's behaviours, where they are made already.
+        atlas: the one in `out`, where it was just made; else it is read.
+    """
     folder = plan.vectors or out / ATLAS
     bundle = main_bundle(folder)
-    emotion_vectors = vectors.EmotionVectors.load(bundle, for_model=engine.info)
-    check_against_vectors(plan, emotion_vectors)
+    found = vectors.EmotionVectors.load(bundle, for_model=engine.info) if atlas is None else atlas.vectors
+    check_against_vectors(plan, found)
+    stories = experiment.read_story_activations(bundle, found)
     layers = searched_layers(plan, engine.info.n_layers)
-    stories = experiment.read_story_activations(bundle, emotion_vectors)
     return Prepared(
-        plan,
-        engine,
-        emotion_vectors,
-        experiment.direction_set(plan, emotion_vectors, layers=layers, stories=stories),
-        folder,
-    )
+        plan, engine, behaviours.suite_of(plan) if suite is None else suite, found,
+        experiment.direction_set(plan, found, layers=layers, stories=stories),
+        read_encoding(folder) if atlas is None else encoding_of(atlas.geometry, atlas.readout.own),
+    )  # fmt: skip
+
+
+def read_encoding(folder: Path) -> Encoding:
+    """What the atlas in a folder found about encoding; a bundle alone does not tell."""
+    file = folder / "geometry.json"
+    found = geometry.Geometry.model_validate_json(file.read_bytes()) if file.is_file() else None
+    return encoding_of(found, verdict.read_own(folder))
+
+
+def encoding_of(found: Geometry | None, own: tuple[OwnEmotion, ...]) -> Encoding:
+    """The part of an atlas's results that a verdict needs."""
+    return Encoding(own=own) if found is None else Encoding(found.verdict, found.encoded_p, own)
 
 
 def with_fitted_doses(ready: Prepared, out: Path, *, progress: Progress) -> Prepared:
@@ -206,8 +266,10 @@ def with_fitted_doses(ready: Prepared, out: Path, *, progress: Progress) -> Prep
         return ready
     there = frozen(out)
     if there.dose_factor is None:
-        with progress(f"fitting doses to {plan.model}") as report:
-            fit = experiment.fit_doses(plan, ready.engine, ready.directions, ready.directions.layers, progress=report)
+        fit = experiment.fit_doses(
+            plan, ready.engine, ready.directions, ready.directions.layers,
+            progress=partial(progress, f"fitting doses to {plan.model}"),
+        )  # fmt: skip
         experiment.write_doses(out, fit)
         there = plan.fitted(fit.factor)
         freeze(out, there)
@@ -216,43 +278,39 @@ def with_fitted_doses(ready: Prepared, out: Path, *, progress: Progress) -> Prep
 
 def sample(ready: Prepared, out: Path, *, progress: Progress) -> None:
     """Every sample of the plan that the ledger in `out` does not have yet."""
-    plan = ready.plan
-    with experiment.SampleLedger(out / LEDGER, plan) as ledger, progress(f"sampling {plan.model}") as report:
-        experiment.run_experiment(plan, ready.engine, ready.directions, ledger, progress=report)
+    with experiment.SampleLedger(out / LEDGER, ready.plan) as ledger:
+        experiment.run_experiment(
+            ready.plan, ready.engine, ready.directions, ledger, suite=ready.suite,
+            progress=partial(progress, f"sampling {ready.plan.model}"),
+        )  # fmt: skip
 
 
 def conclude(out: Path, ready: Prepared, *, progress: Progress) -> Run:
     """The verdict on what the ledger in `out` holds, and its report."""
-    plan = ready.plan
-    with progress(f"weighing {plan.model}"), experiment.SampleLedger.read(out / LEDGER) as ledger:
-        verdict = weigh(
-            plan, ledger, ready.vectors_folder,
-            doses=experiment.read_doses(out, plan), story_coherence=ready.directions.story_coherence,
-        )  # fmt: skip
-    return Run(out, verdict, write_verdict(out, verdict))
+    progress(f"weighing {ready.plan.model}", 0, None)
+    with experiment.SampleLedger.read(out / LEDGER) as ledger:
+        found = weigh(ready.plan, ledger, ready.encoding, suite=ready.suite, directions=ready.directions)
+    return Run(out, found, write_verdict(out, found))
 
 
 def weigh(
     plan: Plan,
     ledger: SampleLedger,
-    vectors_folder: Path,
+    encoding: Encoding,
     *,
-    doses: DoseFit | None = None,
-    story_coherence: Any = None,
+    suite: Suite | None = None,
+    directions: DirectionSet | None = None,
 ) -> Verdict:
-    """The verdict alone, with what the atlas found about encoding, how the doses were found, and the hand
-    grades beside the ledger."""
-    encoded: Encoded = "not examined"
-    p = None
-    if (vectors_folder / "geometry.json").is_file():
-        analysis = geometry.Geometry.model_validate_json((vectors_folder / "geometry.json").read_bytes())
-        encoded, p = analysis.verdict, analysis.encoded_p
+    """The verdict alone, with what the atlas found about encoding; how the doses were found and the hand grades are
+    read from the ledger's folder."""
+    folder = ledger.path.parent
     return verdict.decide(
-        plan, ledger, behaviours.suite_of(plan), model=plan.model, encoded=encoded, encoded_p=p,
-        doses=doses, story_coherence=story_coherence, organism=organism_kind(plan.model),
+        plan, ledger, behaviours.suite_of(plan) if suite is None else suite, model=plan.model,
+        encoded=encoding.encoded, encoded_p=encoding.p, own=verdict.own_encodings(plan.directions, encoding.own),
+        doses=experiment.read_doses(folder, plan), organism=organism_kind(plan.model),
+        story_coherence=None if directions is None else directions.story_coherence,
         weights_hash=ledger.fact("weights"), vectors_hash=ledger.fact("directions"),
-        grades=experiment.decided(ledger.path.parent),
-        own=verdict.own_encodings(plan.directions, verdict.read_own(vectors_folder)),
+        grades=experiment.decided(folder),
     )  # fmt: skip
 
 
@@ -282,9 +340,10 @@ def evaluate(
     out: Path,
     atlas: AtlasSettings,
     *,
+    engine: Engine | None = None,
     budget: Budget | None = None,
     parquet: Path | None = None,
-    progress: Progress,
+    progress: Progress = silent,
 ) -> list[CellMean]:
     """The experiment alone: the reported half of every cell that is no control.
 
@@ -292,7 +351,7 @@ def evaluate(
         plan: with `vectors` None, an atlas is made first, in `out/atlas`.
         parquet: file to write every sample to.
     """
-    sampled(plan, out, atlas, budget=budget, progress=progress)
+    sampled(plan, out, atlas, engine=engine, budget=budget, progress=progress)
     with experiment.SampleLedger.read(out / LEDGER) as ledger:
         if parquet is not None:
             ledger.export_parquet(parquet)
@@ -329,17 +388,11 @@ def weigh_again(folder: Path) -> Run:
         plan = look_of(folder, ledger.plan)
         vectors_folder = plan.vectors or folder / ATLAS
         bundle = main_bundle(vectors_folder)
-        emotion_vectors = vectors.EmotionVectors.load(bundle)
-        stories = experiment.read_story_activations(bundle, emotion_vectors)
-        directions = experiment.direction_set(plan, emotion_vectors, layers=emotion_vectors.layers, stories=stories)
-        verdict = weigh(
-            plan,
-            ledger,
-            vectors_folder,
-            doses=experiment.read_doses(folder, plan),
-            story_coherence=directions.story_coherence,
-        )
-    return Run(folder, verdict, write_verdict(folder, verdict))
+        found = vectors.EmotionVectors.load(bundle)
+        stories = experiment.read_story_activations(bundle, found)
+        directions = experiment.direction_set(plan, found, layers=found.layers, stories=stories)
+        answers = weigh(plan, ledger, read_encoding(vectors_folder), directions=directions)
+    return Run(folder, answers, write_verdict(folder, answers))
 
 
 def estimate(plan: Plan, *, engine: Engine | None = None) -> DryRun:
@@ -348,8 +401,67 @@ def estimate(plan: Plan, *, engine: Engine | None = None) -> DryRun:
     return experiment.estimate(plan, suite=asked) if engine is None else experiment.measured(plan, engine, asked)
 
 
-def plans_for(models: Sequence[str], settings: str, *, plan: Path | None = None, **changes: Any) -> dict[str, Plan]:
-    """One plan a model, from a preset or a file, with the changes given on the command line.
+def plans_of(
+    models: str | Engine | Plan | Sequence[str | Engine] | None,
+    asked: Mapping[str, Any],
+    *,
+    default: Sequence[str] = (),
+    **changes: Any,
+) -> tuple[dict[str, Plan], dict[str, Engine | None]]:
+    """The plans that the options of `run`, `plan` and `evaluate` ask for, and the models that are loaded already.
+
+    Args:
+        models: one model or several; or a plan, as if it were the option `plan`.
+        asked: the options, under their names.
+        default: models that are taken where neither a model nor a plan is given, with quick settings.
+        changes: further fields of the plan.
+    Raises:
+        InputError: neither a model nor a plan; a value that no plan can have.
+    """
+    plan = models if isinstance(models, Plan) else asked["plan"]
+    named = [] if models is None or isinstance(models, Plan) else models_of(models)
+    if not named and plan is None:
+        if not default:
+            raise InputError("neither a model nor a plan", "a model, or --plan FILE")
+        named = [(name, None) for name in default]
+    settings = asked["settings"] or ("quick" if plan is None and models is None else "full")
+    effects = names_of(asked["behaviour"])
+    judge = asked["judge"]
+    given = {
+        "vectors": asked["vectors"] and Path(asked["vectors"]),
+        "directions": names_of(asked["emotion"]),
+        "suite": asked["suite"],
+        "effects": None if effects is None else tuple(name.replace("_", "-") for name in effects),
+        "doses": None if asked["dose"] is None else doses_of(asked["dose"]),
+        "layers": whole_numbers("--layers", asked["layers"]),
+        "judges": ((judge,) if isinstance(judge, str) else tuple(judge)) if judge else None,
+        "revision": asked["revision"],
+        # With a plan its own values count, unless an option says otherwise.
+        "dtype": None if plan and asked["dtype"] == "auto" else asked["dtype"],
+        "seed": None if plan and asked["seed"] == 0 else asked["seed"],
+        "looks": whole_numbers("--looks", asked.get("looks")),
+    } | changes
+    plans = plans_for(
+        [name for name, _ in named], checked("--settings", settings, ("quick", "full")), plan=plan, **given
+    )
+    return plans, dict(named)
+
+
+def is_plan(given: object) -> bool:
+    """Whether this is a plan, and no model."""
+    return isinstance(given, Plan)
+
+
+def models_of(models: str | Engine | Sequence[str | Engine]) -> list[tuple[str, Engine | None]]:
+    """One model or several by name, each with the model itself where it is loaded already."""
+    several: Sequence[Any] = models if isinstance(models, list | tuple) else [models]
+    return [(name_of(one), None if isinstance(one, str | PathLike) else one) for one in several]
+
+
+def plans_for(
+    models: Sequence[str], settings: str, *, plan: Plan | str | Path | None = None, **changes: Any
+) -> dict[str, Plan]:
+    """One plan a model, from a preset, a plan, its file, or the folder of a run, with the changes given.
 
     Where neither a suite nor a behaviour is named, an organism is asked what it can read, a model without a chat
     template the suite `text`, and a chat model the one that goes with the settings: `quick`, or `standard` for `full`.
@@ -357,10 +469,11 @@ def plans_for(models: Sequence[str], settings: str, *, plan: Path | None = None,
     if len(set(models)) < len(models):
         raise InputError("a model is named twice", "each model once")
     given = {name: value for name, value in changes.items() if value is not None}
-    if plan is not None:
-        base = experiment.load_plan(plan)
-        return {model: base.changed(model=model, **given) for model in models or [base.model]}
-    return {model: preset(settings, model, **_with_suite(model, settings, given)) for model in models}
+    if plan is None:
+        return {model: preset(settings, model, **_with_suite(model, settings, given)) for model in models}
+    if not isinstance(plan, Plan):
+        plan = frozen(plan) if Path(plan).is_dir() else experiment.load_plan(plan)
+    return {model: plan.changed(model=model, **given) for model in models or [plan.model]}
 
 
 def _with_suite(model: str, settings: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,15 +6,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from heartstrings.core.engine import GenerateRequest, Message, Prompt
 from heartstrings.core.errors import InputError
 from heartstrings.core.steering import Operation, Steering
 from heartstrings.vectors.bundle import main_bundle
 from heartstrings.vectors.emotion_vectors import EmotionVectors
-from heartstrings.vectors.steer import steer
-from heartstrings.workflows.atlas import Progress, open_model
+from heartstrings.vectors.steer import make_steering
+from heartstrings.workflows.atlas import opened
+from heartstrings.workflows.values import Progress, silent
+
+if TYPE_CHECKING:
+    from heartstrings.core.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,10 @@ class SideBySide:
 
 
 def steered_texts(
-    model: str,
+    model: str | Engine,
     prompt: str,
     *,
-    vectors: Path,
+    vectors: str | Path | EmotionVectors,
     direction: str,
     doses: Sequence[float],
     layers: Sequence[int] | None = None,
@@ -57,32 +61,36 @@ def steered_texts(
     revision: str | None = None,
     dtype: str = "auto",
     device: str | None = None,
-    progress: Progress,
+    progress: Progress = silent,
 ) -> SideBySide:
     """`samples` completions at each dose. A sample has the same seed at every dose, and dose 0 is unsteered.
 
     Args:
-        vectors: a bundle, an atlas, or the folder of a run, whose layer and range then count.
+        vectors: vectors, or the folder of a bundle, an atlas or a run, whose layer and range then count.
         layers: None: the layer that the run chose, else the bundle's nearest to two thirds of the depth.
-        plain: go on from the text as it is, without the model's chat template.
+        plain: continue the text as it is, without the model's chat template.
     Raises:
         InputError: an unknown emotion or layer, no doses; BundleError: vectors of another model.
     """
     if samples < 1 or not doses:
         raise InputError(f"{samples} texts at {len(doses)} doses", "one or more of each")
-    bundle = main_bundle(vectors)
-    EmotionVectors.load(bundle).direction(direction)  # an unknown emotion is told before the model loads
-    with progress(f"loading {model}"):
-        engine = open_model(model, revision=revision, dtype=dtype, device=device)
-    loaded = EmotionVectors.load(bundle, for_model=engine.info)
-    _, notes = _from_run(vectors, direction, doses)
-    chosen = reported_layers(vectors, direction, loaded, engine.info.n_layers) if layers is None else tuple(layers)
+    folder = None if isinstance(vectors, EmotionVectors) else Path(vectors)
+    loaded = vectors if isinstance(vectors, EmotionVectors) else EmotionVectors.load(main_bundle(Path(vectors)))
+    loaded.direction(direction)  # an unknown emotion is told before the model loads
+    engine = opened(model, revision=revision, dtype=dtype, device=device, progress=progress)
+    if folder is not None:
+        loaded = EmotionVectors.load(main_bundle(folder), for_model=engine.info)
+    chosen, notes = _from_run(folder, direction, doses)
+    if layers is not None:
+        chosen = tuple(layers)
+    elif chosen is None:
+        chosen = default_layers(loaded, engine.info.n_layers)
     asked: Prompt = prompt if plain or engine.info.template_hash is None else (Message("user", prompt),)
 
     def steering(dose: float) -> Steering | None:
         if dose == 0 and operation == "add":
             return None
-        return steer(loaded, direction, dose=dose, layers=chosen, operation=operation, positions=positions)
+        return make_steering(loaded, direction, dose=dose, layers=chosen, operation=operation, positions=positions)
 
     wanted = [(dose, seed + number) for dose in sorted(set(doses)) for number in range(samples)]
     requests = [
@@ -91,27 +99,34 @@ def steered_texts(
         )
         for dose, sampling in wanted
     ]
-    with progress(f"{len(requests)} texts"):
-        written = engine.generate(requests)
+    progress(f"{len(requests)} texts", 0, None)
+    written = engine.generate(requests)
     texts = tuple(
         SteeredText(dose, sampling, completion.text, completion.finish)
         for (dose, sampling), completion in zip(wanted, written, strict=True)
     )
     strongest = steering(max(doses, key=abs))
     words = "no steering" if strongest is None else strongest.describe()
-    return SideBySide(model, prompt, words, texts, notes)
+    return SideBySide(engine.info.model_id, prompt, words, texts, notes)
 
 
 def reported_layers(folder: Path, direction: str, vectors: EmotionVectors, n_layers: int) -> tuple[int, ...]:
     """The layer that a run in `folder` chose for a direction, else the bundle's nearest to two thirds of the depth."""
     chosen, _ = _from_run(folder, direction, ())
-    return chosen or (min(vectors.layers, key=lambda layer: abs(layer - 2 * n_layers / 3)),)
+    return chosen or default_layers(vectors, n_layers)
 
 
-def _from_run(folder: Path, direction: str, doses: Sequence[float]) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
+def default_layers(vectors: EmotionVectors, n_layers: int) -> tuple[int, ...]:
+    """The layer of some vectors that is nearest to two thirds of the depth."""
+    return (min(vectors.layers, key=lambda layer: abs(layer - 2 * n_layers / 3)),)
+
+
+def _from_run(
+    folder: Path | None, direction: str, doses: Sequence[float]
+) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
     """The layer that a run's verdict reports this direction at, and a warning for doses outside its range."""
-    file = folder / "verdict.json"
-    if not file.is_file():
+    file = None if folder is None else folder / "verdict.json"
+    if file is None or not file.is_file():
         return None, ("no verdict stands beside these vectors: which doses are safe is not known",)
     found = json.loads(file.read_text(encoding="utf-8"))
     cards = [card for card in found["answers"] if card["direction"] == direction]

@@ -212,7 +212,7 @@ class TorchEngine:
 
         Args:
             direction: a direction, a finished `Steering`, or an expression such as `calm - 0.5*sad` of `vectors`.
-            dose: fraction of the mean residual norm; several layers share it, as in `steer`.
+            dose: fraction of the mean residual norm; several layers share it, as in `make_steering`.
             layer: one or several; may be left out for a direction at one layer.
             positions: no characters, since outside calls pass no text.
             site: where a `Direction` belongs; a bundle and a `Steering` know it themselves.

@@ -30,7 +30,7 @@ from heartstrings.engines.hf.dose import apply
 from heartstrings.engines.hf.run import STEERED, cache_of
 from heartstrings.vectors.algebra import Direction
 from heartstrings.vectors.emotion_vectors import EmotionVectors
-from heartstrings.vectors.steer import along, layer_list, steer
+from heartstrings.vectors.steer import along, layer_list, make_steering
 
 Request = TypeVar("Request", ScoreRequest, GenerateRequest)
 
@@ -68,7 +68,9 @@ def what_to_do(
         if layer is None:
             raise InputError("steering without a layer", "one layer or several", "Add layer=14")
         if vectors is not None:
-            steering = steer(vectors, direction, dose=dose, layers=layer, operation=operation, positions=positions)
+            steering = make_steering(
+                vectors, direction, dose=dose, layers=layer, operation=operation, positions=positions
+            )
         elif isinstance(direction, str):
             raise InputError(
                 f"the expression {direction!r} without a bundle to look it up in",

@@ -181,7 +181,7 @@ def _steering(
 ) -> Steering | None:  # fmt: skip
     from heartstrings.vectors.bundle import main_bundle
     from heartstrings.vectors.emotion_vectors import EmotionVectors
-    from heartstrings.vectors.steer import steer
+    from heartstrings.vectors.steer import make_steering
     from heartstrings.workflows.side_by_side import reported_layers
 
     if vectors is None and direction is None and not dose:
@@ -196,7 +196,7 @@ def _steering(
     engine = batcher.engine
     loaded = EmotionVectors.load(main_bundle(Path(vectors)), for_model=engine.info)
     layers = reported_layers(Path(vectors), direction, loaded, engine.info.n_layers) if layer is None else layer
-    return steer(
+    return make_steering(
         loaded, direction, dose=dose, layers=layers, operation=operation, positions=positions, variant=variant
     )  # fmt: skip
 

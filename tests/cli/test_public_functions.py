@@ -1,0 +1,147 @@
+"""Every command is one public function, with the same names and defaults; it works from Python without a console."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+
+import heartstrings as hs
+import models
+from heartstrings import cli, organisms
+from heartstrings.cli import console
+from heartstrings.core.errors import InputError
+from heartstrings.corpus import Corpus, calibration_texts, shipped_neutral
+from heartstrings.workflows.atlas import material
+
+PYTHON_ONLY = {"progress", "ask"}
+ROOT = typer.main.get_command(cli.app)
+COMMANDS: dict[str, Any] = ROOT.commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_a_public_function(name: str) -> None:
+    function = getattr(hs, cli.PYTHON_NAMES.get(name, name))
+    assert function.__name__ in hs.__all__
+    flags = {one.name: one for one in COMMANDS[name].params if one.name not in ("json", "config", "help")}
+    parameters = {key: one for key, one in inspect.signature(function).parameters.items() if key not in PYTHON_ONLY}
+    assert list(flags) == list(parameters)
+    for key, parameter in parameters.items():
+        required = parameter.default is parameter.empty
+        assert flags[key].required == required, key
+        if not required:
+            given = flags[key].default
+            assert (given or None if parameter.default is None else given) == parameter.default, key
+        assert f"\n    {key}: " in function.__doc__, key
+        assert flags[key].help, key
+
+
+def test_names_that_differ_have_to() -> None:
+    """Only where the command's own name cannot be the function's."""
+    for name in cli.PYTHON_NAMES:
+        taken = hasattr(hs, name) or (Path(hs.__file__).parent / name).is_dir()
+        assert taken or not name.isidentifier() or name in ("import", "export"), name
+        assert cli.PYTHON_NAMES[name] not in COMMANDS
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(TypeError, match="no option 'stories_'"):
+        hs.extract("nowhere", out="nowhere", stories_="x")  # type: ignore[call-arg]
+
+
+@pytest.fixture(scope="module")
+def few() -> Corpus:
+    every = organisms.stories(per_emotion=4)
+    some = ("joyful", "calm", "sad", "afraid", "angry", "desperate")
+    return Corpus(tuple(one for one in every.stories if one.emotion in some), every.author, every.source)
+
+
+def test_from_stories_to_texts_in_python(few: Corpus, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Objects go from one function to the next; nothing is printed; progress is a plain callable."""
+    titles: dict[str, int | None] = {}
+
+    def progress(title: str, done: int, total: int | None) -> None:
+        assert total is None or 0 <= done <= total
+        titles[title] = total
+
+    model = hs.load("organism:steerable")
+    vectors = hs.extract(model, few, out=tmp_path / "v", progress=progress)
+    assert vectors.denoised is not None, "neutral texts come with the organisms' own stories"
+    assert vectors.emotions == few.emotions
+    found = hs.analyse(vectors, permutations=99, out=tmp_path / "g")
+    assert found.n_emotions == 6
+    assert (tmp_path / "g" / "report.html").is_file()
+    side = hs.steer(model, "The tests fail.", vectors=vectors, emotion="calm - sad", dose=(0.3, 0), max_new_tokens=4)
+    assert [one.dose for one in side.texts] == [0.0, 0.3]
+    assert "calm - sad" in side.steering
+    file = hs.export_vectors(vectors, tmp_path / "v.npz", layers=[1, 3])
+    back = hs.import_vectors(file, tmp_path / "back")
+    np.testing.assert_allclose(back.raw, vectors.raw[[1, 3]], atol=1e-6)
+    both = hs.compare({"first": vectors, "back": back}, permutations=99)
+    assert both.n_common == 6
+    assert hs.info(tmp_path / "v").counts == vectors.counts  # type: ignore[union-attr]
+    assert titles == {f"reading {len(few)} stories": len(few) + 48 + 200}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_plan_in_python(tmp_path: Path) -> None:
+    made = hs.plan("organism:steerable", emotion=("calm", "sad"), dose=(-0.1, 0, 0.1), dry_run=False)
+    assert made.plan.directions == ("calm", "sad")
+    assert made.estimate.samples > 0
+    again = hs.plan(made.plan, seed=3, dry_run=False, out=tmp_path / "plan.toml").plan
+    assert again == made.plan.changed(seed=3)
+    assert hs.plan(plan=tmp_path / "plan.toml", dry_run=False).plan == again
+    with pytest.raises(InputError, match="neither a model nor a plan"):
+        hs.plan()
+    with pytest.raises(InputError, match="--settings 'fast'"):
+        hs.plan("organism:steerable", settings="fast")
+
+
+def test_stories_by_where_they_are(few: Corpus, tmp_path: Path) -> None:
+    file = tmp_path / "s.jsonl"
+    rows = [{"emotion": one.emotion, "topic": one.topic, "text": one.text} for one in few.stories]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert len(hs.stories()) == 480
+    assert hs.stories("organism:inert").hash == organisms.stories().hash
+    assert hs.stories(file).hash == few.hash
+    assert hs.stories(few) is few
+    assert sum(hs.stories(file, min_words=1000).filtered.values()) > 0
+    assert material("gpt2", stories=hs.stories(), neutral=None).neutral is shipped_neutral()
+    assert material("gpt2", stories=hs.stories(file), neutral=None).neutral is calibration_texts()
+
+
+def test_progress_is_one_bar_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    reports: list[tuple[int, int]] = []
+
+    class Bar:
+        def __init__(self, title: str, quiet: bool) -> None:
+            self.title = title
+
+        def __enter__(self) -> Any:
+            opened.append(f"+{self.title}")
+            return lambda *at: reports.append(at)
+
+        def __exit__(self, *_: object) -> None:
+            opened.append(f"-{self.title}")
+
+    monkeypatch.setattr(console, "progress", Bar)
+    with console.bars(False) as progress:
+        progress("loading", 0, None)
+        progress("reading", 1, 3)
+        progress("reading", 2, 3)
+    assert opened == ["+loading", "-loading", "+reading", "-reading"]
+    assert reports == [(1, 3), (2, 3)]
+
+
+def test_a_model_in_memory_is_taken_as_it_is(few: Corpus, tmp_path: Path) -> None:
+    engine = models.engine("llama")
+    vectors = hs.extract(engine, few, out=tmp_path / "v", offset=5, layers=[2], no_neutral=True)
+    assert vectors.layers == (2,)
+    assert vectors.variants == ("raw",)
+    assert vectors.provenance.model == engine.info

@@ -107,7 +107,10 @@ def test_every_flag_in_the_docs_exists() -> None:
     from heartstrings import cli
 
     root = typer.main.get_command(cli.app)
-    known = {name: {o for p in verb.params for o in (*p.opts, *p.secondary_opts)} | {"--help"} for name, verb in root.commands.items()}  # type: ignore[attr-defined]
+    known = {
+        name: {flag for one in verb.params for flag in (*one.opts, *one.secondary_opts)} | {"--help"}
+        for name, verb in root.commands.items()  # type: ignore[attr-defined]
+    }
     for page in PAGES:
         for line in re.findall(r"^(?:\$ )?heartstrings (\w+ .*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
             verb, *words = shlex.split(line.split(" #")[0].rstrip("\\"))

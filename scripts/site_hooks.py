@@ -29,13 +29,14 @@ def on_files(files: Files, config: Any) -> Files:
     notebook = files.get_file_from_path(NOTEBOOK.name)
     if notebook is not None:
         files.remove(notebook)
-        files.append(File.generated(config, "tutorial.md", content=notebook_page(NOTEBOOK)))
+        content = notebook_page(NOTEBOOK, config.extra["repository"] + BRANCH)
+        files.append(File.generated(config, "tutorial.md", content=content))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     folder = posixpath.dirname(page.file.src_uri)
-    repository = config.repo_url.rstrip("/") + BRANCH
+    repository = config.extra["repository"] + BRANCH
 
     def outside(found: re.Match[str]) -> str:
         inside = posixpath.normpath(posixpath.join("docs", folder, found["target"]))
@@ -56,13 +57,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return PICTURE.sub(inlined, LINK.sub(outside, markdown))
 
 
-def notebook_page(path: Path) -> str:
-    """A notebook as Markdown, tables as HTML and pictures within the text. Nothing is run."""
+def notebook_page(path: Path, repository: str) -> str:
+    """A notebook as Markdown, with its stored outputs. Nothing is run."""
     from nbconvert import MarkdownExporter
 
     text, resources = MarkdownExporter().from_filename(str(path))
     if resources.get("outputs"):
         raise ValueError(f"{path.name} has pictures as outputs; write a hook that keeps them")
-    download = f"[Download this notebook](https://github.com/heartstrings/heartstrings{BRANCH}docs/{path.name})\n\n"
+    download = f"[Download this notebook]({repository}docs/{path.name})\n\n"
     title, _, rest = text.lstrip().partition("\n")
     return f"{title}\n\n{download}{rest}"

@@ -37,7 +37,7 @@ types:
 
 docs:  ## the documentation site, in site/; a warning is an error
 	@scripts/setup.sh dev
-	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict -q -d site
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict -d site
 
 wheel:  ## build the packages, install the wheel in an empty environment and use it
 	@scripts/setup.sh dev

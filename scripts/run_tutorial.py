@@ -17,7 +17,8 @@ def executed(folder: Path) -> nbformat.NotebookNode:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3", coalesce_streams=True, resources=resources)
+    client.execute()
     return notebook
 
 

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import logging
 import posixpath
 import re
@@ -59,11 +61,22 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 def notebook_page(path: Path, repository: str) -> str:
     """A notebook as Markdown, with its stored outputs. Nothing is run."""
-    from nbconvert import MarkdownExporter
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    title, _, rest = "".join(cells[0]["source"]).partition("\n")
+    parts = [title, f"[Download this notebook]({repository}docs/{path.name})", rest.strip()]
+    for cell in cells[1:]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+        else:
+            parts += [f"```python\n{source}\n```", *(_shown(output) for output in cell["outputs"])]
+    return "\n\n".join(parts) + "\n"
 
-    text, resources = MarkdownExporter().from_filename(str(path))
-    if resources.get("outputs"):
-        raise ValueError(f"{path.name} has pictures as outputs; write a hook that keeps them")
-    download = f"[Download this notebook]({repository}docs/{path.name})\n\n"
-    title, _, rest = text.lstrip().partition("\n")
-    return f"{title}\n\n{download}{rest}"
+
+def _shown(output: dict[str, Any]) -> str:
+    """One output: as HTML where it has that, else as text."""
+    data = output.get("data", {})
+    if "text/html" in data:
+        return f'<div class="hs-output">{"".join(data["text/html"])}</div>'
+    text = "".join(output["text"] if output["output_type"] == "stream" else data["text/plain"])
+    return f'<pre class="hs-output">{html.escape(text.rstrip())}</pre>'

@@ -29,6 +29,7 @@ from .workflows.commands import info as info
 from .workflows.commands import plan as plan
 from .workflows.commands import pool as pool
 from .workflows.commands import run as run
+from .workflows.commands import selftest as selftest
 from .workflows.commands import steer as steer
 from .workflows.commands import stories as stories
 
@@ -64,6 +65,7 @@ __all__ = [
     "read_ratings",
     "read_stories",
     "run",
+    "selftest",
     "steer",
     "stories",
 ]

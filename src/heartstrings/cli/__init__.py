@@ -47,6 +47,7 @@ COMMANDS = {
     "import": command(commands.import_vectors, summary.bundle),
     "export": command(commands.export_vectors, summary.exported),
     "info": command(commands.info, summary.info),
+    "selftest": command(commands.selftest, summary.selftest),
 }
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)

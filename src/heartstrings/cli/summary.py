@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from heartstrings.vectors.emotion_vectors import EmotionVectors
     from heartstrings.workflows.atlas import Atlas, Atlases
     from heartstrings.workflows.info import ModelFacts
+    from heartstrings.workflows.selftest import SelfTest
 
 Given: TypeAlias = Mapping[str, Any]
 """The flags of a command, by name."""
@@ -175,6 +176,29 @@ def _model(found: ModelFacts, json: bool) -> None:
         "chat template": "no" if found.template_hash is None else "yes",
     }
     console.show_facts(found.model_id, facts)
+
+
+def selftest(found: SelfTest, given: Given, json: bool) -> int:
+    """One line a check; exit code 1 where one failed."""
+    if json:
+        console.emit_json(asdict(found) | {"passed": found.passed})
+        return 0 if found.passed else 1
+    rows = [
+        [one.name, "passed" if one.passed else "FAILED", "–" if one.measured is None else f"{one.measured:.2g}",
+         "exactly 0" if one.allowed == 0 else f"{one.allowed:g}", one.unit]
+        for one in found.checks
+    ]  # fmt: skip
+    console.show(
+        f"{found.model}, {found.dtype}, steered at block {found.layer}",
+        ["check", "result", "largest difference", "allowed", "unit"], rows,
+        caption=f"Steering along a random direction at dose {found.dose:g} of the residual norm.",
+    )  # fmt: skip
+    for one in found.checks:
+        if one.note:
+            console.warn(f"{one.name}: {one.note}")
+    failed = sum(not one.passed for one in found.checks)
+    console.say(f"{failed} of {len(found.checks)} checks failed." if failed else "All checks passed.")
+    return 1 if failed else 0
 
 
 def _report_in(given: Given) -> None:

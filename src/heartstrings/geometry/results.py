@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from heartstrings.core.notebook import html_table
 from heartstrings.core.types import Frozen, Variant
 
 SCHEMA_VERSION = 1
@@ -204,6 +205,20 @@ class Geometry(Frozen):
     corrected: dict[str, tuple[LayerGeometry, ...]]
     """The layers under other poolings, by pooling label."""
     corrected_sentences: dict[str, str]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: where valence and arousal lie, layer by layer."""
+
+        def number(value: float | None) -> str:
+            return "–" if value is None else f"{value:.2f}"
+
+        rows = [
+            (f"{one.layer} ({one.variant})", number(one.pc1_valence.r), number(one.pc2_arousal.r),
+             number(one.best_valence.r), number(one.readout_valence_r2), one.finding)
+            for one in self.layers
+        ]  # fmt: skip
+        columns = ("block", "|r| PC1, valence", "|r| PC2, arousal", "|r| best, valence", "R² readout", "finding")
+        return html_table(f"Geometry of {self.model}: valence is {self.verdict}", columns, rows, note=self.sentence)
 
 
 class ComparedLayer(Frozen):

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int8, Int16, Int32
 
 from heartstrings.core.errors import InputError, NumericalError
+from heartstrings.core.notebook import html_table
 from heartstrings.core.types import ModelInfo, Provenance, Variant
 from heartstrings.vectors.algebra import Direction, layer_row, mean, parse, unknown_name
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from heartstrings.corpus.lexicon import Ratings
 
 __all__ = ["Direction", "EmotionVectors", "StoryTable", "components", "mean", "project_out"]
+
+_SHOWN = 12
+"""Emotions in the table of a notebook."""
 
 N_STORY_COMPONENTS = 10
 """How many components the story scores are kept for."""
@@ -214,6 +218,26 @@ class EmotionVectors:
         from heartstrings.vectors.bundle import load
 
         return load(directory, for_model=for_model, force=force)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the emotions with their stories and how reliable their vectors are."""
+        made_on, layers = self.provenance.model, f"{self.layers[0]} to {self.layers[-1]} ({len(self.layers)})"
+        reliable = None if self.reliability is None else np.nanmean(self.reliability, axis=0)
+        rows = [
+            (
+                name,
+                "–" if self.counts is None else self.counts[row],
+                "–" if reliable is None else f"{reliable[row]:.2f}",
+            )
+            for row, name in enumerate(self.emotions[:_SHOWN])
+        ]
+        more = len(self.emotions) - len(rows)
+        return html_table(
+            f"{len(self.emotions)} emotion vectors of {made_on.model_id if made_on else 'an unnamed model'}: layers "
+            f"{layers}, width {self.width}, {' and '.join(self.variants)}",
+            ("emotion", "stories", "reliability, mean over layers"), rows,
+            note=f"and {more} more emotions" if more else "",
+        )  # fmt: skip
 
     def _basis(self) -> tuple[Float32[np.ndarray, "_ width"], ...]:
         if self.neutral_basis is None:

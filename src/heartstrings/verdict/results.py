@@ -5,8 +5,13 @@ A number that could not be computed is None, never 0. Rates and their changes ar
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
+from heartstrings.core.errors import InputError
+from heartstrings.core.notebook import html_table
 from heartstrings.core.types import Frozen, Site
 from heartstrings.experiment.dose_fit import DoseFit
 from heartstrings.experiment.ledger import ControlKind
@@ -404,3 +409,45 @@ class Verdict(Frozen):
     """Fingerprint of the model's weights; None: the ledger does not say."""
     vectors_hash: str | None = None
     """Fingerprint of the directions and controls; None: the ledger does not say."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> Verdict:
+        """Read `verdict.json`, or the one in the folder of a run.
+
+        Raises:
+            InputError: no such file, or one that is damaged or of a newer schema.
+        """
+        file = Path(path) / "verdict.json" if Path(path).is_dir() else Path(path)
+        try:
+            found = cls.model_validate_json(file.read_bytes())
+        except FileNotFoundError:
+            raise InputError(f"no verdict {file}", "the folder of a run", "Run `heartstrings run`") from None
+        except (ValidationError, OSError) as error:
+            raise InputError(
+                f"{file} cannot be read: {error}", f"a verdict of schema version {SCHEMA_VERSION}",
+                "Make it again with `heartstrings verdict`",
+            ) from None  # fmt: skip
+        if not 1 <= found.schema_version <= SCHEMA_VERSION:
+            raise InputError(
+                f"{file} is of schema version {found.schema_version}", f"version {SCHEMA_VERSION} at most",
+                "Make it again with `heartstrings verdict`",
+            )  # fmt: skip
+        return found
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the answers, and each of them as a sentence."""
+
+        def points(value: float | None) -> str:
+            return "–" if value is None else f"{100 * value:+.0f}"
+
+        rows = [
+            (f"{card.behaviour}, {card.direction}", card.layer, card.answer,
+             "–" if card.range is None else f"{card.range[0]:g} to {card.range[1]:g}",
+             f"{points(card.told.value)} [{points(card.told.low)}, {points(card.told.high)}]",
+             "–" if card.p is None else f"{card.p:.3f}")
+            for card in self.answers
+        ]  # fmt: skip
+        columns = ("behaviour, direction", "block", "answer", "dose range", "effect, points [95%]", "p")
+        return html_table(
+            "Does steering control behaviour?", columns, rows, note=" ".join(card.sentence for card in self.answers)
+        )

@@ -31,6 +31,8 @@ from .run import plans_of as plans_of
 from .run import run_model as run_model
 from .run import run_models as run_models
 from .run import weigh_again as weigh_again
+from .selftest import SelfTest as SelfTest
+from .selftest import check_model as check_model
 from .side_by_side import SideBySide as SideBySide
 from .side_by_side import steered_texts as steered_texts
 
@@ -45,8 +47,10 @@ __all__ = [
     "ModelFacts",
     "Run",
     "Runs",
+    "SelfTest",
     "SideBySide",
     "analyse_bundle",
+    "check_model",
     "compare_bundles",
     "describe",
     "estimate",

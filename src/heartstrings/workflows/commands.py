@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from heartstrings.workflows.grading import Grading
     from heartstrings.workflows.info import ModelFacts
     from heartstrings.workflows.run import CellMean, Run, Runs
+    from heartstrings.workflows.selftest import SelfTest
     from heartstrings.workflows.side_by_side import SideBySide
 
 
@@ -364,7 +365,7 @@ def import_vectors(
     if out is not None and (Path(out) / "bundle.json").exists() and not options["overwrite"]:
         raise InputError(f"{out} already holds a bundle", "a new folder", "Choose another --out, or --overwrite")
     several = [files] if isinstance(files, str | PathLike) else files
-    found = formats.import_vectors(list(map(fspath, several)), emotions=names_of(options["emotions"]), **how)
+    found = formats.import_vectors([fspath(one) for one in several], emotions=names_of(options["emotions"]), **how)
     if out is not None:
         found.save(out)
     return found
@@ -398,6 +399,21 @@ def info(what: given.What, *, progress: Progress = silent) -> "Geometry | Emotio
         InputError: none of these. ModelError: a model that cannot be loaded.
     """
     return workflows.describe(fspath(what), progress=progress)
+
+
+@takes(given.SelfTestOptions)
+def selftest(
+    model: given.Model, *, progress: Progress = silent, **options: Unpack[given.SelfTestOptions]
+) -> "SelfTest":
+    """Check on your own model that it is read and steered as documented, in seconds to minutes.
+
+    Blocks, hidden states, dose 0, the size and place of a steered change, and that a KV cache, padding and other rows
+    of a batch change nothing: each check compares with one text in one pass, within a tolerance for the dtype.
+
+    Raises:
+        ModelError: a model that cannot be loaded or taken apart.
+    """
+    return workflows.check_model(model, progress=progress, **options)
 
 
 # What several of them need

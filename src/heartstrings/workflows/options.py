@@ -380,6 +380,12 @@ class PoolOptions(TypedDict, total=False):
     device: Annotated[str | None, Option("cpu, cuda, cuda:1, mps. Default: a GPU if there is one.", None)]
 
 
+class SelfTestOptions(Loading, total=False):
+    """Options of `selftest`."""
+
+    layer: Annotated[int | None, Option("The block to steer. Default: the one in the middle.", None)]
+
+
 class LogsOptions(TypedDict, total=False):
     """Options of `logs`."""
 

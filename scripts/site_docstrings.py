@@ -34,7 +34,7 @@ class Docstrings(griffe.Extension):
                 for name, one in inspect.signature(found).parameters.items()
             )
         )
-        func.docstring = griffe.Docstring(inspect.getdoc(found) or "", parent=func)
+        func.docstring = griffe.Docstring(SECTION.sub("\n\n", inspect.getdoc(found) or ""), parent=func)
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None:
@@ -44,8 +44,11 @@ class Docstrings(griffe.Extension):
 def _written(annotation: Any) -> str:
     """A type as a reader writes it: `str | Path | None`."""
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    text = re.sub(r"Union\[(.*)\]$", lambda found: " | ".join(_split(found[1])), text)
-    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
+    while "Union[" in text:  # the innermost first
+        text = re.sub(
+            r"(?:\w+\.)*Union\[((?:[^\[\]]|\[[^\[\]]*\])*)\]", lambda found: " | ".join(_split(found[1])), text
+        )
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", text).replace("NoneType", "None")
 
 
 def _split(items: str) -> list[str]:

@@ -43,6 +43,7 @@ def test_it_uses_the_public_api_alone() -> None:
         assert name in heartstrings.__all__, name
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_it_runs(tmp_path: Path, smollm2: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))

@@ -183,7 +183,8 @@ def main() -> None:
         engine = open_model(given.model)
         for name in missing:
             settings = AtlasSettings(stories=sources[name], **shared)
-            run_atlas(given.model, folders[name], settings, progress=bars(False), engine=engine)
+            with bars(quiet=False) as progress:
+                run_atlas(given.model, folders[name], settings, progress=progress, engine=engine)
 
     corpora = {
         name: material(given.model, stories=source, neutral=neutral).corpus for name, source in sources.items()

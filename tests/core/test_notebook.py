@@ -52,7 +52,7 @@ def test_geometry(tmp_path: Path) -> None:
 
 
 def test_verdict_is_read_and_shown(tmp_path: Path) -> None:
-    verdict = made.verdict()
+    verdict = made.verdict(made.card())
     (tmp_path / "verdict.json").write_text(verdict.model_dump_json())
     assert Verdict.load(tmp_path) == Verdict.load(tmp_path / "verdict.json") == verdict
     found = shown(verdict)

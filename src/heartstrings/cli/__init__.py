@@ -44,7 +44,7 @@ COMMANDS = {
     "pool": command(commands.pool, verdict_summary.pool),
     "steer": command(commands.steer, verdict_summary.texts),
     "logs": command(logs, verdict_summary.logs),
-    "import": command(commands.import_vectors, summary.bundle),
+    "import": command(commands.import_vectors, summary.bundle, required=("out",)),
     "export": command(commands.export_vectors, summary.exported),
     "info": command(commands.info, summary.info),
     "selftest": command(commands.selftest, summary.selftest),

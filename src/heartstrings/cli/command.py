@@ -47,10 +47,13 @@ EVERYWHERE = (
 """Flags of every command."""
 
 
-def command(function: Callable[..., Any], show: Show, **fixed: Any) -> Callable[..., int]:
+def command(
+    function: Callable[..., Any], show: Show, *, required: tuple[str, ...] = (), **fixed: Any
+) -> Callable[..., int]:
     """A command for typer that calls a public function with the flags, and prints what it returns.
 
     Args:
+        required: options that may be left out in Python and not here, where nothing else would keep the result.
         fixed: further arguments of the function, which no flag stands for.
     """
     takes_progress = "progress" in inspect.signature(function).parameters
@@ -62,9 +65,13 @@ def command(function: Callable[..., Any], show: Show, **fixed: Any) -> Callable[
             found = function(**given, **more, **fixed)
         return show(found, given, json) or 0
 
-    flags = [_flag(one) for one in parameters_of(function).values()]
+    flags = [
+        _flag(one.replace(default=inspect.Parameter.empty) if name in required else one)
+        for name, one in parameters_of(function).items()
+    ]
     run.__signature__ = inspect.Signature([*flags, *EVERYWHERE])  # type: ignore[attr-defined]
     run.__annotations__ = {}
+    run.function = function  # type: ignore[attr-defined]
     run.__doc__ = re.split(r"\n(?:Args|Returns|Raises):", inspect.getdoc(function) or "")[0].strip()
     return run
 

@@ -219,10 +219,7 @@ def _layers_table(result: Geometry) -> None:
         "p after the search over components and layers. * neutral components projected out."
     )
     console.show(
-        f"Geometry of {result.model}, {result.pooling or 'pooling not stated'}",
-        columns,
-        rows,
-        caption=caption,
+        f"Geometry of {result.model}, {result.pooling or 'pooling not stated'}", columns, rows, caption=caption
     )
 
 

@@ -1,8 +1,8 @@
 """Tasks of the LM Evaluation Harness (lm-eval) under steering, all doses of a request in one batch.
 
-lm-eval runs a task once a model. The models of a sweep share their answers: the first that is asked has the engine
-answer the same requests at every dose, and the others find theirs. Tasks build the same requests each time (few-shot
-examples are drawn with fixed seeds), so nothing is asked twice; a request that differs is asked when it comes.
+lm-eval runs a task once for each model. The models of a sweep share their answers: the first one sends its requests to
+the engine at every dose, and the others find their answers ready. Tasks build the same requests each time (few-shot
+examples are drawn with fixed seeds), so nothing is asked twice; a request that differs is sent when it comes.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ LM = _lm_eval("lm_eval.api.model").LM
 Instance: TypeAlias = Any
 """lm-eval's `Instance`: `args` are what is asked."""
 NEW_TOKENS = 256
-"""Where a task sets no limit, as in lm-eval."""
+"""New tokens where a task sets no limit, as in lm-eval."""
 ROWS = 512
-"""The most requests a call to the engine, which splits them further as its memory allows."""
+"""Requests in a call to the engine, at most. The engine splits them further as its memory allows."""
 _KNOWN = {"until", "max_gen_toks", "do_sample", "temperature", "top_p"}
 Answers: TypeAlias = dict[tuple[Any, Steering | None], Any]
 
@@ -57,11 +57,11 @@ class Metric:
     """With lm-eval's filter: `acc,none`."""
     value: float | None
     stderr: float | None
-    """As lm-eval has it; None where it has none."""
+    """As lm-eval states it; None where it states none."""
     n: int
-    """Documents."""
+    """Number of documents."""
     steering: str
-    """In words; `unsteered`."""
+    """In words, or `unsteered`."""
 
 
 class SteeredLM(LM):  # type: ignore[misc, valid-type]
@@ -187,7 +187,7 @@ class SteeredLM(LM):  # type: ignore[misc, valid-type]
         return [self._answers[one, self.steering] for one in asked]
 
     def _greedy(self, pairs: Sequence[tuple[str, str]], scores: Sequence[Score]) -> list[bool]:
-        """A token of probability over one half is the likeliest, whatever the others; else the model has to write."""
+        """A token with a probability over one half is the likeliest; otherwise the model has to generate."""
         half = math.log(0.5)
         open_ = [at for at, score in enumerate(scores) if not all(one > half for one in score.token_logprobs[0])]
         asked = [(pairs[at][0], len(scores[at].token_ids[0]), 0.0, 1.0, ()) for at in open_]

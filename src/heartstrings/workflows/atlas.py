@@ -497,12 +497,7 @@ def _describe(texts: Material) -> dict[str, object]:
         "topics": len(corpus.topics),
         "filtered": dict(corpus.filtered),
         "dropped": [
-            {
-                "emotion": row.story.emotion,
-                "topic": row.story.topic,
-                "reason": row.reason,
-                "evidence": row.evidence,
-            }
+            {"emotion": row.story.emotion, "topic": row.story.topic, "reason": row.reason, "evidence": row.evidence}
             for row in corpus.dropped
         ],
         "neutral": None

@@ -6,9 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heartstrings import core, engines, geometry, vectors
+from heartstrings import core, engines, geometry, vectors, workflows
 from heartstrings.core.errors import InputError
-from heartstrings.workflows.atlas import opened
 from heartstrings.workflows.values import Progress, silent
 
 if TYPE_CHECKING:
@@ -80,5 +79,5 @@ def _from_files(what: str, progress: Progress) -> ModelFacts | None:
 
 def _loaded(what: str, progress: Progress) -> ModelFacts:
     """The same of a model that has to be loaded, from the hub perhaps."""
-    info = opened(what, device="cpu", progress=progress).info
+    info = workflows.opened(what, device="cpu", progress=progress).info
     return ModelFacts(**{one.name: getattr(info, one.name) for one in fields(ModelFacts) if one.name != "parameters"})

@@ -207,8 +207,7 @@ class Asked(TypedDict, total=False):
     """What an experiment asks: the fields of its plan that have a flag."""
 
     settings: Annotated[
-        str | None,
-        Option("quick: a first look; full: what a verdict should rest on. Default: full.", None),
+        str | None, Option("quick: a first look; full: what a verdict should rest on. Default: full.", None)
     ]
     plan: Annotated[
         Path | str | Plan | None,
@@ -216,20 +215,17 @@ class Asked(TypedDict, total=False):
     ]
     vectors: Annotated[Path | str | None, Option("A bundle, an atlas or a run, instead of a new atlas.", None)]
     emotion: Annotated[
-        str | Sequence[str] | None,
-        Option("Emotions or blends, with commas: desperate,calm,0.5*joyful-sad.", None),
+        str | Sequence[str] | None, Option("Emotions or blends, with commas: desperate,calm,0.5*joyful-sad.", None)
     ]
     suite: Annotated[
-        str | None,
-        Option("What is asked: quick, standard or full; chat, agents; organism. See docs/suites.md.", None),
+        str | None, Option("What is asked: quick, standard or full; chat, agents; organism. See docs/suites.md.", None)
     ]
     behaviour: Annotated[
         str | Sequence[str] | None,
         Option("What steering is meant to move, with commas: reward-hacking,pushback.", None),
     ]
     dose: Annotated[
-        str | Sequence[float] | None,
-        Option("Such as -0.1,0,0.1 or -0.1:0.1:5 (first, last, how many).", None),
+        str | Sequence[float] | None, Option("Such as -0.1,0,0.1 or -0.1:0.1:5 (first, last, how many).", None)
     ]
     layers: Annotated[
         str | Sequence[int] | None,
@@ -257,8 +253,7 @@ class Judging(TypedDict, total=False):
     judge_calls: Annotated[int | None, Option("At most this many requests to each judge.", None)]
     judge_money: Annotated[float | None, Option("At most this much money for each judge.", None)]
     judge_prices: Annotated[
-        str | tuple[float, float] | None,
-        Option("Prices of a million tokens, read and written: 0.15,0.60.", None),
+        str | tuple[float, float] | None, Option("Prices of a million tokens, read and written: 0.15,0.60.", None)
     ]
     topics: Annotated[int, Option("With stories self: topics that the model writes on, 1 to 100.", 10)]
 
@@ -267,8 +262,7 @@ class RunOptions(Asked, Later, Stories, Judging, Weighting, Statistics, Loading,
     """Options of `run`."""
 
     go_on: Annotated[
-        bool,
-        Option("Take the next look of the plan: more scenarios, then the verdict.", False, flag="--continue"),
+        bool, Option("Take the next look of the plan: more scenarios, then the verdict.", False, flag="--continue")
     ]
 
 
@@ -276,8 +270,7 @@ class EvaluateOptions(Asked, Stories, Judging, Loading, total=False):
     """Options of `evaluate`."""
 
     controls: Annotated[
-        bool,
-        Option("Ask control directions too, as a verdict needs.", False, flag="--controls/--no-controls"),
+        bool, Option("Ask control directions too, as a verdict needs.", False, flag="--controls/--no-controls")
     ]
     parquet: Annotated[Path | str | None, Option("Also write every sample to this file.", None)]
 
@@ -286,8 +279,7 @@ class PlanOptions(Asked, Later, Loading, total=False):
     """Options of `plan`."""
 
     dry_run: Annotated[
-        bool,
-        Option("Load the model to count tokens and time; or only the plan.", True, flag="--dry-run/--no-model"),
+        bool, Option("Load the model to count tokens and time; or only the plan.", True, flag="--dry-run/--no-model")
     ]
     out: Annotated[Path | str | None, Option("TOML file to write the plan to.", None)]
 
@@ -367,8 +359,7 @@ class GradeOptions(TypedDict, total=False):
         Path | str | None, Option("CSV or JSONL with key and grade, from --export.", None, flag="--import")
     ]
     export_file: Annotated[
-        Path | str | None,
-        Option("CSV or JSONL to write the texts to, for grading elsewhere.", None, flag="--export"),
+        Path | str | None, Option("CSV or JSONL to write the texts to, for grading elsewhere.", None, flag="--export")
     ]
 
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from heartstrings.core.engine import Engine
 
 ROWS = 64
-"""The most requests a batch."""
+"""Requests in a batch, at most."""
 QUIET = 0.05
-"""Seconds without a new request after which a batch goes; short beside any generation."""
+"""After this many seconds without a new request a batch is run. Any generation takes longer."""
 
 
 class Batcher:
@@ -55,7 +55,7 @@ class Batcher:
     def _run(self, batch: list[tuple[GenerateRequest, Future[Completion]]]) -> None:
         try:
             answers = self.engine.generate([request for request, _ in batch])
-        except BaseException as error:  # whoever waits must hear of it, whatever it is
+        except BaseException as error:  # passed on to every request that waits
             if len(batch) == 1:
                 batch[0][1].set_exception(error)
                 return

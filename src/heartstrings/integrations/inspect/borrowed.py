@@ -1,4 +1,4 @@
-"""The sandbox of an Inspect task (docker, or whatever it names) as ours: programs run there instead."""
+"""Runs programs in the sandbox of an Inspect task (docker, or whichever it names) instead of our own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _borrowed: WeakKeyDictionary[SandboxEnvironment, Borrowed] = WeakKeyDictionary()
 
 
 def borrowed() -> Borrowed | None:
-    """The sandbox that the running sample has; None where its task names none."""
+    """The sandbox of the running sample; None if its task names none."""
     try:
         environment = sandbox()
     except (ProcessLookupError, LookupError):
@@ -29,11 +29,11 @@ def borrowed() -> Borrowed | None:
 @dataclass(eq=False)
 class Borrowed:
     """See `heartstrings.sandbox.Sandbox`. Time is limited by the command's timeout; memory, processes, files and
-    network are for whoever set that sandbox up. Called from a thread that Inspect's event loop started."""
+    network by the configuration of that sandbox. Called from a thread that Inspect's event loop started."""
 
     environment: SandboxEnvironment
     done: dict[Any, Ran] = field(default_factory=dict)
-    """The same content is run once: a world that is replayed at every turn costs no more than its last turn."""
+    """The same content is run once, so that replaying a dialogue from its start at every turn costs nothing extra."""
     numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def run(
@@ -68,7 +68,7 @@ class Borrowed:
             try:
                 there[name] = await self.environment.read_file(f"{folder}/{name}")
             except (FileNotFoundError, IsADirectoryError, PermissionError, UnicodeDecodeError):
-                continue  # gone, or no text: as after a run of our own
+                continue  # removed by the program, or not text: left out, as in our own sandbox
         await self.environment.exec(["rm", "-rf", folder])
         cut = max(len(ran.stdout), len(ran.stderr)) > most
         status = "ok" if ran.success else "failed"

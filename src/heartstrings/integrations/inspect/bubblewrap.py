@@ -81,7 +81,7 @@ class BubblewrapSandbox(SandboxEnvironment):
     async def sample_init(
         cls, task_name: str, config: SandboxEnvironmentConfigType | None, metadata: dict[str, str]
     ) -> dict[str, SandboxEnvironment]:
-        """InputError where there is no sandbox here, with what to install, or for a configuration: it has none."""
+        """Raises InputError if no sandbox can be made here (with what to install), or if a configuration is given."""
         if config is not None:
             raise InputError(f"a configuration of the bubblewrap sandbox: {config!r}", "none", "Leave it out")
         return {"default": cls(open_sandbox(programs=True))}
@@ -133,7 +133,7 @@ class BubblewrapSandbox(SandboxEnvironment):
             raise TimeoutError(f"no end within {timeout} s: {' '.join(cmd)}")
         said = _said(ran.files.get(STATE, ""))
         if said is None:
-            # It went over a limit, or took its sandbox down: what it wrote is gone with it.
+            # It exceeded a limit, or ended its sandbox: the files that it wrote are lost.
             return ExecResult(False, ran.code or 1, ran.stdout, ran.stderr or f"ended by the sandbox: {ran.status}")
         self.files = said["files"]
         return ExecResult(said["code"] == 0, said["code"], said["out"], said["err"])
@@ -169,7 +169,7 @@ class BubblewrapSandbox(SandboxEnvironment):
 
 
 def _said(text: str) -> dict[str, Any] | None:
-    """What came out; None where it is not whole. A program may have written it, and must not end an evaluation."""
+    """The result; None if it is incomplete. A program may have written it, and must not stop an evaluation."""
     try:
         said = json.loads(text)
         if isinstance(said.get("code"), int) and all(isinstance(said[name], str) for name in ("out", "err")):

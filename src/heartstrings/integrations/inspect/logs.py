@@ -1,4 +1,4 @@
-"""A run's samples as Inspect logs, one a cell, that open in its viewer; each side carries the other's ids."""
+"""A run's samples as Inspect logs, one a cell, that open in its viewer. Logs and ledger refer to each other by id."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _scores(rows: Sequence[Sample]) -> list[Any]:
     found = []
     for name in ("outcome", "valid"):
         values = [getattr(row, name) for row in rows]
-        mean = mean_interval(values, [row.group for row in rows])  # as in the verdict: situations weigh alike
+        mean = mean_interval(values, [row.group for row in rows])  # as in the verdict: situations have equal weights
         metrics = {key: EvalMetric(name=key, value=value) for key, value in _numbers(mean).items()}
         found.append(
             EvalScore(

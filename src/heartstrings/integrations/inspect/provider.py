@@ -1,7 +1,7 @@
 """A steered model as Inspect's `ModelAPI`.
 
 `inspect eval TASK --model heartstrings/MODEL -M vectors=FOLDER -M direction=calm -M dose=0.1`. Models of one name share
-one engine, whatever their steering: evaluations that run side by side fill each other's batches.
+one engine, whatever their steering, so that requests of evaluations that run at the same time are batched together.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class HeartstringsAPI(ModelAPI):
     Args (Inspect's model args):
         vectors: a bundle, an atlas, or the folder of a run. Without it the model is unsteered.
         direction: an emotion or a blend; dose: a fraction of the mean residual norm; layer: one or several, default the
-            one that the run chose or two thirds of the depth; operation, positions, variant: as for `steer`.
+            one that the run chose or two thirds of the depth; operation, positions, variant: as for `make_steering`.
         plan: hash of the plan that this belongs to; it goes into every output's metadata, beside the steering.
         revision, dtype, device: of the model.
     Raises:
@@ -95,10 +95,10 @@ class HeartstringsAPI(ModelAPI):
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
     ) -> ModelOutput:
-        """One reply, from a batch with whatever else is asked at the time."""
+        """One reply. The request is batched with others that arrive at the same time."""
         request = self.request(input, tools, tool_choice, config)
         future = self.batcher.ask(request)
-        # A limiter of its own for each: threads only wait here, and the usual forty would keep batches small.
+        # Each request has its own limiter: these threads only wait, and anyio's limit of 40 would keep batches small.
         wait = anyio.CapacityLimiter(1)
         answer = await anyio.to_thread.run_sync(future.result, abandon_on_cancel=True, limiter=wait)
         return self.output(answer)
@@ -106,7 +106,7 @@ class HeartstringsAPI(ModelAPI):
     def request(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
     ) -> GenerateRequest:
-        """What the engine is asked; settings that it has not are refused rather than passed over."""
+        """The request to the engine. Settings that the engine does not have are refused."""
         asked_for = [name for name in _REFUSED if getattr(config, name, None) not in (None, False)]
         if asked_for:
             raise InputError(f"{', '.join(asked_for)} asked of a steered model", "temperature, top_p, seed, stop_seqs")
@@ -125,13 +125,13 @@ class HeartstringsAPI(ModelAPI):
         )
 
     def _seed(self, prompt: tuple[Message, ...], seed: int) -> int:
-        """Of the conversation and of how often it was asked: epochs differ, doses are compared under the same draws."""
+        """A seed from the conversation and how often it was asked: epochs differ, and all doses use the same draws."""
         text = json.dumps([seed, [(m.role, m.content, [(c.name, c.arguments) for c in m.tool_calls]) for m in prompt]])
         self._asked[text] += 1
         return int.from_bytes(hashlib.sha256(f"{self._asked[text]} {text}".encode()).digest()[:4], "big")
 
     def output(self, answer: Completion) -> ModelOutput:
-        """Inspect's form of a completion; what it was steered by goes along."""
+        """The completion in Inspect's form, with its steering in the metadata."""
         calls = [
             InspectCall(id=f"call{answer.seed:08x}{place}", function=call.name, arguments=json.loads(call.arguments))
             for place, call in enumerate(answer.tool_calls)
@@ -158,11 +158,11 @@ class HeartstringsAPI(ModelAPI):
         )
 
     def max_connections(self) -> int:
-        """As many as fill a batch."""
+        """As many connections as a batch has requests."""
         return ROWS
 
     def connection_key(self) -> str:
-        """Each steering counts its own connections: together they fill the batches."""
+        """Connections are limited for each steering by itself."""
         return f"{self.model_name} {self.steering.describe() if self.steering else 'unsteered'}"
 
 

@@ -1,4 +1,4 @@
-"""A dose sweep over tasks of Inspect: one model of Inspect's a dose, one engine for all of them."""
+"""A dose sweep over Inspect tasks: one Inspect model for each dose, and one engine for all of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DoseScore:
 
 
 def models(model: str, *, vectors: Path | str, direction: str, doses: Sequence[float | int], **how: Any) -> list[Model]:
-    """One model of Inspect's a dose, for `inspect_ai.eval(task, model=models(...))`.
+    """One Inspect model for each dose, for `inspect_ai.eval(task, model=models(...))`.
 
     Args:
         how: `layer`, `operation`, `positions`, `variant`, `plan` (a hash, for the metadata), `revision`, `dtype`,
@@ -72,7 +72,7 @@ def sweep(
     """
     evaluate = inspect_module("inspect_ai").eval
     steered = models(model, vectors=vectors, direction=direction, doses=doses, **(how or {}))
-    # As many tasks at once as there are doses: their requests then meet in one batch.
+    # All doses run at the same time, so that their requests are batched together.
     found: list[EvalLog] = evaluate(
         tasks, model=steered, log_dir=str(log_dir), max_tasks=len(steered), **{"display": "none", **options}
     )

@@ -36,7 +36,7 @@ from heartstrings.core.errors import InputError
 from heartstrings.integrations.inspect.borrowed import borrowed
 
 ANSWERS = "heartstrings:answers"
-"""Where the solver leaves what was said, for the scorers."""
+"""Where the solver stores the replies for the scorers."""
 
 
 def task(behaviour: Behaviour | str, *, n: int = 20, seed: int = 0) -> Task:
@@ -108,7 +108,7 @@ def play(behaviour: Behaviour, scenarios: dict[str, Scenario]) -> Solver:
 
 @scorer(metrics=[mean(), stderr(cluster="cluster")])
 def outcome(behaviour: Behaviour, scenarios: dict[str, Scenario]) -> Scorer:
-    """What the behaviour counts; unscored where it is missing."""
+    """The outcome of the behaviour; unscored where it is missing."""
 
     async def score(state: TaskState, target: Target) -> Score:
         grade: Grade = await _apart(_grade, behaviour, scenarios, state)
@@ -123,7 +123,7 @@ def outcome(behaviour: Behaviour, scenarios: dict[str, Scenario]) -> Scorer:
 
 @scorer(metrics=[mean(), stderr(cluster="cluster")])
 def valid(behaviour: Behaviour, scenarios: dict[str, Scenario]) -> Scorer:
-    """How far the answer is one at all."""
+    """Whether the answer is valid."""
 
     async def score(state: TaskState, target: Target) -> Score:
         grade: Grade = await _apart(_grade, behaviour, scenarios, state)
@@ -140,7 +140,7 @@ async def _apart(call: Callable[..., Any], *given: Any) -> Any:
 
 
 def _grade(behaviour: Behaviour, scenarios: dict[str, Scenario], state: TaskState) -> Grade:
-    """Graders are functions of what was said, and the sandbox remembers what it ran: twice costs no more than once."""
+    """Graders depend on the replies alone, and the sandbox caches what it ran: grading twice costs nothing extra."""
     scenario = scenarios[str(state.sample_id)]
     said = state.store.get(ANSWERS) or []
     answers = tuple(
@@ -180,7 +180,7 @@ def _messages(request: GenerateRequest, before: Sequence[ChatMessage]) -> list[C
     results = [message for message in added if message.role == "tool"]
     if not isinstance(said, ChatMessageAssistant):
         return [*found, *(_message(message) for message in added)]
-    # What goes past the most calls of a turn is not carried out, and a call without a result is refused by many models.
+    # Calls beyond the limit of a turn are not carried out, and many models refuse a call without a result.
     calls = list(said.tool_calls or ())[: len(results)]
     found[-1] = said.model_copy(update={"tool_calls": calls or None})
     for call, message in zip(calls, results, strict=True):

@@ -1,9 +1,13 @@
-"""Runs docs/tutorial.ipynb in an empty folder and writes its outputs back: python scripts/run_tutorial.py"""
+"""Runs docs/tutorial.ipynb in an empty folder, writes its outputs back and prints how long each cell took.
+
+python scripts/run_tutorial.py
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -26,7 +30,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         notebook = executed(Path(folder))
     for cell in notebook.cells:
-        cell.metadata.pop("execution", None)  # times of day
+        when = cell.metadata.pop("execution", {})
+        if "shell.execute_reply" in when:
+            began, ended = (datetime.fromisoformat(when[key]) for key in ("iopub.execute_input", "shell.execute_reply"))
+            print(f"{(ended - began).total_seconds():6.1f} s  {cell.source.splitlines()[0]}")
         if cell.cell_type == "code":
             cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
     notebook.metadata.pop("widgets", None)

@@ -34,7 +34,8 @@ class Docstrings(griffe.Extension):
                 for name, one in inspect.signature(found).parameters.items()
             )
         )
-        func.docstring = griffe.Docstring(SECTION.sub("\n\n", inspect.getdoc(found) or ""), parent=func)
+        if func.docstring is not None:
+            func.docstring.value = SECTION.sub("\n\n", inspect.getdoc(found) or "")
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None:

@@ -1,4 +1,4 @@
-.PHONY: demo calibrate test quick lint types setup clean
+.PHONY: demo calibrate test quick lint types docs wheel setup clean
 
 RUN = .venv/bin/python -m
 # Two workers with a thread each beat one with two: most tests are too small to share.
@@ -19,9 +19,11 @@ test:  ## every test, the slow ones too
 	@scripts/setup.sh dev
 	$(PYTEST)
 
+PYTEST_MARKS = not slow
+
 quick:  ## the tests to run while working: under three minutes on two cores
 	@scripts/setup.sh dev
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "$(PYTEST_MARKS)"
 
 lint:
 	@scripts/setup.sh dev
@@ -33,5 +35,16 @@ types:
 	@scripts/setup.sh dev
 	$(RUN) mypy
 
+docs:  ## the documentation site, in site/; a warning is an error
+	@scripts/setup.sh dev
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict -d site
+
+wheel:  ## build the packages, install the wheel in an empty environment and use it
+	@scripts/setup.sh dev
+	scripts/check_wheel.sh
+
+setup:
+	@scripts/setup.sh dev
+
 clean:
-	rm -rf demo calibration dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf site demo calibration dist build .pytest_cache .mypy_cache .ruff_cache

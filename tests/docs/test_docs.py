@@ -21,7 +21,7 @@ from heartstrings import organisms
 from heartstrings.corpus import write_stories
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<why>[^>]+) -->\n)?^```(?P<kind>\w+)\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL
 )
@@ -67,7 +67,7 @@ def missing_line(printed: list[str], expected: list[str]) -> str | None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_page(page: Path, tmp_path: Path) -> None:
     environment = {
         **os.environ,
@@ -107,7 +107,10 @@ def test_every_flag_in_the_docs_exists() -> None:
     from heartstrings import cli
 
     root = typer.main.get_command(cli.app)
-    known = {name: {o for p in verb.params for o in p.opts} | {"--help"} for name, verb in root.commands.items()}  # type: ignore[attr-defined]
+    known = {
+        name: {flag for one in verb.params for flag in (*one.opts, *one.secondary_opts)} | {"--help"}
+        for name, verb in root.commands.items()  # type: ignore[attr-defined]
+    }
     for page in PAGES:
         for line in re.findall(r"^(?:\$ )?heartstrings (\w+ .*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
             verb, *words = shlex.split(line.split(" #")[0].rstrip("\\"))

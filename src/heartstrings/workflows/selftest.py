@@ -179,7 +179,7 @@ class _Probe:
     @contextlib.contextmanager
     def added(self, sign: int, start: int = 0, stop: int | None = None) -> Iterator[None]:
         """One hook of our own that adds the vector to tokens `start` to `stop - 1` of single texts."""
-        change = sign * self.size * torch.from_numpy(self.unit).to(self.engine.device)
+        change = sign * self.size * torch.from_numpy(self.unit).to(self.engine.info.device)
 
         def hook(_module: Any, _inputs: Any, output: Any) -> Any:
             state = (output[0] if isinstance(output, tuple) else output).clone()
@@ -198,7 +198,7 @@ class _Probe:
 
     def fed(self, ids: Any) -> torch.Tensor:
         """Token ids as a model takes them, [1, token]."""
-        return torch.as_tensor(np.asarray(ids, np.int64), device=self.engine.device)[None]
+        return torch.as_tensor(np.asarray(ids, np.int64), device=self.engine.info.device)[None]
 
     def logits(self, ids: Any) -> torch.Tensor:
         """[token, vocabulary] of one text: what the model gives in one pass, without a cache."""

@@ -10,7 +10,8 @@ import pytest
 
 import report_atlas
 from heartstrings.report import render, render_comparison
-from heartstrings.report.palette import PAPER
+from heartstrings.report.palette import GRID, PAPER
+from heartstrings.report.style import AXIS, FONT
 from report_browser import Browser, find_chromium
 
 DRAWN = """
@@ -82,6 +83,31 @@ def test_plots_follow_the_colour_scheme(browser: Browser, pages: dict[str, Path]
     browser.look(width=1280, height=900, dark=True)
     browser.wait(f"{colour} !== {light!r}")
     assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == _rgb(PAPER[1])
+
+
+def test_what_all_plots_share_is_filled_in_under_their_own_values(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.look(width=1280, height=900, dark=False)
+    browser.open(pages["full"])
+    box = "document.getElementById('depth-valence')"
+    assert browser.evaluate(f"{box}._fullLayout.xaxis.gridcolor") == GRID[0]
+    assert browser.evaluate(f"{box}._fullLayout.xaxis.title.font.size") == AXIS["title"]["font"]["size"]
+    assert browser.evaluate(f"{box}._fullLayout.hoverlabel.font.family") == FONT
+    assert browser.evaluate(f"{box}._fullLayout.margin.t") == 30
+    assert browser.evaluate("document.getElementById('map')._fullLayout.margin.t") == 8, "the plot's own"
+    browser.look(width=1280, height=900, dark=True)
+    browser.wait(f"{box}._fullLayout.xaxis.gridcolor === '{GRID[1]}'")
+
+
+def test_a_browser_that_cannot_unpack_the_library_says_so(browser: Browser, pages: dict[str, Path]) -> None:
+    source = {"source": "delete window.DecompressionStream"}
+    script = browser.call("Page.addScriptToEvaluateOnNewDocument", source)["identifier"]
+    browser.problems.clear()
+    browser.call("Page.navigate", {"url": pages["full"].resolve().as_uri()})
+    browser.wait("document.documentElement?.dataset.drawn === 'no'")
+    said = browser.evaluate("document.querySelector('main > .missing').textContent")
+    assert "need a newer browser (DecompressionStream is not defined)" in said
+    browser.call("Page.removeScriptToEvaluateOnNewDocument", {"identifier": script})
+    assert browser.problems == []
 
 
 def test_buttons_change_the_view(browser: Browser, pages: dict[str, Path]) -> None:

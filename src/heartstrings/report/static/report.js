@@ -87,8 +87,19 @@
     return Plotly.react(box, data, layout, config);
   };
 
-  const ready = load();
-  const drawAll = () => ready.then(() => Promise.all(Object.keys(figures).map(draw)));
+  // Whether plotly.js could be unpacked; if not, the page says so.
+  const ready = load().then(() => true, (error) => {
+    const note = document.createElement("p");
+    note.className = "missing";
+    note.textContent = `The figures need a newer browser (${error.message}). The tables below hold the same findings without them.`;
+    document.getElementById("content").prepend(note);
+    return false;
+  });
+  const drawAll = async () => {
+    const there = await ready;
+    if (there) await Promise.all(Object.keys(figures).map(draw));
+    return there;
+  };
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-target]");
@@ -98,18 +109,12 @@
     for (const other of button.parentElement.children) {
       other.setAttribute("aria-pressed", String(other === button));
     }
-    ready.then(() => draw(key));
+    ready.then((there) => { if (there) draw(key); });
   });
 
   dark.addEventListener("change", drawAll);
   narrow.addEventListener("change", drawAll);
   addEventListener("beforeprint", () => { printing = true; drawAll(); });
   addEventListener("afterprint", () => { printing = false; drawAll(); });
-  drawAll().then(() => { document.documentElement.dataset.drawn = "yes"; });
-  ready.catch((error) => {
-    const note = document.createElement("p");
-    note.className = "missing";
-    note.textContent = `The figures need a newer browser (${error}). The tables below hold the same findings without them.`;
-    document.getElementById("content").prepend(note);
-  });
+  drawAll().then((there) => { document.documentElement.dataset.drawn = there ? "yes" : "no"; });
 })();

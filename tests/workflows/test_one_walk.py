@@ -67,6 +67,6 @@ def test_a_run_reads_everything_once(tmp_path: Path, counted: Counter[str]) -> N
     again = hs.decide(out)
     assert again.verdict == done.verdict == hs.Verdict.load(out)
     assert counted["read_encoding"] == 1
-    cells = hs.evaluate(plan=out, out=out).cells
+    cells = hs.evaluate(plan.changed(vectors=out / "atlas"), tmp_path / "evaluation").cells
     assert {one.dose for one in cells if one.behaviour == "choice" and one.direction == "desperate"} == {-0.2, 0.2}
     assert hs.info(out / "atlas").model == world.MODEL  # type: ignore[union-attr]

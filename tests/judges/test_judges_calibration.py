@@ -129,7 +129,7 @@ def test_a_random_model_as_its_own_judge_is_refused(monkeypatch: pytest.MonkeyPa
     calibration = calibrate(judge, known, rubric("harshness"))
     assert calibration.unreadable == 6
     assert calibration.accuracy.value is None
-    assert {(one.status, one.tries, one.scores) for one in calibration.judged} == {("unreadable", 2, None)}
+    assert {(one.status, len(one.raw), one.scores) for one in calibration.judged} == {("unreadable", 2, None)}
     assert len(asked) == 12
     assert all(request.steering is None and request.temperature == 0 for request in asked)
     calibrate(judge, known, rubric("harshness"))

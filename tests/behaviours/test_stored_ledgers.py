@@ -36,7 +36,7 @@ from heartstrings.behaviours.writing.word_problems import AnsweredWordProblems
 from heartstrings.core.engine import Completion, GenerateRequest, Score, ToolCall
 from heartstrings.core.errors import InputError
 from heartstrings.core.steering import Intervention, Steering
-from heartstrings.experiment.plan import preset
+from heartstrings.experiment.plan_files import preset
 from heartstrings.sandbox import Limits, Ran
 
 STORED = Path(__file__).parents[1] / "data" / "asked_and_graded.json"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from heartstrings.experiment import SampleLedger, ledger_rows
-from heartstrings.experiment.plan import Plan, preset
+from heartstrings.experiment import SampleLedger, ledger
+from heartstrings.experiment.plan import Plan
+from heartstrings.experiment.plan_files import preset
 from heartstrings.vectors.bundle import Header
 from heartstrings.verdict.results import AnswerCard, Verdict
 
@@ -69,8 +70,8 @@ def test_the_columns_of_a_ledger(tmp_path: Path) -> None:
     assert set(columns) == {"samples", "judgements", "meta"}
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", described, re.MULTILINE)
     assert rows == [(name, kind) for name, kind, _ in columns["samples"]]
-    assert [name for name, _, key in columns["samples"] if key] == list(ledger_rows.KEY)
-    assert tuple(name for name, _ in rows[:8]) == ledger_rows.KEY
+    assert [name for name, _, key in columns["samples"] if key] == list(ledger.KEY)
+    assert tuple(name for name, _ in rows[:8]) == ledger.KEY
     (more,) = re.findall(r"same eight columns and (.*?)\. Table", described, re.DOTALL)
     assert re.findall(r"`(\w+)`", more) == [name for name, _, key in columns["judgements"] if not key]
     assert [name for name, _, _ in columns["meta"]] == ["name", "value"]

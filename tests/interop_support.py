@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import warnings
+from types import ModuleType
+
 import numpy as np
+import pytest
 
 from heartstrings.core.types import ModelInfo, Provenance
 from heartstrings.vectors.emotion_vectors import EmotionVectors
@@ -62,3 +67,13 @@ def bundle(
             {"package_version": "0", "source": "extracted", "model": model or model_info(), "site": site}
         ),
     )
+
+
+def library(name: str) -> ModuleType:
+    """A module of another tool, or a skip with the reason. Its own warnings while it loads are ignored."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return importlib.import_module(name)
+        except Exception as error:
+            pytest.skip(f"{name} cannot be imported here: {type(error).__name__}: {error}")

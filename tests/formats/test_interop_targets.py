@@ -5,7 +5,6 @@ Each is installed by the test set-up without its own requirements; a test of one
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 import warnings
@@ -31,21 +30,11 @@ from transformers import AutoModelForCausalLM as Auto
 
 from heartstrings.formats import export_vectors, import_vectors
 from heartstrings.formats.writing import HOOKPOINTS
-from interop_support import WIDTH, bundle, model_info
+from interop_support import WIDTH, bundle, library, model_info
 
 VOCABULARY = 32
 TOKENS = torch.arange(1, 9)[None]
 SIZES = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": 4, "num_attention_heads": 2}
-
-
-def library(name: str) -> ModuleType:
-    """A peer's module, or a skip with the reason. Warnings while it loads are its own affair."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return importlib.import_module(name)
-        except Exception as error:
-            pytest.skip(f"{name} cannot be imported here: {type(error).__name__}: {error}")
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from heartstrings.core.types import Provenance
 from heartstrings.engines.hf.engine import TorchEngine
 from heartstrings.engines.hf.session import calibration_norms
 from heartstrings.vectors.emotion_vectors import EmotionVectors
+from interop_support import library
 
 PAIRS = (
     ("The rain had stopped before", " she reached the harbour"),
@@ -27,16 +26,6 @@ PAIRS = (
     ("Nobody had told me that the letter was already there. I read it", " standing"),
 )
 CASES = [("joyful", (2,)), ("0.5*joyful - sad", (0, 1, 3)), ("-calm", (1, 2))]
-
-
-def library(name: str) -> ModuleType:
-    """A part of lm-eval, or a skip with the reason. Warnings while it loads are its own affair."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return importlib.import_module(name)
-        except Exception as error:
-            pytest.skip(f"{name} cannot be imported here: {type(error).__name__}: {error}")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import heartstrings as hs
 import models
 from heartstrings import cli, organisms
 from heartstrings.cli import console
-from heartstrings.core.errors import InputError
+from heartstrings.core.errors import BundleError, InputError
 from heartstrings.corpus import Corpus, calibration_texts, shipped_neutral
 from heartstrings.workflows.atlas import material
 
@@ -88,6 +88,14 @@ def test_from_stories_to_texts_in_python(few: Corpus, tmp_path: Path, capfd: pyt
     assert hs.info(tmp_path / "v").counts == vectors.counts  # type: ignore[union-attr]
     assert titles == {f"reading {len(few)} stories": len(few) + 48 + 200}
     assert capfd.readouterr() == ("", "")
+
+
+def test_vectors_of_another_model_are_refused(few: Corpus, tmp_path: Path) -> None:
+    vectors = hs.extract(models.engine("llama"), few, out=tmp_path / "v", offset=5, no_neutral=True)
+    with pytest.raises(BundleError, match="width"):
+        hs.steer("organism:blank", "The tests fail.", vectors=vectors, emotion="calm")
+    with pytest.raises(BundleError, match="other weights"):
+        hs.analyse(vectors, model=models.engine("llama", seed=1))
 
 
 def test_a_plan_in_python(tmp_path: Path) -> None:

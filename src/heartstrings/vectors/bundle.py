@@ -180,7 +180,7 @@ def fingerprint(vectors: EmotionVectors) -> str:
     return sha256(names + tensor_bytes(_tensors(vectors), _KIND))
 
 
-def check_model(header: Header, model: ModelInfo, *, force: bool, where: str) -> tuple[str, ...]:
+def check_model(header: Header | EmotionVectors, model: ModelInfo, *, force: bool, where: str) -> tuple[str, ...]:
     """What differs between the bundle's model and another, as notes; refused unless `force`.
 
     Raises:

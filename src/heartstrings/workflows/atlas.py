@@ -30,7 +30,7 @@ from heartstrings.corpus import (
     topics,
 )
 from heartstrings.corpus.lexicon import Ratings, built_in_ratings, emotions, families, read_ratings
-from heartstrings.vectors.bundle import main_bundle
+from heartstrings.vectors.bundle import check_model, main_bundle
 from heartstrings.workflows.values import Progress, checked, silent
 
 if TYPE_CHECKING:
@@ -254,9 +254,11 @@ def vectors_of(
     """Vectors, or those in the folder of a bundle, an atlas or a run.
 
     Args:
-        for_model: the model that they are read for; vectors of another one in a folder are refused, unless `force`.
+        for_model: the model that they are used with; vectors of another one are refused, unless `force`.
     """
     if not isinstance(source, str | Path):
+        if for_model is not None:
+            check_model(source, for_model, force=force, where="the given set")
         return source
     return vectors.EmotionVectors.load(main_bundle(Path(source)), for_model=for_model, force=force)
 

@@ -429,9 +429,9 @@ def _one_plan(model: Any, options: Any, **changes: Any) -> "tuple[Plan, Any]":
 
 def _atlas_settings(options: Any) -> "AtlasSettings":
     """Those of the atlas that an experiment makes; its `layers` and `seed` are the plan's and not among them."""
-    groups = (given.Stories, given.Weighting, given.Statistics, given.Loading)
+    groups = (given.Source, given.Reading, given.Writing, given.Weighting, given.Statistics, given.Loading)
     found = {name: value for group in groups for name, value in chosen(group, options).items()}
-    return workflows.AtlasSettings(topics=options["topics"], **found)
+    return workflows.AtlasSettings(**found)
 
 
 def _budget(options: Any) -> "Budget | None":

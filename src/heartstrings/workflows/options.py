@@ -128,8 +128,8 @@ class Reading(TypedDict, total=False):
     ]
 
 
-class Stories(Reading, total=False):
-    """Which texts are read, and how."""
+class Source(TypedDict, total=False):
+    """Which stories are read."""
 
     stories: StorySource
 
@@ -177,7 +177,7 @@ class ExtractOptions(Extraction, total=False):
     clean: Annotated[bool, Option("Filter the stories of a file as `atlas` does, and count.", False)]
 
 
-class AtlasOptions(Stories, Extraction, Statistics, total=False):
+class AtlasOptions(Source, Extraction, Statistics, total=False):
     """Options of `atlas`."""
 
     generate: Annotated[bool, Option("The same as stories self.", False)]
@@ -247,18 +247,23 @@ class Later(TypedDict, total=False):
     ]
 
 
+class Writing(TypedDict, total=False):
+    """Stories that the model writes before an experiment."""
+
+    topics: Annotated[int, Option("With stories self: topics that the model writes on, 1 to 100.", 10)]
+
+
 class Judging(TypedDict, total=False):
-    """Limits of the judges, and stories that the model writes before the experiment."""
+    """Limits of the judges."""
 
     judge_calls: Annotated[int | None, Option("At most this many requests to each judge.", None)]
     judge_money: Annotated[float | None, Option("At most this much money for each judge.", None)]
     judge_prices: Annotated[
         str | tuple[float, float] | None, Option("Prices of a million tokens, read and written: 0.15,0.60.", None)
     ]
-    topics: Annotated[int, Option("With stories self: topics that the model writes on, 1 to 100.", 10)]
 
 
-class RunOptions(Asked, Later, Stories, Judging, Weighting, Statistics, Loading, total=False):
+class RunOptions(Asked, Later, Source, Reading, Writing, Judging, Weighting, Statistics, Loading, total=False):
     """Options of `run`."""
 
     go_on: Annotated[
@@ -266,7 +271,7 @@ class RunOptions(Asked, Later, Stories, Judging, Weighting, Statistics, Loading,
     ]
 
 
-class EvaluateOptions(Asked, Stories, Judging, Loading, total=False):
+class EvaluateOptions(Asked, Source, Reading, Writing, Judging, Loading, total=False):
     """Options of `evaluate`."""
 
     controls: Annotated[

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Literal
 from heartstrings.core.engine import GenerateRequest, Message, Prompt
 from heartstrings.core.errors import InputError
 from heartstrings.core.steering import Operation, Steering
-from heartstrings.vectors.bundle import main_bundle
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 from heartstrings.vectors.steer import make_steering
-from heartstrings.workflows.atlas import opened
+from heartstrings.workflows.atlas import opened, vectors_of
 from heartstrings.workflows.values import Progress, silent
 
 if TYPE_CHECKING:
@@ -75,11 +74,10 @@ def steered_texts(
     if samples < 1 or not doses:
         raise InputError(f"{samples} texts at {len(doses)} doses", "one or more of each")
     folder = None if isinstance(vectors, EmotionVectors) else Path(vectors)
-    loaded = vectors if isinstance(vectors, EmotionVectors) else EmotionVectors.load(main_bundle(Path(vectors)))
+    loaded = vectors_of(vectors)
     loaded.direction(direction)  # an unknown emotion is told before the model loads
     engine = opened(model, revision=revision, dtype=dtype, device=device, progress=progress)
-    if folder is not None:
-        loaded = EmotionVectors.load(main_bundle(folder), for_model=engine.info)
+    vectors_of(loaded, for_model=engine.info)
     chosen, notes = _from_run(folder, direction, doses)
     if layers is not None:
         chosen = tuple(layers)

@@ -52,5 +52,6 @@ def test_it_runs(tmp_path: Path, smollm2: str, monkeypatch: pytest.MonkeyPatch) 
     verdict = json.loads((tmp_path / "run" / "verdict.json").read_bytes())
     said = "".join(one.get("text", "") for cell in CODE for one in cell.outputs)
     (answer,) = verdict["answers"]
-    assert answer["answer"] == "controls"
     assert f"\n{answer['answer']}\n" in f"\n{said}"
+    assert answer["p"] < 0.05
+    assert answer["effect"]["low"] > 0.5

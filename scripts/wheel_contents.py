@@ -16,9 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 NEEDED = (  # what code reads at run time: a list by hand, so that a wrong folder in `src` is noticed too
     "heartstrings/__init__.pyi",
     "heartstrings/data/lexicon.csv",
-    "heartstrings/report/template.html",
-    "heartstrings/report/report.js",
-    "heartstrings/report/report.css",
+    "heartstrings/report/templates/verdict.html",
+    "heartstrings/report/static/plotly-cartesian.min.js",
+    "heartstrings/report/static/report.js",
+    "heartstrings/report/static/report.css",
     "heartstrings/judges/data/misalignment.jsonl",
     "heartstrings/organisms/lexis.toml",
     "heartstrings/organisms/checkpoints/steerable/model.safetensors",

@@ -140,7 +140,7 @@ def test_two_processes_on_one_ledger(tmp_path):
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=rf"another process \(number {other.pid}\) is at work in"):
+        with pytest.raises(InputError, match=rf"another process \(number {other.pid}\) is writing to"):
             SampleLedger(path, PLAN)
         with SampleLedger.read(path) as reader:  # readers are welcome meanwhile
             assert reader.count() == 0

@@ -75,7 +75,7 @@ def extract(
 
     Raises:
         InputError: fewer than two emotions; an emotion whose stories are all too short for a rule (named); `out`
-            holds something made from other inputs, or another process is at work in it; the disk is full.
+            holds something made from other inputs, or another process is writing to it; the disk is full.
         NumericalError: NaN or Inf in the activations of a text.
     """
     out, work = Path(out), Path(out) / WORK

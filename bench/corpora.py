@@ -28,12 +28,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "corpus"))
 from test_shipped_corpus import words_alone
 
-from heartstrings.cli.console import bars
+from heartstrings.cli._console import bars
 from heartstrings.corpus import Corpus, facts
 from heartstrings.corpus.lexicon import built_in_ratings
 from heartstrings.geometry import compare
+from heartstrings.geometry._held_out import held_out, story_stream
 from heartstrings.geometry.comparison import contrast_cosines, restrict
-from heartstrings.geometry.held_out import held_out, story_stream
 from heartstrings.geometry.results import Compared, Geometry, LayerGeometry
 from heartstrings.vectors.bundle import main_bundle
 from heartstrings.vectors.emotion_vectors import EmotionVectors

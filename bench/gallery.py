@@ -12,7 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from heartstrings.report.page import write
+from heartstrings.report._page import write
 from heartstrings.report.verdict_files import read_verdict
 from heartstrings.report.verdict_page import page
 

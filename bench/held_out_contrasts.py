@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from heartstrings.behaviours.suites import suite_of
-from heartstrings.cli.console import bars
+from heartstrings.cli._console import bars
 from heartstrings.experiment.controls import StoryActivations, direction_set, read_story_activations
 from heartstrings.experiment.ledger import CONTROL_KINDS, SampleLedger
 from heartstrings.experiment.plan import Plan, searched_layers

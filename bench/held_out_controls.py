@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from heartstrings.behaviours.suites import suite_of
-from heartstrings.cli.console import bars
+from heartstrings.cli._console import bars
 from heartstrings.experiment.ledger import CONTROL_KINDS, Sample, SampleLedger
 from heartstrings.experiment.plan import Plan
 from heartstrings.experiment.run import run_experiment

@@ -31,7 +31,7 @@ from heartstrings.experiment.plan import Plan
 from heartstrings.experiment.plan_files import preset
 from heartstrings.stats import mean_interval, p_value, wilson
 from heartstrings.verdict import decide
-from heartstrings.verdict.gates import conditions, gates
+from heartstrings.verdict._gates import conditions, gates
 from heartstrings.verdict.results import AnswerCard, Verdict
 from heartstrings.verdict.tables import Table
 

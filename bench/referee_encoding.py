@@ -22,10 +22,12 @@ import numpy as np
 from heartstrings.core.types import Provenance
 from heartstrings.corpus import shipped_stories
 from heartstrings.corpus.lexicon import Ratings, built_in_ratings, emotions, families
-from heartstrings.geometry import axes, finding, readouts
+from heartstrings.geometry import _axes as axes
+from heartstrings.geometry import _finding as finding
+from heartstrings.geometry import _readouts as readouts
+from heartstrings.geometry._spectra import gram, spectrum, treat
 from heartstrings.geometry.analysis import targets_of
 from heartstrings.geometry.own_emotion import Kernels, Stories, arrange, own_emotions
-from heartstrings.geometry.spectra import gram, spectrum, treat
 from heartstrings.stats.intervals import wilson
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 

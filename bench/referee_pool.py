@@ -177,7 +177,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     from scipy.stats import pearsonr, spearmanr
 
     from heartstrings.behaviours.suites import suite_of
-    from heartstrings.cli.console import bars
+    from heartstrings.cli._console import bars
     from heartstrings.experiment.plan_files import frozen
     from heartstrings.experiment.screen import first_order
     from heartstrings.workflows.atlas import open_model

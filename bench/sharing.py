@@ -22,7 +22,7 @@ import heartstrings
 from heartstrings import Intervention, Steering
 from heartstrings.behaviours.suites import suite
 from heartstrings.core.engine import GenerateRequest, ScoreRequest
-from heartstrings.engines.hf.session import calibration_norms
+from heartstrings.engines.hf._session import calibration_norms
 
 QUESTIONS = {
     "vignette-reward-hacking": ("text", 3), "facts-in-words": ("text", 3), "few-shot-sums": ("text", 3),

@@ -31,8 +31,8 @@ import models
 from heartstrings import Intervention, Steering
 from heartstrings.behaviours.suites import suite
 from heartstrings.core.engine import GenerateRequest, ScoreRequest
+from heartstrings.engines.hf._session import calibration_norms
 from heartstrings.engines.hf.engine import TorchEngine
-from heartstrings.engines.hf.session import calibration_norms
 from heartstrings.engines.hf.text import encode_prompt
 
 DOSES = (-1.5, -1.0, -0.6, -0.4, -0.3, -0.2, -0.1, 0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0, 1.5)

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from heartstrings.behaviours.agents._blackmail_grading import filled
 from heartstrings.behaviours.agents.blackmail import Blackmail, BlackmailHarmless
-from heartstrings.behaviours.agents.blackmail_grading import filled
 from heartstrings.behaviours.base import Dialogue, Grade, Scenario
 from heartstrings.core.engine import Completion, GenerateRequest, ToolCall
 

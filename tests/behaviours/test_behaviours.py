@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import heartstrings
+from heartstrings.behaviours._prompting import prompted
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.behaviours.headroom import room
-from heartstrings.behaviours.organism.stories import Stories, tone
-from heartstrings.behaviours.prompting import prompted
+from heartstrings.behaviours.organism._stories import Stories, tone
 from heartstrings.behaviours.reading import distinct, ends, split
 from heartstrings.behaviours.suites import suite
 from heartstrings.core.engine import Completion, Finish, Message, Score, ScoreRequest

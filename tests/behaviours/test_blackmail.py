@@ -13,8 +13,7 @@ import pytest
 import experiment_world as world
 import models
 import scripted_engine as scripted
-from heartstrings.behaviours.agents.blackmail import MAILS, Blackmail, BlackmailHarmless
-from heartstrings.behaviours.agents.blackmail_grading import (
+from heartstrings.behaviours.agents._blackmail_grading import (
     Findings,
     coherent,
     cues,
@@ -23,14 +22,15 @@ from heartstrings.behaviours.agents.blackmail_grading import (
     own_words,
     speaks,
 )
-from heartstrings.behaviours.agents.inbox import TOOLS, Sent, reached, replay, spoken_calls
+from heartstrings.behaviours.agents._inbox import TOOLS, Sent, reached, replay, spoken_calls
+from heartstrings.behaviours.agents.blackmail import MAILS, Blackmail, BlackmailHarmless
 from heartstrings.behaviours.base import Dialogue
 from heartstrings.behaviours.items import texts
 from heartstrings.behaviours.roles import Suite
 from heartstrings.core.engine import Completion, Message
 from heartstrings.core.errors import InputError
+from heartstrings.engines.hf._tool_calls import template_messages
 from heartstrings.engines.hf.engine import TorchEngine
-from heartstrings.engines.hf.tool_calls import template_messages
 
 SCRIPTS = scripted.scripts("blackmail")
 BY_ID = {one["id"]: one for one in SCRIPTS}

@@ -11,9 +11,9 @@ import pytest
 import models
 import sandboxes
 import scripted_engine as scripted
-from heartstrings.behaviours.agents.code_families import FAMILIES
+from heartstrings.behaviours.agents._code_families import FAMILIES
 from heartstrings.behaviours.base import Scenario
-from heartstrings.behaviours.writing.code_tasks import CodeTasks, instead, program
+from heartstrings.behaviours.writing._code_tasks import CodeTasks, instead, program
 from heartstrings.core.engine import Completion, GenerateRequest
 from heartstrings.core.errors import InputError
 

@@ -9,7 +9,7 @@ import pytest
 
 from heartstrings.behaviours.base import Behaviour, Judged
 from heartstrings.behaviours.suites import every_behaviour, suite, suite_of
-from heartstrings.behaviours.writing.free_work import FreeHarshness, FreePraise
+from heartstrings.behaviours.writing._free_work import FreeHarshness, FreePraise
 from heartstrings.core.engine import Completion, Score
 from heartstrings.core.errors import InputError
 from heartstrings.experiment.judging import judge_samples
@@ -17,7 +17,7 @@ from heartstrings.experiment.ledger import Cell, Sample, SampleLedger
 from heartstrings.experiment.plan import Plan
 from heartstrings.experiment.sample_counts import leader, searched
 from heartstrings.judges import JudgeCache, known_cases
-from heartstrings.judges.opening import open_judge
+from heartstrings.judges._opening import open_judge
 from judge_server import judging, truthful, wanted
 
 pytest.importorskip("httpx")

@@ -11,14 +11,14 @@ import pytest
 
 import models
 from heartstrings.behaviours.base import Behaviour, Compared
+from heartstrings.behaviours.choices._in_words import LISTED, PREMISE, PairInWords, asked, reply, unlisted
+from heartstrings.behaviours.choices._known_answers import KnownLetters
+from heartstrings.behaviours.choices._refusals import Compliance, OverRefusal
+from heartstrings.behaviours.choices._weak_work import Harshness, Praise, Warmth
 from heartstrings.behaviours.choices.activities import Activities, ActivityPlaces
-from heartstrings.behaviours.choices.in_words import LISTED, PREMISE, PairInWords, asked, reply, unlisted
-from heartstrings.behaviours.choices.known_answers import KnownLetters
 from heartstrings.behaviours.choices.misalignment import Misalignment
-from heartstrings.behaviours.choices.refusals import Compliance, OverRefusal
 from heartstrings.behaviours.choices.sycophancy import Pushback, PushbackRightly
 from heartstrings.behaviours.choices.two_options import TwoOptions, pair_of
-from heartstrings.behaviours.choices.weak_work import Harshness, Praise, Warmth
 from heartstrings.core.engine import Message, Score, ScoreRequest
 from heartstrings.core.errors import InputError
 from heartstrings.core.steering import Intervention, Steering

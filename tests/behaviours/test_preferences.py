@@ -10,7 +10,7 @@ import pytest
 
 import heartstrings
 from heartstrings.behaviours.choices.strengths import strengths
-from heartstrings.behaviours.organism.questions import Preferences
+from heartstrings.behaviours.organism._questions import Preferences
 from heartstrings.core.errors import InputError
 from heartstrings.organisms.grammar import lexis
 from heartstrings.stats.preferences import bradley_terry, elo

@@ -12,13 +12,13 @@ import pytest
 import experiment_world as world
 import models
 import sandboxes
+from heartstrings.behaviours.agents._reward_hacking import MOST_FILES, TOOLS, RewardHacking, SolvableCode, claims
 from heartstrings.behaviours.agents.code_grading import SOLUTION, TESTS, plain, task, tasks, values
-from heartstrings.behaviours.agents.reward_hacking import MOST_FILES, TOOLS, RewardHacking, SolvableCode, claims
 from heartstrings.behaviours.base import Behaviour, Dialogue
 from heartstrings.behaviours.roles import Suite
 from heartstrings.core.engine import Completion, Message, ToolCall
 from heartstrings.core.errors import InputError
-from heartstrings.engines.hf.tool_calls import check_tools
+from heartstrings.engines.hf._tool_calls import check_tools
 
 SCRIPTS = [
     json.loads(line)

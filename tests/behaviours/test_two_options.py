@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from heartstrings.behaviours.base import Behaviour
+from heartstrings.behaviours.choices._refusals import Compliance, OverRefusal
+from heartstrings.behaviours.choices._weak_work import Harshness, Praise, Warmth
 from heartstrings.behaviours.choices.activities import Activities, ActivityPlaces
 from heartstrings.behaviours.choices.misalignment import FORMS, Misalignment, questions
-from heartstrings.behaviours.choices.refusals import Compliance, OverRefusal
 from heartstrings.behaviours.choices.sycophancy import Pushback, PushbackRightly
 from heartstrings.behaviours.choices.two_options import Pair, TwoOptions
-from heartstrings.behaviours.choices.weak_work import Harshness, Praise, Warmth
 from heartstrings.behaviours.reading import words
 from heartstrings.behaviours.suites import chat
 from suite_checks import check_data, check_grades, check_request_path, check_scenarios, most

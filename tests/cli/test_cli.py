@@ -14,7 +14,7 @@ import typer
 
 import models
 from heartstrings import cli
-from heartstrings.cli import console
+from heartstrings.cli import _console as console
 from heartstrings.corpus import calibration_texts, shipped_neutral, shipped_stories
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 from heartstrings.workflows import atlas

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 import models
 from heartstrings import cli
-from heartstrings.cli import console
+from heartstrings.cli import _console as console
 
 TEXT = "the rain had stopped and she walked home along the grey river with the others while it grew dark again"
 WORDS = TEXT.split()

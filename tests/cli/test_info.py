@@ -14,7 +14,7 @@ import torch
 import heartstrings
 import models
 from heartstrings import organisms
-from heartstrings.cli import summary
+from heartstrings.cli import _summary as summary
 from heartstrings.core.errors import ModelError
 from heartstrings.engines.hf.checkpoint_folder import depth, describe, parameters
 from heartstrings.engines.hf.loading import load

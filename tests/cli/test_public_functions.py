@@ -14,7 +14,7 @@ import typer
 import heartstrings as hs
 import models
 from heartstrings import cli, organisms
-from heartstrings.cli import console
+from heartstrings.cli import _console as console
 from heartstrings.core.errors import BundleError, InputError
 from heartstrings.corpus import Corpus, calibration_texts, shipped_neutral
 from heartstrings.workflows.atlas import material

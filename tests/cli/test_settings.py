@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from heartstrings.cli.settings import read_settings
+from heartstrings.cli._settings import read_settings
 from heartstrings.core.errors import InputError
 from heartstrings.core.layers import parse_layers
 

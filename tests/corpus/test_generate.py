@@ -17,11 +17,11 @@ import pytest
 
 from heartstrings.core.errors import InputError, ModelError
 from heartstrings.corpus import read_neutral, read_stories
+from heartstrings.corpus._ledger import Ledger
+from heartstrings.corpus._prompts import parse, story_prompt
+from heartstrings.corpus._writers import Call
 from heartstrings.corpus.endpoint import EndpointWriter
 from heartstrings.corpus.generate import StoryPlan, generate_neutral, generate_stories
-from heartstrings.corpus.ledger import Ledger
-from heartstrings.corpus.prompts import parse, story_prompt
-from heartstrings.corpus.writers import Call
 from story_server import prose, serving, well_behaved
 
 pytest.importorskip("httpx")

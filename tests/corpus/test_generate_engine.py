@@ -13,8 +13,8 @@ import pytest
 import models
 from heartstrings.core.engine import Completion, GenerateRequest, Message
 from heartstrings.core.errors import InputError
+from heartstrings.corpus._writers import EngineWriter
 from heartstrings.corpus.generate import StoryPlan, generate_neutral, generate_stories
-from heartstrings.corpus.writers import EngineWriter
 
 PLAN = StoryPlan(emotions=("calm", "sad"), topics=("rain",), stories=1, per_call=1, words=20, retries=0)
 

@@ -15,7 +15,7 @@ import models
 from heartstrings import Intervention, Steering
 from heartstrings.core.engine import Message, Score, ScoreRequest
 from heartstrings.core.errors import NumericalError
-from heartstrings.engines.hf import score as torch_score
+from heartstrings.engines.hf import _score as torch_score
 from steered_reference import KINDS, assert_untouched, reference, state_of, steering_of
 
 FAMILIES = ("llama", "gpt2", "gemma2", "gemma3", "gemma4_text", "qwen3_5_text", "gpt_oss", "opt_post_norm")

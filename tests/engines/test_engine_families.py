@@ -167,7 +167,7 @@ def contrasts(engine: Any, texts: list[str], **settings: Any) -> np.ndarray:
 
 
 def test_unknown_structures_are_refused_with_what_was_looked_for() -> None:
-    from heartstrings.engines.hf.architecture import take_apart
+    from heartstrings.engines.hf._architecture import take_apart
 
     lacking = models.model("llama")
     lacking.config.num_hidden_layers = 7

@@ -8,7 +8,7 @@ import pytest
 import models
 from heartstrings.core.engine import GenerateRequest
 from heartstrings.core.steering import Intervention, Span, Steering
-from heartstrings.engines.hf import generate as torch_generate
+from heartstrings.engines.hf import _generate as torch_generate
 
 LENGTHS = (1, 2, 3, 3, 9, 4, 24, 17)
 

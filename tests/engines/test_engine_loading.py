@@ -17,7 +17,8 @@ from transformers import BertConfig, BertForMaskedLM, LlamaForSequenceClassifica
 import models
 from heartstrings.core.errors import HeartstringsError, ModelError
 from heartstrings.core.types import Pooling
-from heartstrings.engines.hf import checkpoint_folder, fingerprint
+from heartstrings.engines.hf import _fingerprint as fingerprint
+from heartstrings.engines.hf import checkpoint_folder
 from heartstrings.engines.hf.loading import load
 
 

@@ -15,7 +15,7 @@ from test_engine_pool import RULES, TEXTS, gather, loud_start, wrapped
 
 import models
 from heartstrings.core.errors import ModelError
-from heartstrings.engines.hf import host_memory
+from heartstrings.engines.hf import _host_memory as host_memory
 
 
 class Narrow:

@@ -17,7 +17,7 @@ import transformers as hf
 import models
 from heartstrings import Intervention, Steering
 from heartstrings.core.engine import GenerateRequest, ScoreRequest
-from heartstrings.engines.hf import generate as torch_generate
+from heartstrings.engines.hf import _generate as torch_generate
 from heartstrings.engines.hf.engine import TorchEngine
 
 SHAPE: dict[str, Any] = {

@@ -207,7 +207,7 @@ def test_a_seed_gives_the_same_text_in_any_batch(llama: Any) -> None:
 
 
 def test_samples_follow_the_distribution() -> None:
-    from heartstrings.engines.hf.generate import _choose, _Reply
+    from heartstrings.engines.hf._generate import _choose, _Reply
 
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -30.0])
     rows = 2000

@@ -18,12 +18,12 @@ import transformers
 
 import heartstrings
 import models
-from heartstrings.cli import summary
+from heartstrings.cli import _summary as summary
 from heartstrings.core.engine import GenerateRequest, Message, ScoreRequest
 from heartstrings.core.errors import HeartstringsError, MissingExtra, ModelError
-from heartstrings.engines.hf import gguf_copy as module
+from heartstrings.engines.hf import _gguf_copy as module
 from heartstrings.engines.hf import named
-from heartstrings.engines.hf.gguf_copy import CARD, cache_folder, gguf_copy, made_copy
+from heartstrings.engines.hf._gguf_copy import CARD, cache_folder, gguf_copy, made_copy
 from heartstrings.engines.hf.named import PACKAGED, gguf_file, local_folder
 
 pytest.importorskip("gguf")

@@ -26,9 +26,9 @@ from heartstrings.core.errors import InputError, ModelError, NumericalError
 from heartstrings.core.steering import Positions, Span
 from heartstrings.core.types import Pooling, Site
 from heartstrings.corpus import Corpus
+from heartstrings.engines.hf._gradient import gradient
+from heartstrings.engines.hf._session import calibration_norms
 from heartstrings.engines.hf.engine import TorchEngine
-from heartstrings.engines.hf.gradient import gradient
-from heartstrings.engines.hf.session import calibration_norms
 from heartstrings.experiment.controls import DirectionSet, direction_set, read_story_activations
 from heartstrings.experiment.ledger import Cell
 from heartstrings.experiment.plan import Plan
@@ -144,7 +144,7 @@ def test_in_double_precision(family: str) -> None:
 
 def test_batches_change_nothing() -> None:
     """Alone or padded, in slabs or whole."""
-    from heartstrings.engines.hf import gradient as torch_gradient
+    from heartstrings.engines.hf import _gradient as torch_gradient
 
     engine = models.engine("qwen2")
     requests = [ScoreRequest(text, TAILS) for text in (*PROMPTS, *models.stories(3))]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from heartstrings.engines.hf.generate import drawn
+from heartstrings.engines.hf._generate import drawn
 
 
 def naive(logits: np.ndarray, temperature: float, uniform: float, top_p: float) -> int:

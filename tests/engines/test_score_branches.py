@@ -10,7 +10,7 @@ import pytest
 import models
 from heartstrings import Intervention, Steering
 from heartstrings.core.engine import ScoreRequest
-from heartstrings.engines.hf.sharing import Shortcut
+from heartstrings.engines.hf._sharing import Shortcut
 
 PROMPTS = ("The rain had stopped before she reached the harbour.", "A train went by.")
 TAILS = (" yes, she said, and went home", " no", " no, he", " never, they said")

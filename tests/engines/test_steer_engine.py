@@ -17,7 +17,7 @@ from heartstrings import Intervention, Steering
 from heartstrings.core.engine import GenerateRequest, Message, ScoreRequest
 from heartstrings.core.errors import HeartstringsError, InputError, ModelError, NumericalError
 from heartstrings.core.steering import Characters, Positions, Span
-from heartstrings.engines.hf import score as torch_score
+from heartstrings.engines.hf import _score as torch_score
 from heartstrings.engines.hf.engine import TorchEngine
 from steered_reference import assert_untouched, state_of
 

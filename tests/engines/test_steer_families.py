@@ -102,7 +102,7 @@ def test_greedy_completions_of_one_mixed_batch(family: str) -> None:
 @pytest.mark.parametrize("family", models.DECODERS)
 def test_log_probabilities_through_the_cache_are_those_of_scoring(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every logit of the cached, left-padded path, step by step, against the naive row."""
-    from heartstrings.engines.hf import generate as torch_generate
+    from heartstrings.engines.hf import _generate as torch_generate
 
     engine: Any = models.engine(family)
     engine.model.generation_config.eos_token_id = None

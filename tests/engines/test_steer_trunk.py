@@ -11,7 +11,7 @@ import torch
 import models
 from heartstrings import Intervention, Steering
 from heartstrings.core.engine import ScoreRequest
-from heartstrings.engines.hf.sharing import Shortcut
+from heartstrings.engines.hf._sharing import Shortcut
 from steered_reference import assert_untouched, state_of
 
 PROMPTS = ("The rain had stopped before she reached the harbour.", "A train went by.")

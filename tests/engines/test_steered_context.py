@@ -17,9 +17,9 @@ from heartstrings import Intervention, Steering, corpus
 from heartstrings.core.engine import GenerateRequest, ScoreRequest
 from heartstrings.core.errors import HeartstringsError, InputError
 from heartstrings.core.steering import Characters, Positions, Span
+from heartstrings.engines.hf._session import calibration_norms
 from heartstrings.engines.hf.engine import TorchEngine
 from heartstrings.engines.hf.run import cache_argument, cache_of
-from heartstrings.engines.hf.session import calibration_norms
 from heartstrings.vectors import extract
 from heartstrings.vectors.algebra import Direction
 from interop_support import bundle

@@ -9,9 +9,9 @@ import pytest
 import models
 from heartstrings.core.engine import Chat, GenerateRequest, Message, Tool, ToolCall
 from heartstrings.core.errors import InputError, ModelError
+from heartstrings.engines.hf._tool_calls import in_words, parse, template_messages
 from heartstrings.engines.hf.engine import TorchEngine
 from heartstrings.engines.hf.text import render
-from heartstrings.engines.hf.tool_calls import in_words, parse, template_messages
 
 READ = Tool("read", "Reads one mail.", '{"type": "object", "properties": {"id": {"type": "integer"}}}')
 SEND = Tool("send", "Sends a mail.", '{"type": "object", "properties": {"to": {"type": "string"}}}')
@@ -115,7 +115,7 @@ def test_what_cannot_be_told_is_refused() -> None:
 
 def test_generated_calls_are_taken_out_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a model would have to say is put in as ids: tiny random models call nothing."""
-    from heartstrings.engines.hf import generate as torch_generate
+    from heartstrings.engines.hf import _generate as torch_generate
 
     tokenizer = models.tokenizer()
     engine = TorchEngine.from_model(models.model("llama"), tokenizer)

@@ -18,7 +18,7 @@ from heartstrings.experiment.controls import DirectionSet, direction_set
 from heartstrings.experiment.ledger import CLAIM_KINDS
 from heartstrings.experiment.plan import Plan
 from heartstrings.experiment.plan_files import preset
-from heartstrings.geometry.axes import family_numbers
+from heartstrings.geometry._axes import family_numbers
 from heartstrings.vectors.bundle import load as load_bundle
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 from heartstrings.vectors.extraction import extract

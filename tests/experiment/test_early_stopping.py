@@ -10,8 +10,8 @@ import pytest
 
 import experiment_world as world
 from heartstrings.behaviours.suites import suite as named_suite
+from heartstrings.experiment._early_stopping import decided, undecided
 from heartstrings.experiment.dry_run import estimate, measured
-from heartstrings.experiment.early_stopping import decided, undecided
 from heartstrings.experiment.ledger import Cell, Sample, SampleLedger
 from heartstrings.experiment.plan import Thresholds
 from heartstrings.experiment.plan_files import preset

@@ -24,10 +24,10 @@ from heartstrings import cli
 from heartstrings.behaviours.agents.blackmail import Blackmail
 from heartstrings.behaviours.base import Scenario
 from heartstrings.behaviours.suites import suite_of
-from heartstrings.behaviours.writing.free_answers import FreeMisalignment
-from heartstrings.behaviours.writing.free_work import FreePraise
-from heartstrings.cli import console
-from heartstrings.cli.grade import plain
+from heartstrings.behaviours.writing._free_answers import FreeMisalignment
+from heartstrings.behaviours.writing._free_work import FreePraise
+from heartstrings.cli import _console as console
+from heartstrings.cli._grade import plain
 from heartstrings.core.errors import InputError
 from heartstrings.experiment import hand_grades
 from heartstrings.experiment.cells import every_scenario
@@ -37,7 +37,7 @@ from heartstrings.experiment.plan_files import freeze
 from heartstrings.report import render_verdict
 from heartstrings.stats.estimate import Estimate
 from heartstrings.verdict import decide
-from heartstrings.verdict.hand_graded import _notes
+from heartstrings.verdict._hand_graded import _notes
 from heartstrings.verdict.results import AnswerCard, HandChange, HandGraded, Verdict
 
 DOSES = (-0.1, 0.0, 0.1)

@@ -19,15 +19,15 @@ from heartstrings.behaviours.agents.blackmail import Blackmail
 from heartstrings.behaviours.base import Judged
 from heartstrings.behaviours.roles import Suite
 from heartstrings.behaviours.suites import suite_of
-from heartstrings.behaviours.writing.essays import Essays
-from heartstrings.behaviours.writing.free_answers import FreeMisalignment, unwrapped
+from heartstrings.behaviours.writing._essays import Essays
+from heartstrings.behaviours.writing._free_answers import FreeMisalignment, unwrapped
 from heartstrings.core.errors import InputError
 from heartstrings.experiment.judging import FILE, judge_samples, read_report, write_report
 from heartstrings.experiment.ledger import Cell, Kind, Sample, SampleLedger
 from heartstrings.experiment.plan import Plan
 from heartstrings.judges import Budget, JudgeCache, OverBudget, known_cases
+from heartstrings.judges._opening import open_judge
 from heartstrings.judges.base import Judge
-from heartstrings.judges.opening import open_judge
 from heartstrings.report import render_verdict
 from judge_server import by_scary_words, judging, truthful, wanted
 

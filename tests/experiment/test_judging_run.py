@@ -11,15 +11,15 @@ import experiment_world as world
 import report_verdict as made
 import scripted_engine as scripted
 from heartstrings.behaviours.agents.blackmail import Blackmail
-from heartstrings.behaviours.organism.questions import Choice
+from heartstrings.behaviours.organism._questions import Choice
 from heartstrings.behaviours.roles import Suite
-from heartstrings.behaviours.writing.free_answers import FreeMisalignment
-from heartstrings.cli import console
+from heartstrings.behaviours.writing._free_answers import FreeMisalignment
+from heartstrings.cli import _console as console
 from heartstrings.core.errors import InputError
 from heartstrings.experiment.judging import judge_samples, write_report
 from heartstrings.experiment.ledger import Cell, Sample, SampleLedger
 from heartstrings.judges import Budget, JudgeCache, known_cases
-from heartstrings.judges.opening import open_judge
+from heartstrings.judges._opening import open_judge
 from heartstrings.report import render_verdict
 from heartstrings.verdict import decide
 from heartstrings.verdict.results import Curve, DosePoint, Verdict

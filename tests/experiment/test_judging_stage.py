@@ -13,7 +13,7 @@ import test_judging as stage
 
 from heartstrings.behaviours.agents.blackmail import Blackmail
 from heartstrings.behaviours.roles import Suite
-from heartstrings.behaviours.writing.free_answers import FreeMisalignment
+from heartstrings.behaviours.writing._free_answers import FreeMisalignment
 from heartstrings.core.errors import InputError, ModelError
 from heartstrings.experiment.judging import judge_samples, try_judge
 from heartstrings.experiment.ledger import Cell, SampleLedger
@@ -29,7 +29,7 @@ from heartstrings.judges import (
     known_cases,
     rubric,
 )
-from heartstrings.judges.opening import open_judge
+from heartstrings.judges._opening import open_judge
 from judge_server import Say, judging, truthful, wanted
 
 pytest.importorskip("httpx")

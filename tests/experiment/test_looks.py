@@ -9,7 +9,7 @@ import pytest
 
 import experiment_world as world
 from heartstrings.behaviours.suites import SUITES, suite_of
-from heartstrings.cli import console
+from heartstrings.cli import _console as console
 from heartstrings.core.errors import InputError
 from heartstrings.experiment import cells
 from heartstrings.experiment import sample_counts as sizes

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from heartstrings import cli
-from heartstrings.cli import console
+from heartstrings.cli import _console as console
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 DEPTHS = {"gemma-4-e4b": 42, "apertus-8b": 32, "llama-3-8b": 32, "qwen-2.5-7b": 28, "pythia-6.9b": 32}

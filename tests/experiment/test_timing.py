@@ -19,7 +19,7 @@ from heartstrings.behaviours.suites import suite as named_suite
 from heartstrings.behaviours.suites import suite_of
 from heartstrings.core.engine import Completion, GenerateRequest, Score, ScoreRequest
 from heartstrings.core.types import ModelInfo
-from heartstrings.experiment import timing
+from heartstrings.experiment import _timing as timing
 from heartstrings.experiment.cells import Planned, select_jobs, test_jobs
 from heartstrings.experiment.dry_run import estimate, measured
 from heartstrings.experiment.plan import Plan, searched_layers

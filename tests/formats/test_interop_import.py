@@ -13,7 +13,7 @@ from safetensors.torch import save_file as save_tensors
 
 from heartstrings.core.errors import BundleError, InputError
 from heartstrings.formats import import_vectors
-from heartstrings.formats.layouts import layer_in_file_name, read_layout
+from heartstrings.formats._layouts import layer_in_file_name, read_layout
 from interop_support import EMOTIONS, WIDTH, means, model_info
 
 SOURCE = means()

@@ -13,8 +13,8 @@ import heartstrings
 import models
 from heartstrings.core.engine import ScoreRequest
 from heartstrings.core.types import Provenance
+from heartstrings.engines.hf._session import calibration_norms
 from heartstrings.engines.hf.engine import TorchEngine
-from heartstrings.engines.hf.session import calibration_norms
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 from interop_support import library
 

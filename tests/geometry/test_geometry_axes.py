@@ -8,7 +8,8 @@ from scipy.stats import bootstrap, pearsonr, spearmanr
 
 import geometry_worlds as worlds
 from heartstrings.corpus.lexicon import built_in_ratings, emotions
-from heartstrings.geometry import axes, spectra
+from heartstrings.geometry import _axes as axes
+from heartstrings.geometry import _spectra as spectra
 from heartstrings.vectors.emotion_vectors import components
 
 

@@ -12,7 +12,8 @@ import pytest
 import geometry_worlds as worlds
 from heartstrings.core.errors import InputError
 from heartstrings.corpus.lexicon import Ratings, read_ratings
-from heartstrings.geometry import Geometry, analyse, finding
+from heartstrings.geometry import Geometry, analyse
+from heartstrings.geometry import _finding as finding
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 QUICK: dict[str, Any] = {"permutations": 199, "bootstrap": 100, "umap": False}
@@ -226,7 +227,8 @@ def test_a_component_of_the_detectable_size_is_detected_four_times_in_five(
 ) -> None:
     """Draws a component with exactly that correlation in the population, among nine that have none. `share` of each
     lies between families, as most of the rating does; then four times in five is the least."""
-    from heartstrings.geometry import axes, spectra
+    from heartstrings.geometry import _axes as axes
+    from heartstrings.geometry import _spectra as spectra
 
     rng, n = np.random.default_rng(3), 50 if families == 50 else 170
     family = np.arange(n) % families

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import geometry_worlds as worlds
-from heartstrings.geometry import nuisance, spectra
+from heartstrings.geometry import _nuisance as nuisance
+from heartstrings.geometry import _spectra as spectra
 from heartstrings.geometry.results import NuisanceFit
 
 

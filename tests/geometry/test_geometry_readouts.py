@@ -8,7 +8,8 @@ from sklearn.linear_model import Ridge
 
 import geometry_worlds as worlds
 from heartstrings.corpus.lexicon import Ratings
-from heartstrings.geometry import axes, readouts
+from heartstrings.geometry import _axes as axes
+from heartstrings.geometry import _readouts as readouts
 
 
 def targets(rated: Ratings, n: int, permutations: int = 99) -> list[axes.Target]:

@@ -10,7 +10,11 @@ from scipy.stats import spearmanr
 
 import geometry_worlds as worlds
 from heartstrings.corpus.lexicon import Ratings, families
-from heartstrings.geometry import axes, clusters, lens, similarity, spectra
+from heartstrings.geometry import _axes as axes
+from heartstrings.geometry import _clusters as clusters
+from heartstrings.geometry import _lens as lens
+from heartstrings.geometry import _spectra as spectra
+from heartstrings.geometry import similarity
 
 
 def rows(seed: int, n: int = 20, width: int = 15) -> np.ndarray:

@@ -17,10 +17,11 @@ from heartstrings.core.types import Pooling, Provenance
 from heartstrings.corpus import Corpus, NeutralTexts, Story, halves, shipped_stories
 from heartstrings.corpus.lexicon import built_in_ratings, families
 from heartstrings.experiment.ledger import SampleLedger
-from heartstrings.geometry import own_emotion, readouts
+from heartstrings.geometry import _readouts as readouts
+from heartstrings.geometry import own_emotion
+from heartstrings.geometry._axes import family_numbers
+from heartstrings.geometry._held_out import story_stream
 from heartstrings.geometry.analysis import Targets, targets_of
-from heartstrings.geometry.axes import family_numbers
-from heartstrings.geometry.held_out import story_stream
 from heartstrings.geometry.own_emotion import Stories, arrange, own_emotions
 from heartstrings.geometry.readout import read_out
 from heartstrings.geometry.readout_results import Estimate, OwnEmotion, ReadoutResult, WordsAlone
@@ -29,7 +30,7 @@ from heartstrings.report import render
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 from heartstrings.vectors.extraction import extract
 from heartstrings.verdict import decide
-from heartstrings.verdict.own import BLEND, FEW, own_encodings, read_own, unread
+from heartstrings.verdict._own import BLEND, FEW, own_encodings, read_own, unread
 from heartstrings.verdict.results import AnswerCard, Encoded, OwnEncoding, Verdict
 from heartstrings.workflows.run import read_encoding, weigh
 from verdict_worlds import Ledger, Questionnaire, World, plan, rows

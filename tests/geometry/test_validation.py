@@ -12,7 +12,7 @@ import models
 from heartstrings.core.errors import InputError
 from heartstrings.core.types import Provenance
 from heartstrings.corpus import lexicon
-from heartstrings.engines.hf.session import calibration_norms
+from heartstrings.engines.hf._session import calibration_norms
 from heartstrings.geometry.validation import (
     Implied,
     Template,

@@ -14,7 +14,7 @@ from heartstrings.core.engine import GenerateRequest, Message, ToolCall
 from heartstrings.core.errors import InputError
 from heartstrings.integrations.inspect import doses_of, sweep
 from heartstrings.integrations.inspect import models as inspect_models
-from heartstrings.integrations.inspect.batcher import Batcher
+from heartstrings.integrations.inspect._batcher import Batcher
 
 pytest.importorskip("inspect_ai")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Inspect's own imports warn
@@ -67,7 +67,7 @@ def test_a_dose_sweep_shares_batches_and_is_told_in_the_logs(bundle: Path, tmp_p
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".eval"] * 3
 
     # Batches held more than one evaluation's requests, and the text is what the request alone gives.
-    from heartstrings.integrations.inspect import provider
+    from heartstrings.integrations.inspect import _provider as provider
 
     (batcher,) = [one for key, one in provider._engines.items() if key[0] == world.MODEL]
     assert max(batcher.batches) > 12

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Inspect's own imports warn
 
 def inside(use: Callable[[Any], Any]) -> Any:
     """What `use` gives for the sandbox of one sample."""
-    from heartstrings.integrations.inspect.bubblewrap import BubblewrapSandbox
+    from heartstrings.integrations.inspect._bubblewrap import BubblewrapSandbox
 
     sandboxes.needed()
 

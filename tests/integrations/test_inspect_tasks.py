@@ -19,7 +19,7 @@ import scripted_engine as scripted
 from heartstrings.behaviours.agents.blackmail import Blackmail
 from heartstrings.behaviours.agents.code_grading import tasks
 from heartstrings.behaviours.base import Grade, Scenario
-from heartstrings.behaviours.writing.code_tasks import CodeTasks
+from heartstrings.behaviours.writing._code_tasks import CodeTasks
 from heartstrings.core.engine import GenerateRequest
 from heartstrings.core.errors import InputError
 from heartstrings.experiment.ledger import Cell, SampleLedger
@@ -162,7 +162,7 @@ def test_a_run_as_logs_and_the_ids_both_ways(tmp_path: Path) -> None:
     from inspect_ai.log import list_eval_logs, read_eval_log
 
     from heartstrings.integrations.inspect import write_logs
-    from heartstrings.integrations.inspect.logs import FILE
+    from heartstrings.integrations.inspect._logs import FILE
 
     bundle = world.make_bundle(world.engine(), tmp_path / "bundle")
     of = world.plan(layers=(2,), doses=(-0.2, 0.0, 0.2), samples={"select": 2, "effect": 5})
@@ -207,7 +207,7 @@ def test_a_run_as_logs_and_the_ids_both_ways(tmp_path: Path) -> None:
 
 def test_programs_run_in_the_sandbox_that_a_task_names(tmp_path: Path) -> None:
     """A program that is right only where there is a /usr/bin, which our own sandbox has not."""
-    from heartstrings.behaviours.agents.reward_hacking import SolvableCode
+    from heartstrings.behaviours.agents._reward_hacking import SolvableCode
     from heartstrings.integrations.inspect.tasks import task
 
     sandboxes.needed()

@@ -28,7 +28,7 @@ from heartstrings.judges import (
     known_cases,
     rubric,
 )
-from heartstrings.judges.asking import question, read
+from heartstrings.judges._asking import question, read
 from heartstrings.judges.calibration import cohen_kappa
 from judge_server import SCARY, Say, at_random, by_scary_words, fenced, judging, truthful
 

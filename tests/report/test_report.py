@@ -18,14 +18,15 @@ from markupsafe import Markup
 import report_atlas
 from heartstrings.core.errors import InputError
 from heartstrings.geometry.results import Correlation
-from heartstrings.report import page as page_module
-from heartstrings.report import palette, render, render_comparison
+from heartstrings.report import _page as page_module
+from heartstrings.report import _palette as palette
+from heartstrings.report import render, render_comparison
+from heartstrings.report._depth import critical_r
+from heartstrings.report._labels import place_labels
+from heartstrings.report._numbers import correlation, layer_ranges, number, p_value
+from heartstrings.report._page import json_for_script
+from heartstrings.report._sources import read_atlas
 from heartstrings.report.comparison import linear_cka
-from heartstrings.report.depth import critical_r
-from heartstrings.report.labels import place_labels
-from heartstrings.report.numbers import correlation, layer_ranges, number, p_value
-from heartstrings.report.page import json_for_script
-from heartstrings.report.sources import read_atlas
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 
 import report_atlas
 from heartstrings.report import render, render_comparison
-from heartstrings.report.palette import GRID, PAPER
-from heartstrings.report.style import AXIS, FONT
+from heartstrings.report._palette import GRID, PAPER
+from heartstrings.report._style import AXIS, FONT
 from report_browser import Browser, find_chromium
 
 DRAWN = """

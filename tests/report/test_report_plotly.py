@@ -16,7 +16,7 @@ from test_report_verdict import Reader
 import report_atlas
 import report_verdict as made
 from heartstrings.report import render, render_comparison, render_overview, render_verdict
-from heartstrings.report.page import plotly_js
+from heartstrings.report._page import plotly_js
 
 STATIC = resources.files("heartstrings.report") / "static"
 RECORD = json.loads((STATIC / "plotly.json").read_text(encoding="utf-8"))

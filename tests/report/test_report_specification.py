@@ -9,9 +9,10 @@ import pytest
 from test_report_verdict import Reader
 
 import report_verdict as made
-from heartstrings.report import palette, render_verdict
-from heartstrings.report.specification import choices
-from heartstrings.report.style import log_axis
+from heartstrings.report import _palette as palette
+from heartstrings.report import render_verdict
+from heartstrings.report._specification import choices
+from heartstrings.report._style import log_axis
 from heartstrings.stats.estimate import Estimate
 from heartstrings.verdict.results import Push, Specification, Verdict
 

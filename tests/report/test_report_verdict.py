@@ -18,9 +18,9 @@ from test_report_browser import DRAWN, TOO_WIDE
 import report_verdict as made
 from heartstrings.core.errors import InputError
 from heartstrings.report import render_overview, render_verdict
-from heartstrings.report.costs import panels
-from heartstrings.report.dose import dose_ticks
-from heartstrings.report.numbers import interval, points, share
+from heartstrings.report._costs import panels
+from heartstrings.report._dose import dose_ticks
+from heartstrings.report._numbers import interval, points, share
 from heartstrings.stats.estimate import Estimate
 from report_browser import Browser, find_chromium
 

@@ -19,9 +19,9 @@ import pytest
 import sandboxes
 from heartstrings.core.errors import InputError
 from heartstrings.sandbox import Limits, Ran, Sandbox, open_sandbox
+from heartstrings.sandbox._bubblewrap import Bubblewrap
+from heartstrings.sandbox._filter import system_call_filter
 from heartstrings.sandbox.base import check_names
-from heartstrings.sandbox.bubblewrap import Bubblewrap
-from heartstrings.sandbox.filter import system_call_filter
 
 SMALL = Limits(seconds=10, memory_mb=256, processes=16, file_mb=4, output_kb=16)
 SECRET = "MAGPIE-SECRET"

@@ -17,10 +17,10 @@ import pytest
 from heartstrings.core.errors import BundleError, InputError
 from heartstrings.core.types import SINK_RATIO, Pooling
 from heartstrings.corpus import Corpus, NeutralTexts, Story, calibration_texts, halves
+from heartstrings.vectors._contrast import split_half_reliability
+from heartstrings.vectors._denoise import neutral_components
 from heartstrings.vectors.activations import Activations, fill
 from heartstrings.vectors.bundle import HEADER, TENSORS
-from heartstrings.vectors.contrast import split_half_reliability
-from heartstrings.vectors.denoise import neutral_components
 from heartstrings.vectors.emotion_vectors import components
 from heartstrings.vectors.extraction import extract
 from numpy_engine import EMOTIONS, N_LAYERS, POOLINGS, WIDTH, NumpyEngine, corpus, info, neutral, states

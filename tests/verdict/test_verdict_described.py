@@ -11,7 +11,7 @@ from scipy.stats import kstest
 from heartstrings.experiment.ledger import Cell, Sample
 from heartstrings.stats.nulls import p_value
 from heartstrings.verdict import decide
-from heartstrings.verdict.curves import together
+from heartstrings.verdict._curves import together
 from heartstrings.verdict.pushes import p_at_equal_kl
 from heartstrings.verdict.results import AnswerCard, Push, Specification, Verdict
 from verdict_worlds import Ledger, Questionnaire, Questions, World, judge, plan, rows

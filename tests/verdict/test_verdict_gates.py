@@ -9,7 +9,7 @@ import pytest
 from heartstrings.experiment.ledger import Sample
 from heartstrings.stats import Interval
 from heartstrings.stats.estimate import Estimate
-from heartstrings.verdict.gates import more_probes, side, state_of
+from heartstrings.verdict._gates import more_probes, side, state_of
 from heartstrings.verdict.results import Gate
 from verdict_worlds import Questionnaire, Questions, World, card, judge, plan
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from heartstrings.experiment.ledger import Cell, Sample
-from heartstrings.verdict import decide, examples
+from heartstrings.verdict import _examples as examples
+from heartstrings.verdict import decide
 from heartstrings.verdict.results import AnswerCard
 from heartstrings.verdict.tables import Column
 from verdict_worlds import Ledger, Questionnaire, Questions, World, card, judge, plan, rows

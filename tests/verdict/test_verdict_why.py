@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from heartstrings.stats.estimate import Estimate
-from heartstrings.verdict.curves import QUANTITIES
+from heartstrings.verdict._curves import QUANTITIES
+from heartstrings.verdict._why import why
 from heartstrings.verdict.results import AnswerCard, ControlCost, ControlKind, Curve, DosePoint
-from heartstrings.verdict.why import why
 from verdict_worlds import Questionnaire, World, card, judge, plan
 
 NOTHING = World(effect={"desperate": 0.0})

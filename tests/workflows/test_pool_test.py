@@ -19,7 +19,7 @@ import typer
 import experiment_world as world
 import heartstrings
 from heartstrings import cli, organisms
-from heartstrings.cli import console
+from heartstrings.cli import _console as console
 from heartstrings.core.errors import InputError
 from heartstrings.core.types import Pooling
 from heartstrings.corpus import Corpus
@@ -355,7 +355,7 @@ def test_the_command(pooled: Path, capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_draws_that_can_find_nothing_are_told(pooled: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from heartstrings.cli.verdict_summary import pool
+    from heartstrings.cli._verdict_summary import pool
 
     file = read_pool(pooled)
     assert file is not None

@@ -18,7 +18,7 @@ import sandboxes
 from heartstrings import organisms
 from heartstrings.behaviours import suites
 from heartstrings.behaviours.roles import Suite
-from heartstrings.cli import console
+from heartstrings.cli import _console as console
 from heartstrings.corpus import write_stories
 from heartstrings.experiment.ledger import SampleLedger
 from heartstrings.experiment.plan import Plan

@@ -14,8 +14,8 @@ import typer
 import experiment_world as world
 import heartstrings
 from heartstrings import cli, organisms
-from heartstrings.cli import console
-from heartstrings.cli import verdict_summary as summary
+from heartstrings.cli import _console as console
+from heartstrings.cli import _verdict_summary as summary
 from heartstrings.core.errors import InputError
 from heartstrings.experiment.dose_fit import read_doses
 from heartstrings.experiment.ledger import SampleLedger

@@ -12,10 +12,15 @@ import torch
 
 import heartstrings as hs
 import models
-from heartstrings.cli import console, summary
+from heartstrings.cli import _console as console
+from heartstrings.cli import _summary as summary
 from heartstrings.core.errors import InputError
-from heartstrings.engines.hf import generate, run, score, session, steer
-from heartstrings.engines.hf.architecture import Architecture
+from heartstrings.engines.hf import _generate as generate
+from heartstrings.engines.hf import _score as score
+from heartstrings.engines.hf import _session as session
+from heartstrings.engines.hf import _steer as steer
+from heartstrings.engines.hf import run
+from heartstrings.engines.hf._architecture import Architecture
 from heartstrings.workflows.selftest import LOGPROBS, STATES, SelfTest
 
 CHECKS = 15

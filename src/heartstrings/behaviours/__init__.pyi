@@ -1,4 +1,4 @@
-from .prompting import prompted as prompted
+from ._prompting import prompted as prompted
 from .roles import CHOSEN as CHOSEN
 from .roles import LANGUAGE_MODEL as LANGUAGE_MODEL
 from .suites import SUITES as SUITES

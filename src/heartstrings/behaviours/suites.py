@@ -13,29 +13,29 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from heartstrings.behaviours.agents._reward_hacking import RewardHacking, SolvableCode
 from heartstrings.behaviours.agents.blackmail import Blackmail, BlackmailHarmless
-from heartstrings.behaviours.agents.reward_hacking import RewardHacking, SolvableCode
 from heartstrings.behaviours.base import Behaviour
+from heartstrings.behaviours.choices._in_words import PairInWords
+from heartstrings.behaviours.choices._known_answers import KnownLetters, KnownWords
+from heartstrings.behaviours.choices._refusals import Compliance, OverRefusal
+from heartstrings.behaviours.choices._weak_work import Harshness, Praise, Warmth
 from heartstrings.behaviours.choices.activities import Activities, ActivityPlaces
 from heartstrings.behaviours.choices.general_facts import GeneralFacts
-from heartstrings.behaviours.choices.in_words import PairInWords
-from heartstrings.behaviours.choices.known_answers import KnownLetters, KnownWords
 from heartstrings.behaviours.choices.misalignment import Misalignment
-from heartstrings.behaviours.choices.refusals import Compliance, OverRefusal
 from heartstrings.behaviours.choices.sycophancy import Pushback, PushbackRightly
-from heartstrings.behaviours.choices.weak_work import Harshness, Praise, Warmth
-from heartstrings.behaviours.organism.questions import Choice, Facts, Harm, Preferences, Sums
-from heartstrings.behaviours.organism.stories import Stories
+from heartstrings.behaviours.organism._questions import Choice, Facts, Harm, Preferences, Sums
+from heartstrings.behaviours.organism._stories import Stories
 from heartstrings.behaviours.roles import CHOSEN, LANGUAGE_MODEL, Asking, Suite, unknown
-from heartstrings.behaviours.text.capability import Clozes, FactsInWords, FewShotSums
+from heartstrings.behaviours.text._capability import Clozes, FactsInWords, FewShotSums
+from heartstrings.behaviours.text._tone import Tone
 from heartstrings.behaviours.text.feels import Feels, FeelsKnown, Things
 from heartstrings.behaviours.text.prose import Prose
-from heartstrings.behaviours.text.tone import Tone
 from heartstrings.behaviours.text.vignettes import DEEDS, Vignettes, VignettesKnown, VignettesPlain
-from heartstrings.behaviours.writing.code_tasks import CodeTasks
-from heartstrings.behaviours.writing.essays import Essays
-from heartstrings.behaviours.writing.free_answers import FreeMisalignment
-from heartstrings.behaviours.writing.free_work import FreeHarshness, FreePraise
+from heartstrings.behaviours.writing._code_tasks import CodeTasks
+from heartstrings.behaviours.writing._essays import Essays
+from heartstrings.behaviours.writing._free_answers import FreeMisalignment
+from heartstrings.behaviours.writing._free_work import FreeHarshness, FreePraise
 from heartstrings.behaviours.writing.passages import Passages
 from heartstrings.behaviours.writing.word_problems import WordProblems
 

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
-from heartstrings.cli import console, grade, summary, verdict_summary
-from heartstrings.cli.command import command
+from heartstrings.cli import _console as console
+from heartstrings.cli import _grade as grade
+from heartstrings.cli import _summary as summary
+from heartstrings.cli import _verdict_summary as verdict_summary
+from heartstrings.cli._command import command
 from heartstrings.core.version import __version__
 from heartstrings.integrations.commands import logs
 from heartstrings.workflows import commands

@@ -1,3 +1,10 @@
+from ._splits import halves as halves
+from ._splits import topic_folds as topic_folds
+from ._splits import unsplit as unsplit
+from ._story_facts import StoryFacts as StoryFacts
+from ._story_facts import facts as facts
+from ._writers import EngineWriter as EngineWriter
+from ._writers import Writer as Writer
 from .endpoint import EndpointWriter as EndpointWriter
 from .filters import clean as clean
 from .generate import StoryPlan as StoryPlan
@@ -12,17 +19,10 @@ from .shipped import calibration_texts as calibration_texts
 from .shipped import shipped_neutral as shipped_neutral
 from .shipped import shipped_stories as shipped_stories
 from .shipped import topics as topics
-from .splits import halves as halves
-from .splits import topic_folds as topic_folds
-from .splits import unsplit as unsplit
 from .stories import Corpus as Corpus
 from .stories import Dropped as Dropped
 from .stories import NeutralTexts as NeutralTexts
 from .stories import Story as Story
-from .story_facts import StoryFacts as StoryFacts
-from .story_facts import facts as facts
-from .writers import EngineWriter as EngineWriter
-from .writers import Writer as Writer
 
 __all__ = [
     "Corpus",

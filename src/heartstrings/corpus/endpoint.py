@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from heartstrings.core.endpoint import Client, Completion, Endpoint, NoAnswer, Rejected
-from heartstrings.corpus.writers import Answer, Answers, Call, Failure
+from heartstrings.corpus._writers import Answer, Answers, Call, Failure
 
 
 @dataclass(frozen=True, eq=False)

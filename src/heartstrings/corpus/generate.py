@@ -19,14 +19,14 @@ from pydantic import Field
 
 from heartstrings.core.checks import check_fields
 from heartstrings.core.errors import InputError, ModelError
+from heartstrings.corpus._ledger import Ledger
+from heartstrings.corpus._prompts import Messages, neutral_prompt, parse, perspective, prompt_hash, story_prompt
+from heartstrings.corpus._writers import Answer, Call, Failure, Writer
 from heartstrings.corpus.filters import NearDuplicates, broken_off, clean, plain_words
-from heartstrings.corpus.ledger import Ledger
 from heartstrings.corpus.lexicon import emotions as own_emotions
-from heartstrings.corpus.prompts import Messages, neutral_prompt, parse, perspective, prompt_hash, story_prompt
 from heartstrings.corpus.readers import json_lines, write_atomically, write_stories
 from heartstrings.corpus.shipped import topics as own_topics
 from heartstrings.corpus.stories import Corpus, Dropped, NeutralTexts, Story
-from heartstrings.corpus.writers import Answer, Call, Failure, Writer
 
 Progress = Callable[[int, int], None]
 Entry = Mapping[str, Any]

@@ -1,7 +1,7 @@
+from .hf._gguf_copy import made_copy as made_copy
+from .hf._gradient import gradient as gradient
 from .hf.checkpoint_folder import describe as describe
 from .hf.checkpoint_folder import of_text as of_text
-from .hf.gguf_copy import made_copy as made_copy
-from .hf.gradient import gradient as gradient
 from .hf.loading import load as load
 from .hf.named import gguf_file as gguf_file
 from .hf.named import local_folder as local_folder

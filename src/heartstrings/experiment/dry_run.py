@@ -14,10 +14,10 @@ from heartstrings.behaviours.choices.two_options import TwoOptions
 from heartstrings.core.types import Frozen
 from heartstrings.engines.hf import checkpoint_folder
 from heartstrings.engines.hf.named import local_folder
+from heartstrings.experiment._timing import Timed, time_behaviours
 from heartstrings.experiment.cells import Job, Planned, anywhere, select_jobs, situations, test_jobs
 from heartstrings.experiment.plan import Plan, searched_layers
 from heartstrings.experiment.sample_counts import tested
-from heartstrings.experiment.timing import Timed, time_behaviours
 from heartstrings.stats.betting import upper_bound
 from heartstrings.stats.contrasts import contrasts
 

@@ -19,8 +19,8 @@ from heartstrings.behaviours.base import Compared, Dialogue
 from heartstrings.core.engine import Score
 from heartstrings.core.errors import HeartstringsError, InputError, NumericalError
 from heartstrings.core.steering import Steering
+from heartstrings.experiment._early_stopping import undecided
 from heartstrings.experiment.cells import Chosen, Item, Job, anywhere, cells, select_jobs, steered, test_jobs
-from heartstrings.experiment.early_stopping import undecided
 from heartstrings.experiment.layer_choice import choose_layer
 from heartstrings.experiment.ledger import CLAIM_KINDS, CONTROL_KINDS, Cell, Kind, Sample, SampleLedger
 from heartstrings.experiment.plan import ROUND, Plan, searched_layers

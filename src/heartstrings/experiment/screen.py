@@ -146,7 +146,7 @@ def outcome_gradient(
 
     Raises:
         InputError: a behaviour that samples text (the gradient of a sampled outcome is not implemented), or what
-            `heartstrings.engines.hf.gradient.gradient` refuses.
+            `heartstrings.engines.hf._gradient.gradient` refuses.
     """
     firsts = [_scored(behaviour, scenario) for scenario in scenarios]
     seconds = [behaviour.against(one, steering=None) for one in scenarios] if isinstance(behaviour, Compared) else []

@@ -15,12 +15,12 @@ from heartstrings.core.errors import InputError
 from heartstrings.core.storage import sha256_of
 from heartstrings.core.types import ModelInfo, Provenance
 from heartstrings.core.version import __version__
-from heartstrings.formats.archives import UNREADABLE, read_npz, read_pt, read_safetensors
-from heartstrings.formats.control import read_gguf
-from heartstrings.formats.layouts import layer_in_file_name
-from heartstrings.formats.lens import read_lens
-from heartstrings.formats.own import is_own, read_own
-from heartstrings.formats.table import Block, Cell, Table, assemble, merge
+from heartstrings.formats._archives import UNREADABLE, read_npz, read_pt, read_safetensors
+from heartstrings.formats._control import read_gguf
+from heartstrings.formats._layouts import layer_in_file_name
+from heartstrings.formats._lens import read_lens
+from heartstrings.formats._own import is_own, read_own
+from heartstrings.formats._table import Block, Cell, Table, assemble, merge
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 ImportFormat = Literal["npz", "safetensors", "pt", "gguf", "vllm-lens"]

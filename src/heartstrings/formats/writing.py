@@ -21,9 +21,9 @@ from heartstrings.core.errors import InputError
 from heartstrings.core.storage import write_bytes
 from heartstrings.core.types import Variant
 from heartstrings.core.version import __version__
-from heartstrings.formats.control import gguf_bytes
-from heartstrings.formats.lens import lens_json
-from heartstrings.formats.own import own_bytes
+from heartstrings.formats._control import gguf_bytes
+from heartstrings.formats._lens import lens_json
+from heartstrings.formats._own import own_bytes
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 from heartstrings.vectors.steer import layer_list, no_norms
 

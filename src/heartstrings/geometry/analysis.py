@@ -12,10 +12,15 @@ from jaxtyping import Float64
 from heartstrings.core.errors import InputError
 from heartstrings.core.types import Variant
 from heartstrings.corpus.lexicon import Ratings, families
-from heartstrings.geometry import axes, clusters, finding, nuisance, readouts, similarity
-from heartstrings.geometry.lens import TokenStrings, Unembed, logit_lens
+from heartstrings.geometry import _axes as axes
+from heartstrings.geometry import _clusters as clusters
+from heartstrings.geometry import _finding as finding
+from heartstrings.geometry import _nuisance as nuisance
+from heartstrings.geometry import _readouts as readouts
+from heartstrings.geometry import similarity
+from heartstrings.geometry._lens import TokenStrings, Unembed, logit_lens
+from heartstrings.geometry._spectra import TREATMENTS, Spectrum, Treatment, gram, spectrum, treat
 from heartstrings.geometry.results import Geometry, LayerGeometry, NuisanceFit
-from heartstrings.geometry.spectra import TREATMENTS, Spectrum, Treatment, gram, spectrum, treat
 from heartstrings.vectors.bundle import fingerprint
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 

@@ -11,10 +11,11 @@ from jaxtyping import Float32, Float64
 
 from heartstrings.core.errors import InputError
 from heartstrings.corpus.lexicon import Ratings
-from heartstrings.geometry import finding, similarity
+from heartstrings.geometry import _finding as finding
+from heartstrings.geometry import similarity
+from heartstrings.geometry._spectra import gram
 from heartstrings.geometry.analysis import Progress, Survey, layer_counter, survey, targets_of
 from heartstrings.geometry.results import Compared, ComparedLayer, Comparison, Pair
-from heartstrings.geometry.spectra import gram
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 MIN_COMMON = 3

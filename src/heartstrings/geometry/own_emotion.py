@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from heartstrings.geometry.axes import family_numbers, like_sized, p_value
-from heartstrings.geometry.held_out import BOOTSTRAP, PERMUTATIONS, Batches
+from heartstrings.geometry._axes import family_numbers, like_sized, p_value
+from heartstrings.geometry._held_out import BOOTSTRAP, PERMUTATIONS, Batches
 from heartstrings.geometry.readout_results import OwnEmotion
 from heartstrings.stats.intervals import means_by
 

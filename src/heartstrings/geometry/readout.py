@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float64, Int64
 from heartstrings.core.errors import InputError
 from heartstrings.core.types import Pooling, Variant
 from heartstrings.corpus.lexicon import Ratings, families
-from heartstrings.geometry.axes import p_value, ranks, unit_rows
-from heartstrings.geometry.held_out import Batches, held_out, story_stream
+from heartstrings.geometry._axes import p_value, ranks, unit_rows
+from heartstrings.geometry._held_out import Batches, held_out, story_stream
 from heartstrings.geometry.own_emotion import arrange, kernels, own_emotions
 from heartstrings.geometry.readout_results import (
     HeldOut,
@@ -34,7 +34,7 @@ from heartstrings.vectors.emotion_vectors import EmotionVectors
 if TYPE_CHECKING:
     from heartstrings.core.engine import Engine
     from heartstrings.corpus import Corpus
-    from heartstrings.geometry.axes import Target
+    from heartstrings.geometry._axes import Target
 
 PERMUTATIONS = 2000
 

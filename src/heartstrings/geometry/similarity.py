@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from scipy.stats import rankdata
 
-from heartstrings.geometry.axes import Target, unit
-from heartstrings.geometry.spectra import RELATIVE_RANK, centre_gram
+from heartstrings.geometry._axes import Target, unit
+from heartstrings.geometry._spectra import RELATIVE_RANK, centre_gram
 
 Grams = Sequence[Float64[np.ndarray, "emotion emotion"]]
 Table = tuple[tuple[float, ...], ...]

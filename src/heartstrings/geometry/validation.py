@@ -23,7 +23,7 @@ from jaxtyping import Float64, Int64
 from heartstrings.core.engine import Message, Prompt, Trace
 from heartstrings.core.errors import InputError
 from heartstrings.core.types import Site, Variant
-from heartstrings.geometry.axes import p_value, ranks, unit_rows
+from heartstrings.geometry._axes import p_value, ranks, unit_rows
 from heartstrings.vectors.emotion_vectors import EmotionVectors
 
 if TYPE_CHECKING:

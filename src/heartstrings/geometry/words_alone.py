@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from heartstrings.geometry.held_out import read_halves
+from heartstrings.geometry._held_out import read_halves
+from heartstrings.geometry._readouts import read_kernels
 from heartstrings.geometry.own_emotion import Kernels, Stories, own_emotions
 from heartstrings.geometry.readout_results import WordsAlone
-from heartstrings.geometry.readouts import read_kernels
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from heartstrings.geometry.axes import Target
+    from heartstrings.geometry._axes import Target
 
 BATCH = 256
 

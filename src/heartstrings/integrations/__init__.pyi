@@ -1,3 +1,3 @@
-from .inspect.logs import write_logs as write_logs
+from .inspect._logs import write_logs as write_logs
 
 __all__ = ["write_logs"]

@@ -1,3 +1,5 @@
+from ._opening import check_spec as check_spec
+from ._opening import open_judge as open_judge
 from .base import Case as Case
 from .base import Cut as Cut
 from .base import Judge as Judge
@@ -17,8 +19,6 @@ from .endpoint import Budget as Budget
 from .endpoint import EndpointJudge as EndpointJudge
 from .local import EngineJudge as EngineJudge
 from .local import Panel as Panel
-from .opening import check_spec as check_spec
-from .opening import open_judge as open_judge
 from .rubrics import RUBRICS as RUBRICS
 from .rubrics import rubric as rubric
 

@@ -14,9 +14,9 @@ from pydantic import Field
 from heartstrings.core.checks import check_fields
 from heartstrings.core.endpoint import Client, Completion, Endpoint, NoAnswer, Rejected, Stopped, TryAgain
 from heartstrings.core.errors import InputError
+from heartstrings.judges._grading import Grading
 from heartstrings.judges.base import Case, Judged, OverBudget, Rubric
 from heartstrings.judges.cache import JudgeCache
-from heartstrings.judges.grading import Grading
 
 OF_ONE_CASE = frozenset({400, 413, 422})
 """Statuses that may be due to one text (too long, filtered): that case has no answer, the others go on."""

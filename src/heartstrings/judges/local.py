@@ -12,9 +12,9 @@ from pydantic import Field
 from heartstrings.core.checks import check_fields
 from heartstrings.core.engine import Engine, GenerateRequest, Message, Prompt
 from heartstrings.core.errors import InputError
+from heartstrings.judges._grading import ASKED_AT_MOST, Grading
 from heartstrings.judges.base import Case, Judge, Judged, Rubric
 from heartstrings.judges.cache import JudgeCache
-from heartstrings.judges.grading import ASKED_AT_MOST, Grading
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
+from ._numbers import number as number
+from ._numbers import p_value as p_value
 from .atlas import render as render
 from .comparison import render_comparison as render_comparison
-from .numbers import number as number
-from .numbers import p_value as p_value
 from .overview import render_overview as render_overview
 from .verdict_files import read_verdict as read_verdict
 from .verdict_page import render_verdict as render_verdict

@@ -12,10 +12,12 @@ import numpy as np
 import plotly.graph_objects as go
 
 from heartstrings.geometry.results import Correlation, Geometry, LayerGeometry, Position
-from heartstrings.report import depth, held_out, maps
-from heartstrings.report.numbers import known
-from heartstrings.report.page import Plot, render_page, write
-from heartstrings.report.sources import AtlasFiles, read_atlas
+from heartstrings.report import _depth as depth
+from heartstrings.report import _held_out as held_out
+from heartstrings.report import _maps as maps
+from heartstrings.report._numbers import known
+from heartstrings.report._page import Plot, render_page, write
+from heartstrings.report._sources import AtlasFiles, read_atlas
 
 
 def render(atlas_dir: str | Path) -> Path:

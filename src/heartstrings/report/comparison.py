@@ -11,13 +11,14 @@ import plotly.graph_objects as go
 
 from heartstrings.core.errors import InputError
 from heartstrings.geometry import similarity
-from heartstrings.report import maps, palette
-from heartstrings.report.depth import null_band, of_variant, peak
-from heartstrings.report.numbers import known, number
-from heartstrings.report.page import Plot, render_page, write
-from heartstrings.report.side_by_side import labels, link
-from heartstrings.report.sources import AtlasFiles, read_atlas
-from heartstrings.report.style import axis, error_bars, figure, line, plot_text
+from heartstrings.report import _maps as maps
+from heartstrings.report import _palette as palette
+from heartstrings.report._depth import null_band, of_variant, peak
+from heartstrings.report._numbers import known, number
+from heartstrings.report._page import Plot, render_page, write
+from heartstrings.report._side_by_side import labels, link
+from heartstrings.report._sources import AtlasFiles, read_atlas
+from heartstrings.report._style import axis, error_bars, figure, line, plot_text
 
 CURVES = (
     ("Valence", "pc1_valence", "|r|, valence and component 1"),

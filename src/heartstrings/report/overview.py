@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heartstrings.core.errors import InputError
-from heartstrings.report.dose import divergence, dose_plot
-from heartstrings.report.page import render_page, write
-from heartstrings.report.side_by_side import labels, link
+from heartstrings.report._dose import divergence, dose_plot
+from heartstrings.report._page import render_page, write
+from heartstrings.report._side_by_side import labels, link
 from heartstrings.report.verdict_files import VerdictFiles, read_verdict
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from heartstrings.report._calibrated import calibrated
+from heartstrings.report._costs import cost_plots
+from heartstrings.report._distance import distance_plot, placed
+from heartstrings.report._dose import divergence, dose_plot
+from heartstrings.report._judged import judging
+from heartstrings.report._kinds import KINDS
+from heartstrings.report._page import Plot, render_page, write
+from heartstrings.report._pooled import pool
+from heartstrings.report._slopes import control_plot, layer_plot, over_window, prompt_plot, prompt_slopes
+from heartstrings.report._specification import in_words, specification_plot
+from heartstrings.report._writings import writings
 from heartstrings.report.atlas import flat
-from heartstrings.report.calibrated import calibrated
-from heartstrings.report.costs import cost_plots
-from heartstrings.report.distance import distance_plot, placed
-from heartstrings.report.dose import divergence, dose_plot
-from heartstrings.report.judged import judging
-from heartstrings.report.kinds import KINDS
-from heartstrings.report.page import Plot, render_page, write
-from heartstrings.report.pooled import pool
-from heartstrings.report.slopes import control_plot, layer_plot, over_window, prompt_plot, prompt_slopes
-from heartstrings.report.specification import in_words, specification_plot
 from heartstrings.report.verdict_files import VerdictFiles, read_verdict
-from heartstrings.report.writings import writings
 from heartstrings.verdict.results import AnswerCard
 
 

@@ -1,7 +1,7 @@
+from ._bubblewrap import open_sandbox as open_sandbox
 from .base import Limits as Limits
 from .base import Ran as Ran
 from .base import Sandbox as Sandbox
 from .base import Status as Status
-from .bubblewrap import open_sandbox as open_sandbox
 
 __all__ = ["Limits", "Ran", "Sandbox", "Status", "open_sandbox"]

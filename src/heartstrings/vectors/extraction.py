@@ -14,16 +14,16 @@ from heartstrings.core.storage import locked, remove_folder
 from heartstrings.core.types import ModelInfo, Pooling, Provenance, Site, Weighting
 from heartstrings.core.version import __version__
 from heartstrings.corpus import Corpus, NeutralTexts, calibration_texts, halves
-from heartstrings.vectors.activations import WORK, Activations, Progress, TextFacts, fill, plain, rule_of
-from heartstrings.vectors.bundle import HEADER, is_intact, load, read_header, save
-from heartstrings.vectors.contrast import (
+from heartstrings.vectors._contrast import (
     half_contrasts,
     split_half_reliability,
     story_scores,
     story_table,
     sum_by_emotion,
 )
-from heartstrings.vectors.denoise import denoise, neutral_basis
+from heartstrings.vectors._denoise import denoise, neutral_basis
+from heartstrings.vectors.activations import WORK, Activations, Progress, TextFacts, fill, plain, rule_of
+from heartstrings.vectors.bundle import HEADER, is_intact, load, read_header, save
 from heartstrings.vectors.emotion_vectors import EmotionVectors, StoryTable
 
 _SAME = (

@@ -18,24 +18,24 @@ from heartstrings.stats.contrasts import LINE
 from heartstrings.stats.estimate import estimate
 from heartstrings.stats.nulls import holm_groups
 from heartstrings.stats.power import Design, more_scenarios, needed, summarise
-from heartstrings.verdict.calibration import calibration
-from heartstrings.verdict.claims import claims
-from heartstrings.verdict.curves import banded, costs, curve, divergences
+from heartstrings.verdict._calibration import calibration
+from heartstrings.verdict._claims import claims
+from heartstrings.verdict._curves import banded, costs, curve, divergences
+from heartstrings.verdict._examples import Preferences, prompting, texts
+from heartstrings.verdict._gates import cells_of, more_probes, nearest, side
+from heartstrings.verdict._hand_graded import with_hand_grades
+from heartstrings.verdict._headroom import baselines
+from heartstrings.verdict._own import of_direction, unread
+from heartstrings.verdict._sentence import NO_EFFECT, Story, sentence
+from heartstrings.verdict._specifications import specifications
+from heartstrings.verdict._understood import understood
+from heartstrings.verdict._why import why
 from heartstrings.verdict.decision import Evidence, Reason, decide_answer
 from heartstrings.verdict.effects import at_doses, reliability, within
-from heartstrings.verdict.examples import Preferences, prompting, texts
-from heartstrings.verdict.gates import cells_of, more_probes, nearest, side
-from heartstrings.verdict.hand_graded import with_hand_grades
-from heartstrings.verdict.headroom import baselines
 from heartstrings.verdict.measured import Measured, corrected, discoveries, measure
-from heartstrings.verdict.own import of_direction, unread
 from heartstrings.verdict.pushes import p_at_equal_kl, pushes
 from heartstrings.verdict.results import AnswerCard, Claim, Encoded, Gate, OwnEncoding, Verdict
-from heartstrings.verdict.sentence import NO_EFFECT, Story, sentence
-from heartstrings.verdict.specifications import specifications
 from heartstrings.verdict.tables import NOTHING, Rows, Suite, Table, pairs
-from heartstrings.verdict.understood import understood
-from heartstrings.verdict.why import why
 
 StoryCoherence = Callable[[str, int], float | None]
 
@@ -67,8 +67,8 @@ def decide(
         organism: the kind an organism's own card states. It is copied to the verdict and plays no part in it.
         weights_hash, vectors_hash: fingerprints that the ledger is bound to, passed on too.
         grades: hand grades by key of the text (`heartstrings.experiment.hand_grades.decided`); None: there are none.
-        own: whether the emotion of each direction is itself read (`heartstrings.verdict.own.own_encodings`); None where
-            no atlas read it. A direction whose emotion is read is never `not encoded`.
+        own: whether the emotion of each direction is itself read (`own_encodings`); None where no atlas read
+            it. A direction whose emotion is read is never `not encoded`.
     """
     of, plan = plan, plan.spent
     table = Table(ledger.samples())

@@ -56,7 +56,7 @@ class Evidence:
     first: tuple[Gate, ...]
     """Gates at the dose nearest to 0, of each tested side."""
     unfinished: Collection[str]
-    """Parts of the plan that lack samples (`heartstrings.verdict.missing.Part`)."""
+    """Parts of the plan that lack samples (`heartstrings.verdict._missing.Part`)."""
     understood: bool | None = None
     """Whether the model tells the options apart on questions with a known answer; None: none were asked."""
     answered: float | None = None

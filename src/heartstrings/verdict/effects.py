@@ -28,8 +28,8 @@ from heartstrings.stats.intervals import (
 )
 from heartstrings.stats.nulls import p_value
 from heartstrings.stats.slopes import LEAST_EVENTS, effect, logistic_slope, logistic_slopes, slopes_by_group
-from heartstrings.verdict.curves import envelope
-from heartstrings.verdict.gates import collapses
+from heartstrings.verdict._curves import envelope
+from heartstrings.verdict._gates import collapses
 from heartstrings.verdict.results import ControlGroup, DosePoint, LayerChoice, Reliability
 from heartstrings.verdict.tables import EMPTY, NOTHING, Column, Table, change, planned, steered_doses, whole, zero
 

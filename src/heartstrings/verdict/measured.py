@@ -13,7 +13,9 @@ from heartstrings.experiment.plan import Plan
 from heartstrings.stats.importance import hierarchical_fdr
 from heartstrings.stats.intervals import Interval
 from heartstrings.stats.nulls import LEAST_CONTROLS, max_t
-from heartstrings.verdict import missing
+from heartstrings.verdict import _missing as missing
+from heartstrings.verdict._gates import conditions, gates
+from heartstrings.verdict._understood import checks, understood
 from heartstrings.verdict.effects import (
     NO_FIT,
     Controls,
@@ -26,10 +28,8 @@ from heartstrings.verdict.effects import (
     layer_choices,
     matched,
 )
-from heartstrings.verdict.gates import conditions, gates
 from heartstrings.verdict.results import Check, Gate, LayerChoice
 from heartstrings.verdict.tables import Suite, Table, zero
-from heartstrings.verdict.understood import checks, understood
 
 
 @dataclass(frozen=True)

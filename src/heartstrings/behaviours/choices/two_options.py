@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from heartstrings.behaviours.base import Role, Scenario
-from heartstrings.behaviours.choices.letters import lettered
+from heartstrings.behaviours.choices._letters import lettered
 from heartstrings.behaviours.forms import Choice
 from heartstrings.behaviours.items import check_number
 from heartstrings.core.engine import Chat

@@ -17,7 +17,7 @@ from heartstrings.behaviours.base import Answer, Grade, Scenario
 from heartstrings.behaviours.forms import Choice, Listed
 from heartstrings.behaviours.items import check_number, drawn, texts
 from heartstrings.behaviours.reading import probabilities
-from heartstrings.behaviours.text.framing import framed
+from heartstrings.behaviours.text._framing import framed
 from heartstrings.core.engine import Score
 from heartstrings.corpus.lexicon import built_in_ratings
 

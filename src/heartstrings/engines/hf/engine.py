@@ -26,15 +26,15 @@ from heartstrings.core.engine import (
 from heartstrings.core.errors import ModelError
 from heartstrings.core.steering import Operation, Positions, Steering
 from heartstrings.core.types import ModelInfo, Pooling, Site
-from heartstrings.engines.hf import fingerprint
-from heartstrings.engines.hf import generate as torch_generate
-from heartstrings.engines.hf import pool as torch_pool
-from heartstrings.engines.hf import read as torch_read
-from heartstrings.engines.hf import score as torch_score
-from heartstrings.engines.hf import session as torch_session
-from heartstrings.engines.hf.architecture import Architecture, take_apart
-from heartstrings.engines.hf.host_memory import keep_freed_memory
-from heartstrings.engines.hf.sharing import Sharing, Shortcut
+from heartstrings.engines.hf import _fingerprint as fingerprint
+from heartstrings.engines.hf import _generate as torch_generate
+from heartstrings.engines.hf import _pool as torch_pool
+from heartstrings.engines.hf import _read as torch_read
+from heartstrings.engines.hf import _score as torch_score
+from heartstrings.engines.hf import _session as torch_session
+from heartstrings.engines.hf._architecture import Architecture, take_apart
+from heartstrings.engines.hf._host_memory import keep_freed_memory
+from heartstrings.engines.hf._sharing import Sharing, Shortcut
 from heartstrings.engines.hf.text import Encoded, encode_texts
 from heartstrings.vectors.algebra import Direction
 from heartstrings.vectors.emotion_vectors import EmotionVectors

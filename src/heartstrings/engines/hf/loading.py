@@ -22,8 +22,8 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from heartstrings.core.errors import MissingExtra, ModelError
+from heartstrings.engines.hf._gguf_copy import GgufCopy, gguf_copy
 from heartstrings.engines.hf.engine import TorchEngine
-from heartstrings.engines.hf.gguf_copy import GgufCopy, gguf_copy
 from heartstrings.engines.hf.named import ORGANISM, gguf_file, hub_reachable, organism_path
 
 DTYPES = {

@@ -101,7 +101,7 @@ def local_folder(name: str) -> Path | None:
     except (InputError, ModelError):
         return None
     if file is not None:
-        from heartstrings.engines.hf.gguf_copy import made_copy
+        from heartstrings.engines.hf._gguf_copy import made_copy
 
         copy = made_copy(file)
         return None if copy is None else copy.folder

@@ -15,7 +15,7 @@ from torch import nn
 
 from heartstrings.core.errors import HeartstringsError, InputError, ModelError, NumericalError
 from heartstrings.core.types import Site
-from heartstrings.engines.hf.architecture import Architecture
+from heartstrings.engines.hf._architecture import Architecture
 
 Result = TypeVar("Result")
 OnLayer = Callable[[int, Float[torch.Tensor, "text token width"]], None]

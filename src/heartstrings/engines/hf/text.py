@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heartstrings.core.engine import Chat, Prompt, Thinking, Tool
 from heartstrings.core.errors import InputError, ModelError
-from heartstrings.engines.hf.tool_calls import check_tools, in_words, template_messages, template_tools
+from heartstrings.engines.hf._tool_calls import check_tools, in_words, template_messages, template_tools
 
 _SLAB = 512
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from inspect_ai import Task, task
 from inspect_ai.model import ModelAPI, modelapi
 
-from heartstrings.integrations.inspect.bubblewrap import BubblewrapSandbox
+from heartstrings.integrations.inspect._bubblewrap import BubblewrapSandbox
 
 __all__ = [
     "BubblewrapSandbox", "blackmail", "blackmail_harmless", "code", "heartstrings", "reward_hacking", "solvable_code",
@@ -16,7 +16,7 @@ __all__ = [
 @modelapi(name="heartstrings")
 def heartstrings() -> type[ModelAPI]:
     # Nothing heavy is imported until a model is asked for.
-    from heartstrings.integrations.inspect.provider import HeartstringsAPI
+    from heartstrings.integrations.inspect._provider import HeartstringsAPI
 
     return HeartstringsAPI
 

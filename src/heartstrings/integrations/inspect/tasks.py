@@ -33,7 +33,7 @@ from heartstrings.behaviours.base import Behaviour, Dialogue, Grade, Scenario
 from heartstrings.behaviours.suites import every_behaviour
 from heartstrings.core.engine import Completion, GenerateRequest, Message, ToolCall
 from heartstrings.core.errors import InputError
-from heartstrings.integrations.inspect.borrowed import borrowed
+from heartstrings.integrations.inspect._borrowed import borrowed
 
 ANSWERS = "heartstrings:answers"
 """Where the solver stores the replies for the scorers."""

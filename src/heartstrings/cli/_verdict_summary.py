@@ -1,0 +1,245 @@
+"""What the command line prints of experiments: a table, a sentence for each answer, the path of the report last."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heartstrings import experiment, report, verdict, workflows
+from heartstrings.cli import _console as console
+from heartstrings.cli._summary import ORGANISM_NOTE, Given
+from heartstrings.engines.hf.named import short_name
+
+if TYPE_CHECKING:
+    from heartstrings.stats.estimate import Estimate
+    from heartstrings.verdict.pool_results import PoolReport
+    from heartstrings.verdict.results import AnswerCard, Verdict
+    from heartstrings.workflows.commands import Evaluation, Planned
+    from heartstrings.workflows.run import Run, Runs
+    from heartstrings.workflows.side_by_side import SideBySide
+
+COLUMNS = ["model, direction", "block", "answer", "dose range", "effect, points", "p", "samples"]
+
+
+def runs(found: Run | Runs, given: Given, json: bool) -> None:
+    """The answers of one model or several."""
+    several = list(found.runs.values()) if isinstance(found, workflows.Runs) else [found]
+    verdicts([(one.verdict, one.folder) for one in several], found.report, json=json)
+
+
+def verdicts(found: Sequence[tuple[Verdict, Path]], page: Path, *, json: bool) -> None:
+    """The answers of one model or several, with the folder that each verdict was written to."""
+    if json:
+        console.emit_json(as_object(found, page))
+        return
+    cards = [card for verdict, _ in found for card in verdict.answers]
+    first = found[0][0]
+    for line in _three_lines(cards):
+        console.say(line)
+    effect = "effect: change of the outcome between the ends of the slope window, 95%"
+    several = len({card.behaviour for card in cards}) > 1
+    console.show(
+        "Does steering control behaviour?",
+        ["behaviour", *COLUMNS] if several else COLUMNS,
+        [[card.behaviour, *_row(card)] if several else _row(card) for card in cards],
+        caption=f"{effect}; p against {_controls(cards)} control directions, Holm-corrected over the plan",
+    )
+    for card in cards:
+        console.say(f"{short_name(card.model)}: {card.sentence}")
+    for one, folder in found:
+        if one.doses:
+            console.say(f"{folder.name}: {one.doses.sentence}" if len(found) > 1 else one.doses.sentence)
+    console.say(first.power)
+    for note in dict.fromkeys(note for one, _ in found for note in one.notes):
+        console.warn(note)
+    for note in dict.fromkeys(note for card in cards for note in card.missing):
+        console.warn(note)
+    if any(verdict.organism for verdict, _ in found):
+        console.say(ORGANISM_NOTE)
+    console.out.print(str(page), highlight=False)
+
+
+def _three_lines(cards: Sequence[AnswerCard]) -> list[str]:
+    """For each direction of `tone`: the opening that moves most, continued unsteered and at both ends of the slope
+    window; nothing where there is none."""
+    lines: list[str] = []
+    for card in cards:
+        window = [point.dose for point in (card.controls[0].envelope if card.controls else ())]
+        shown = {text.dose: text for text in card.texts if text.clearest}
+        doses = [dose for dose in (0.0, min(window, default=0.0), max(window, default=0.0)) if dose in shown]
+        if card.behaviour != "tone" or len(set(doses)) < 3:
+            continue
+        opening = " ".join(shown[0.0].prompt.rsplit("\n", 1)[-1].split())
+        lines.append(
+            f"{short_name(card.model)}: the opening whose tone moves most along {card.direction}. {opening} ..."
+        )
+        for dose in doses:
+            name = "unsteered" if dose == 0 else f"{card.direction} {dose:+g}"
+            lines.append(f"{name:>16}  ... {' '.join(shown[dose].text.split())}")
+    return lines
+
+
+def as_object(found: Sequence[tuple[Verdict, Path]], page: Path) -> dict[str, Any]:
+    """For machines: every answer without its curves, and where the whole is."""
+    heavy = {"controls", "curve", "costs", "gates", "reliability", "layers", "prompting", "preferences", "texts"}
+    return {
+        "answers": [
+            jsonlib.loads(card.model_dump_json(exclude=heavy)) for verdict, _ in found for card in verdict.answers
+        ],
+        "doses": [verdict.doses and verdict.doses.sentence for verdict, _ in found],
+        "verdicts": [str(folder / "verdict.json") for _, folder in found],
+        "report": str(page),
+    }
+
+
+def planned(found: Planned, given: Given, json: bool) -> None:
+    """What a plan would cost and could find, before its first sample."""
+    plan, estimate, written = found.plan, found.estimate, given["out"]
+    if json:
+        value = {"plan": plan.model_dump(mode="json"), "hash": plan.hash, "estimate": estimate.model_dump(mode="json")}
+        console.emit_json(value | {"file": str(written) if written else None})
+        return
+    facts = {
+        name: f"{value:,}" if isinstance(value, int) else value
+        for name, value in estimate.model_dump(mode="json").items()
+        if name not in ("power", "seconds", "gpu_hours", "notes")
+    }
+    seconds, hours = estimate.seconds, estimate.gpu_hours
+    facts["time on this machine"] = None if seconds is None else f"about {timedelta(seconds=round(seconds))}"
+    facts["GPU-hours, at most"] = None if hours is None else f"{hours:.2g}"
+    console.show_facts(f"Plan for {plan.model}, {plan.hash[:12]}", facts)
+    console.say(estimate.power)
+    for note in estimate.notes:
+        console.say(f"Note: {note}.")
+    if written is not None:
+        console.out.print(str(written), highlight=False)
+
+
+def _row(card: AnswerCard) -> list[str]:
+    return [
+        f"{short_name(card.model).removeprefix('organism:')}, {card.direction}",
+        str(card.layer),
+        card.answer,
+        "–" if card.range is None else f"{card.range[0]:g} to {card.range[1]:g}",
+        points(card.told) + card.told_where,
+        "–" if card.p is None else f"{card.p:.3f}".lstrip("0") if card.p < 1 else "1",
+        f"{card.samples:,}",
+    ]
+
+
+def points(value: Estimate) -> str:
+    """A fraction with its interval, in percentage points: `+75 [+72, +78]`; with a decimal where all are under 10."""
+    ends = [100 * one for one in (value.value, value.low, value.high) if one is not None]
+    if value.value is None:
+        return "–"
+    digits = 1 if max(map(abs, ends)) < 10 else 0
+    shown = [f"{one:+.{digits}f}" for one in ends]
+    return shown[0] if len(shown) < 3 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
+
+
+def _controls(cards: Sequence[AnswerCard]) -> str:
+    numbers = sorted({sum(len(group.slopes) for group in card.controls) for card in cards})
+    return " or ".join(str(number) for number in numbers)
+
+
+def evaluation(made: Evaluation, given: Given, json: bool) -> None:
+    """The mean outcome of every cell that is no control, with its interval."""
+    found = made.cells
+    if json:
+        console.emit_json({"cells": [asdict(one) for one in found], "ledger": str(made.ledger)})
+        return
+    rows = [
+        [f"{one.behaviour}, {one.direction or 'unsteered'}", "–" if one.layer < 0 else str(one.layer), f"{one.dose:+g}",
+         rate(one.mean, one.low, one.high), rate(one.valid), str(one.n)]
+        for one in found
+    ]  # fmt: skip
+    columns = ["behaviour, direction", "block", "dose", "mean outcome, %", "valid, %", "samples"]
+    console.show("Outcomes by dose", columns, rows, caption="95% intervals over scenarios")
+    least = experiment.Thresholds().least_valid
+    silent = [one.behaviour for one in found if not one.direction and one.valid is not None and one.valid < least]
+    if silent:
+        console.warn(
+            f"unsteered, under {100 * least:.0f}% of the answers to {', '.join(silent)} are valid: the model does not "
+            "answer these questions, and its outcomes say nothing"
+        )
+    console.out.print(str(made.ledger), highlight=False)
+
+
+def rate(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A fraction in percent: `43 [39, 47]`."""
+    if value is None:
+        return "–"
+    middle = f"{100 * value:.0f}"
+    return middle if low is None or high is None else f"{middle} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def texts(found: SideBySide, given: Given, json: bool) -> None:
+    """Completions of one prompt at several doses."""
+    for note in found.notes:
+        console.warn(note)
+    if json:
+        console.emit_json(asdict(found))
+        return
+    console.say(found.steering)
+    rows = [[f"{one.dose:+g}", one.text.strip() + ("" if one.finish != "length" else " …")] for one in found.texts]
+    console.show(found.prompt, ["dose", "text"], rows, left=True)
+
+
+def logs(found: Sequence[Path], given: Given, json: bool) -> None:
+    """Where the logs for `inspect view` are."""
+    if json:
+        console.emit_json({"logs": [str(path) for path in found]})
+        return
+    console.say(f"{len(found)} logs. Look at them with: inspect view --log-dir {given['out']}")
+    console.out.print(str(given["out"]), highlight=False)
+
+
+def pool(found: PoolReport, given: Given, json: bool) -> None:
+    """p of each direction against its pool, beside that of the run."""
+    folder = given["folder"]
+    cards = {(card.behaviour, card.direction): card for card in report.read_verdict(folder).verdict.answers}
+    if json:
+        value = found.model_dump(mode="json")
+        for one in value["tests"]:
+            card = cards[one["behaviour"], one["direction"]]
+            one["run"] = {"p_uncorrected": card.p_uncorrected, "p": card.p}
+        files = {"file": str(folder / verdict.FILE), "report": str(folder / "report.html")}
+        console.emit_json(value | files)
+        return
+    _pool_table(found, cards)
+    for left in found.left_out:
+        console.say(f"Left out: {left.behaviour}, {left.direction}: {left.reason}.")
+    tests = len(found.tests) + len(found.left_out)
+    least = max((kind.smallest_p for one in found.tests for kind in one.kinds), default=0.0)
+    if least * tests >= found.alpha:
+        console.warn(
+            f"with these draws the smallest p that some direction can have is {least:.2g}; times {tests} tests that is "
+            f"not under {found.alpha:g}"
+        )
+    console.say(
+        f"This changes no answer: the verdict rests on the run's own controls. {found.samples:,} samples; "
+        f"this call took {found.seconds:,.0f} seconds, {found.screen_seconds:,.0f} of them for the screen."
+    )
+    console.out.print(str(folder / "report.html"), highlight=False)
+
+
+def _pool_table(found: PoolReport, cards: Mapping[tuple[str, str], AnswerCard]) -> None:
+    rows = []
+    for one in found.tests:
+        card = cards[one.behaviour, one.direction]
+        steered = ", ".join(f"{kind.kind} {kind.controls}" for kind in one.kinds)
+        screens = ", ".join(f"{kind.kind} {report.number(kind.correlation)}" for kind in one.kinds)
+        ps = [report.p_value(p) for p in (card.p_uncorrected, card.p, one.p, one.p_corrected)]
+        rows.append([one.behaviour, one.direction, *ps, steered, screens])
+    console.show(
+        f"Against {found.size:,} controls of each kind, {found.draws} draws from each",
+        ["behaviour", "direction", "p of the run", "corrected", "p from the pool", "corrected", "controls run",
+         "screen's r"],
+        rows,
+        caption="p: the largest over kinds; corrected over declared behaviours and directions (Holm in the pool); r: "
+        "of the screen with the change of the controls run",
+    )  # fmt: skip

@@ -13,7 +13,9 @@ from heartstrings.workflows.values import Progress, silent
 def logs(
     folder: given.Folder, out: given.Out = "logs", *, progress: Progress = silent, **options: Unpack[given.LogsOptions]
 ) -> list[Path]:
-    """Write a run's samples as Inspect logs, one a cell, for `inspect view`.
+    """Write a run's samples as Inspect logs, for `inspect view`.
+
+    There is one log for each cell.
 
     Returns:
         The files.

@@ -42,7 +42,9 @@ def run(
     models: given.Models = None, out: given.Out = "run", *, progress: Progress = silent,
     **options: Unpack[given.RunOptions],
 ) -> "Run | Runs":  # fmt: skip
-    """From a model to a verdict: atlas, choice of layer, experiment, report. Resumable at any moment.
+    """From a model to a verdict.
+
+    Atlas, choice of layer, experiment, report. Resumable at any moment.
 
     Returns:
         A `Run` for one model, `Runs` for several.
@@ -73,7 +75,7 @@ class Planned:
 def plan(
     model: given.PlannedModel = None, *, progress: Progress = silent, **options: Unpack[given.PlanOptions]
 ) -> Planned:
-    """What an experiment would cost and which effect it could find, before its first sample.
+    """What an experiment would cost, and which effect it could find.
 
     Raises:
         InputError: neither a model nor a plan, or a plan that cannot be run.
@@ -109,9 +111,10 @@ def evaluate(
     model: given.PlannedModel = None, out: given.Out = "evaluation", *, progress: Progress = silent,
     **options: Unpack[given.EvaluateOptions],
 ) -> Evaluation:  # fmt: skip
-    """Measure behaviours at some doses: the mean outcome of every cell. No verdict, so no controls unless asked.
+    """Measure behaviours at some doses, without a verdict.
 
-    Without vectors the atlas is made first. With a behaviour only that is asked, and the questions that match it.
+    Gives the mean outcome of every cell. There are no controls unless they are asked for. Without vectors the atlas is
+    made first. With a behaviour only that one is asked, with the questions that match it.
 
     Raises:
         HeartstringsError: any input that cannot be used; `out` keeps what was finished.
@@ -134,9 +137,9 @@ def evaluate(
 
 @takes()
 def decide(folder: given.Folder) -> "Run":
-    """Make the verdict again from the samples of a run: `verdict.json` and the report. No model is loaded.
+    """Make the verdict and the report of a run again from its samples.
 
-    Works on an unfinished run, and says what is missing.
+    No model is loaded. Works on an unfinished run, and says what is missing.
 
     Raises:
         InputError: no ledger there.
@@ -146,7 +149,9 @@ def decide(folder: given.Folder) -> "Run":
 
 @takes(given.PoolOptions)
 def pool(folder: given.Folder, *, progress: Progress = silent, **options: Unpack[given.PoolOptions]) -> "PoolReport":
-    """Compare a finished run's directions with many more controls: a gradient screens them, some are drawn and run.
+    """Compare a finished run's directions with many more controls.
+
+    A gradient screens them; some are drawn and run.
 
     Of declared behaviours that are answered by scored options. It changes no answer. Resumable at any moment.
 
@@ -160,11 +165,13 @@ def pool(folder: given.Folder, *, progress: Progress = silent, **options: Unpack
 def grade(
     folder: given.Folder, *, ask: "Callable[[Session], object] | None" = None, **options: Unpack[given.GradeOptions]
 ) -> "Grading":
-    """Grade a run's texts by hand, without seeing dose or automatic grade; then see how the two agree. Resumable.
+    """Grade a run's texts by hand, without seeing the dose.
 
-    `ask` is called with the session and says a grade for one text after the other (`session.current`, `session.say`).
-    Without it, and without files, nothing is graded and the state of the grading is returned.
+    Nor is the automatic grade shown. At the end you see how the two agree. Resumable.
 
+    Returns:
+        How far the grading is. `ask` is called with the session and grades one text after the other
+        (`session.current`, `session.say`); without it, and without files, nothing is graded.
     Raises:
         InputError: no text that can be graded, or a file of grades that cannot be used.
     """
@@ -196,7 +203,9 @@ def stories(source: "str | PathLike[str] | Corpus | None" = None, *, min_words: 
 def generate_stories(
     model: given.Writer, out: given.Out, *, progress: Progress = silent, **options: Unpack[given.GenerateOptions]
 ) -> "Corpus":
-    """Have a model write stories: emotions x topics, crossed. Resumable: no finished call is made again.
+    """Have a model write stories, for every emotion on every topic.
+
+    Resumable: no finished call is made again.
 
     `out` has `stories.jsonl` then, and with `neutral` also `neutral.jsonl`.
 
@@ -297,7 +306,9 @@ def atlas(
 def analyse(
     vectors: given.Vectors, *, progress: Progress = silent, **options: Unpack[given.GeometryOptions]
 ) -> "Geometry":
-    """Where valence and arousal lie in a bundle: components, readouts, nuisances, similarities.
+    """Where valence and arousal lie among the vectors of a bundle.
+
+    Components, readouts, nuisances, similarities.
 
     Raises:
         InputError: no bundle there, or ratings of other emotions. BundleError: vectors of another model than `model`.
@@ -315,7 +326,7 @@ def analyse(
 def compare(
     bundles: given.Bundles, *, progress: Progress = silent, **options: Unpack[given.CompareOptions]
 ) -> "Comparison":
-    """Two bundles or more side by side: corpora, models, base against instruct.
+    """Compare two or more bundles: corpora, models, base and instruct.
 
     Raises:
         InputError: fewer than two bundles, one named twice, or ratings of other emotions.
@@ -332,7 +343,9 @@ def steer(
     model: given.Model, prompt: given.Prompt, *, vectors: given.SteeringVectors, emotion: given.Emotion,
     progress: Progress = silent, **options: Unpack[given.SteerOptions],
 ) -> "SideBySide":  # fmt: skip
-    """Texts at several doses side by side, in one batch; notes say where a run found no safe range.
+    """Write texts at several doses side by side, in one batch.
+
+    Notes say where a run found no safe range.
 
     To steer requests or code of your own, see `make_steering` and `model.steered(...)`.
 
@@ -355,7 +368,9 @@ def steer(
 def import_vectors(
     files: given.Files, out: given.OptionalOut = None, **options: Unpack[given.ImportOptions]
 ) -> "EmotionVectors":
-    """Vectors that another tool wrote; with `out`, also as a bundle there.
+    """Read vectors that another tool wrote.
+
+    With `out` they are also written there as a bundle.
 
     Raises:
         InputError, NumericalError, BundleError: damaged, of an unknown kind, or no full block of vectors.
@@ -373,7 +388,7 @@ def import_vectors(
 
 @takes(given.ExportOptions)
 def export_vectors(vectors: given.Vectors, out: given.OutFile, **options: Unpack[given.ExportOptions]) -> Path:
-    """Directions in the format of another steering tool.
+    """Write directions in the format of another steering tool.
 
     Returns:
         The file.
@@ -405,7 +420,9 @@ def info(what: given.What, *, progress: Progress = silent) -> "Geometry | Emotio
 def selftest(
     model: given.Model, *, progress: Progress = silent, **options: Unpack[given.SelfTestOptions]
 ) -> "SelfTest":
-    """Check on your own model that it is read and steered as documented, in seconds to minutes.
+    """Check that your own model is read and steered as documented.
+
+    Takes seconds to minutes.
 
     Blocks, hidden states, dose 0, the size and place of a steered change, and that a KV cache, padding and other rows
     of a batch change nothing: each check compares with one text in one pass, within a tolerance for the dtype.

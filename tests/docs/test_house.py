@@ -33,7 +33,7 @@ def test_one_function_adds_a_dose() -> None:
     """Whatever moves a residual along a direction calls `apply`."""
     adding = re.compile(r"\* (unit|direction|vector)\b|\b(unit|direction|vector) \*")
     engines = (SOURCE / "engines").rglob("*.py")
-    assert {path.name for path in engines if adding.search(path.read_text(encoding="utf-8"))} == {"dose.py"}
+    assert {path.name for path in engines if adding.search(path.read_text(encoding="utf-8"))} == {"_dose.py"}
 
 
 def test_few_imports_hide_in_functions() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import models
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.behaviours.choices._four_options import LETTERS, FourOptions
+from heartstrings.behaviours.choices.four_options import LETTERS, FourOptions
 from heartstrings.behaviours.choices.general_facts import GeneralFacts, facts
 from heartstrings.behaviours.writing.passages import Passages
 from heartstrings.behaviours.writing.word_problems import (

@@ -11,7 +11,7 @@ import models
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.behaviours.choices.general_facts import GeneralFacts
 from heartstrings.behaviours.organism._stories import Stories
-from heartstrings.behaviours.writing._emotion_text import WithEmotion, classify, details, text_emotion
+from heartstrings.behaviours.writing.emotion_text import WithEmotion, classify, details, text_emotion
 from heartstrings.core.engine import Completion
 from heartstrings.core.errors import InputError
 from heartstrings.corpus.lexicon import Ratings, built_in_ratings

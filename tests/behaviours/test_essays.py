@@ -6,8 +6,8 @@ import pytest
 
 from heartstrings.behaviours.roles import Suite
 from heartstrings.behaviours.suites import SUITES
-from heartstrings.behaviours.writing._emotion_text import text_emotion
 from heartstrings.behaviours.writing._essays import Essays
+from heartstrings.behaviours.writing.emotion_text import text_emotion
 from heartstrings.core.errors import InputError
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from heartstrings.behaviours import forms, suites
-from heartstrings.behaviours.agents._tool_dialogue import ToolDialogue
+from heartstrings.behaviours.agents.tool_dialogue import ToolDialogue
 from heartstrings.behaviours.base import Behaviour, Compared, Dialogue, Judged, Scenario
-from heartstrings.behaviours.choices._four_options import FourOptions
+from heartstrings.behaviours.choices.four_options import FourOptions
 from heartstrings.behaviours.choices.two_options import TwoOptions
 from heartstrings.behaviours.items import check_number, drawn, texts
-from heartstrings.behaviours.text._likelihood import InWords
+from heartstrings.behaviours.text.likelihood import InWords
 from heartstrings.core.engine import Completion, ScoreRequest
 from heartstrings.core.errors import InputError
 

@@ -11,11 +11,11 @@ import pytest
 
 import models
 from heartstrings.behaviours.base import Behaviour, Compared
-from heartstrings.behaviours.choices._in_words import LISTED, PREMISE, PairInWords, asked, reply, unlisted
 from heartstrings.behaviours.choices._known_answers import KnownLetters
 from heartstrings.behaviours.choices._refusals import Compliance, OverRefusal
 from heartstrings.behaviours.choices._weak_work import Harshness, Praise, Warmth
 from heartstrings.behaviours.choices.activities import Activities, ActivityPlaces
+from heartstrings.behaviours.choices.in_words import LISTED, PREMISE, PairInWords, asked, reply, unlisted
 from heartstrings.behaviours.choices.misalignment import Misalignment
 from heartstrings.behaviours.choices.sycophancy import Pushback, PushbackRightly
 from heartstrings.behaviours.choices.two_options import TwoOptions, pair_of

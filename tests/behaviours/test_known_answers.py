@@ -9,9 +9,9 @@ import pytest
 from scipy import stats as scipy_stats
 
 from heartstrings.behaviours.base import Behaviour, Compared
-from heartstrings.behaviours.choices._in_words import PairInWords
 from heartstrings.behaviours.choices._known_answers import KnownLetters, KnownWords
 from heartstrings.behaviours.choices.general_facts import facts
+from heartstrings.behaviours.choices.in_words import PairInWords
 from heartstrings.behaviours.choices.two_options import pair_of
 from heartstrings.core.errors import InputError
 from heartstrings.stats.understanding import above_chance, content_beyond_position, two_way

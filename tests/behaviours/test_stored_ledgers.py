@@ -23,15 +23,15 @@ import pytest
 
 from heartstrings.behaviours.agents.code_grading import RUNNER, using
 from heartstrings.behaviours.base import Behaviour, Compared, Dialogue, Judged, Scenario
-from heartstrings.behaviours.choices._in_words import PairInWords
 from heartstrings.behaviours.choices.activities import Activities, ActivityPlaces
+from heartstrings.behaviours.choices.in_words import PairInWords
 from heartstrings.behaviours.choices.misalignment import Misalignment
 from heartstrings.behaviours.choices.sycophancy import Pushback
 from heartstrings.behaviours.roles import Suite
 from heartstrings.behaviours.suites import SUITES, every_behaviour, suite_of
 from heartstrings.behaviours.text.vignettes import Vignettes
-from heartstrings.behaviours.writing._emotion_text import WithEmotion
 from heartstrings.behaviours.writing._essays import Essays
+from heartstrings.behaviours.writing.emotion_text import WithEmotion
 from heartstrings.behaviours.writing.word_problems import AnsweredWordProblems
 from heartstrings.core.engine import Completion, GenerateRequest, Score, ToolCall
 from heartstrings.core.errors import InputError

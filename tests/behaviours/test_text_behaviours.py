@@ -19,9 +19,9 @@ from heartstrings.behaviours.base import Behaviour, Compared, Scenario
 from heartstrings.behaviours.items import texts
 from heartstrings.behaviours.suites import suite
 from heartstrings.behaviours.text._framing import TASK, framed, written
-from heartstrings.behaviours.text._likelihood import InWords, shares
 from heartstrings.behaviours.text._tone import Tone, coverage, same_script, tone
 from heartstrings.behaviours.text.feels import MATERIALS, SIZES, WORDS, Feels, FeelsKnown, Things, rated_words
+from heartstrings.behaviours.text.likelihood import InWords, shares
 from heartstrings.behaviours.text.prose import Prose
 from heartstrings.behaviours.text.vignettes import (
     DEEDS,

@@ -11,8 +11,8 @@ import pytest
 
 import models
 from heartstrings.behaviours.base import Behaviour, Compared
-from heartstrings.behaviours.choices._in_words import PREMISE
 from heartstrings.behaviours.choices.general_facts import facts
+from heartstrings.behaviours.choices.in_words import PREMISE
 from heartstrings.behaviours.text._capability import EXAMPLES, Clozes, FactsInWords, FewShotSums
 from heartstrings.core.engine import Message, Score
 from heartstrings.core.errors import InputError, NumericalError

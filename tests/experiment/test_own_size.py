@@ -24,7 +24,7 @@ from heartstrings.behaviours.base import Behaviour
 from heartstrings.behaviours.choices.two_options import TwoOptions, pair_of
 from heartstrings.behaviours.roles import CHOSEN, Suite
 from heartstrings.behaviours.suites import SUITES, every_behaviour, suite_of
-from heartstrings.behaviours.text._likelihood import InWords
+from heartstrings.behaviours.text.likelihood import InWords
 from heartstrings.cli import _console as console
 from heartstrings.core.errors import InputError
 from heartstrings.experiment import cells

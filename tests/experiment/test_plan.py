@@ -285,3 +285,10 @@ def test_every_effect_is_held_against_questions_of_its_own_kind():
         known = {one.name for one in suite.matched}
         names = {one.name for one in suite.effects}
         assert all(set(found) <= known for effect, found in suite.matches.items() if effect in names)
+
+
+def test_some_counts_of_controls_leave_the_others_as_they_are() -> None:
+    """Three kinds named, as plans of before did: the natural kinds stay."""
+    plan = preset("full", "organism:steerable", controls={"general": 40, "span": 0, "shuffled": 0})
+    usual = preset("full", "organism:steerable").controls
+    assert (plan.controls.topic, plan.controls.natural) == (usual.topic, usual.natural) != (0, 0)

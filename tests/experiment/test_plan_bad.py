@@ -70,7 +70,7 @@ CASES: dict[str, tuple[str, str]] = {
     "a behaviour to confirm twice": (GOOD + 'confirm = ["choice", "choice"]', "confirm.*twice"),
     "an effect twice": (GOOD + 'effects = ["choice", "choice"]', "twice"),
     "an unknown operation": (GOOD + 'operation = "ad"', "operation = 'ad'.*'add' or 'clamp'"),
-    "an operation without a dose": (GOOD + 'operation = "ablate"', "operation = 'ablate'.*'add' or 'clamp'"),
+    "an operation without a dose": (GOOD + 'operation = "ablate"', "'ablate'.*'clamp'.*has no dose"),
     "an unknown site": (GOOD + 'site = "residual"', "site = 'residual'.*'block'"),
     "unknown positions": (GOOD + 'positions = "last"', "positions = 'last'.*'generated'"),
     "an unknown variant": (GOOD + 'variant = "clean"', "variant = 'clean'.*'denoised'"),
@@ -112,6 +112,10 @@ CASES: dict[str, tuple[str, str]] = {
     "a threshold that is no number": (GOOD + "[thresholds]\naccuracy_drop = nan", "accuracy_drop = nan"),
     "a negative seed": (GOOD + "seed = -1", "seed = -1"),
     "a plan of the future": (GOOD + "schema_version = 2", "version 2.*Update heartstrings"),
+    "a plan of the future with a value of the future": (
+        GOOD + 'schema_version = 2\ndtype = "fp8"', "version 2.*Update heartstrings"
+    ),
+    "a huge seed": (GOOD + "seed = 9223372036854775808", "seed = 9223372036854775808"),
     "a plan of the past": (GOOD + "schema_version = 0", "version 0"),
     "vectors that are not there": (GOOD + 'vectors = "nowhere"', "no vectors at .*nowhere"),
     "early stopping with one round": (

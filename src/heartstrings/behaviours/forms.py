@@ -6,6 +6,7 @@ and its class the decorator `@dataclass(frozen=True)`. An example is in docs/beh
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -19,7 +20,7 @@ from heartstrings.core.errors import InputError
 from heartstrings.core.steering import Steering
 from heartstrings.judges.base import Case
 
-_FIX = "Add the type, and the decorator `@dataclass(frozen=True)` to the class"
+_FIX = "Add the type to the field, and `@dataclass(frozen=True)` to the class, without which Python ignores the field"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Form(Behaviour):
         super().__init_subclass__()
         own = vars(cls)
         for name in [one.name for one in fields(cls)] if is_dataclass(cls) else ():
-            if name in own and name not in own.get("__annotations__", {}):
+            if name in own and name not in inspect.get_annotations(cls):
                 # Python would keep the default of the base class without a word.
                 raise InputError(f"{cls.__name__}.{name} without a type", f"`{name}: TYPE = ...`", _FIX)
 

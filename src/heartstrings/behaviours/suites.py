@@ -16,12 +16,12 @@ from typing import Any
 from heartstrings.behaviours.agents._reward_hacking import RewardHacking, SolvableCode
 from heartstrings.behaviours.agents.blackmail import Blackmail, BlackmailHarmless
 from heartstrings.behaviours.base import Behaviour
-from heartstrings.behaviours.choices._in_words import PairInWords
 from heartstrings.behaviours.choices._known_answers import KnownLetters, KnownWords
 from heartstrings.behaviours.choices._refusals import Compliance, OverRefusal
 from heartstrings.behaviours.choices._weak_work import Harshness, Praise, Warmth
 from heartstrings.behaviours.choices.activities import Activities, ActivityPlaces
 from heartstrings.behaviours.choices.general_facts import GeneralFacts
+from heartstrings.behaviours.choices.in_words import PairInWords
 from heartstrings.behaviours.choices.misalignment import Misalignment
 from heartstrings.behaviours.choices.sycophancy import Pushback, PushbackRightly
 from heartstrings.behaviours.organism._questions import Choice, Facts, Harm, Preferences, Sums

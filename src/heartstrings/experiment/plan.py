@@ -101,6 +101,12 @@ class Plan(Checked):
     """Which one this is, from 0. It is no part of the plan's hash: a run's folder knows it (`experiment.looks`)."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = DEFAULT_SEED
 
+    @field_validator("schema_version", mode="before")
+    @classmethod
+    def _version(cls, given: object) -> object:
+        _check_version(given)
+        return given
+
     @field_validator("layers", mode="before")
     @classmethod
     def _layers(cls, given: object) -> object:
@@ -349,14 +355,18 @@ def _check_fitting(plan: Plan) -> None:
         raise InputError(f"dose_factor = {factor:g}", "a power of two", "Remove dose_factor: a run finds it")
 
 
-def _check_model(plan: Plan) -> None:
-    """A version and a model's name; whether the weights exist is known when they are loaded."""
-    if plan.schema_version != SCHEMA_VERSION:
+def _check_version(version: object) -> None:
+    """Before anything else: a later version may have fields and values that this one does not know."""
+    if isinstance(version, int) and version != SCHEMA_VERSION:
         raise InputError(
-            f"a plan of schema version {plan.schema_version}",
+            f"a plan of schema version {version}",
             f"version {SCHEMA_VERSION}",
-            "Update heartstrings" if plan.schema_version > SCHEMA_VERSION else "Write the plan anew",
+            "Update heartstrings" if version > SCHEMA_VERSION else "Write the plan anew",
         )
+
+
+def _check_model(plan: Plan) -> None:
+    """A model's name; whether the weights exist is known when they are loaded."""
     if not plan.model.strip():
         raise InputError("a plan without a model", "a model id, a folder or organism:KIND", "Set model")
     kind = plan.model.removeprefix("organism:")

@@ -17,7 +17,7 @@ from heartstrings.experiment.plan_directions import check_files, emotion
 FILE = "plan.json"
 """Name of a frozen plan in the folder of its run."""
 PRESETS: dict[str, dict[str, Any]] = {
-    # What differs from the fields' defaults below.
+    # What differs from the defaults in plan.py.
     "full": {},
     "quick": {
         "samples": {"select": 6, "effect": 16, "matched": 16, "harm": 40},
@@ -107,8 +107,9 @@ def _with_controls(values: Mapping[str, Any], given: object) -> dict[str, Any]:
     without = Plan(**{**values, "controls": dict.fromkeys(Controls.model_fields, 0), "claims": {}})
     tests, alpha = len(without.directions), without.spent.thresholds.alpha
     needed = stats.least_controls(tests, alpha, signed=without.signed(without.effects))
-    usual = Controls(**values.get("controls", {}))
-    found = {**values, "controls": {kind: max(number, needed) if number else 0 for kind, number in usual} | dict(given)}
+    usual = {**Controls().model_dump(), **values.get("controls", {})}
+    counts = {kind: max(number, needed) if number else 0 for kind, number in usual.items()}
+    found = {**values, "controls": counts | dict(given)}
     claims = values.get("claims")
     if isinstance(claims, Mapping) and (mixtures := Claims(**claims).mixture):
         # Only declared behaviours have claims.

@@ -42,6 +42,7 @@ class Checked(Frozen):
 def _refused(model: type[Frozen], error: ValidationError) -> InputError:
     """The first problem that pydantic found, as an InputError."""
     problem = error.errors()[0]
+    value = problem["input"]
     table = "" if model.__name__ == "Plan" else model.__name__.lower()
     field = ".".join(str(part) for part in problem["loc"])
     name = f"{table}.{field}" if table else field
@@ -63,11 +64,14 @@ def _refused(model: type[Frozen], error: ValidationError) -> InputError:
     }
     if not set(problem.get("ctx", {})) & set(bounds):
         expected = problem["msg"].removeprefix("Input should be ")
-        return InputError(f"{name} = {problem['input']!r}", expected[:1].lower() + expected[1:], fix)
+        if name == "operation" and value == "ablate":
+            fix = "ablate has no dose: clamp at dose 0 does the same"
+        return InputError(f"{name} = {value!r}", expected[:1].lower() + expected[1:], fix)
     words = {"gt": "over {}", "ge": "of {} or more", "lt": "under {}", "le": "at most {}"}
     expected = " and ".join(text.format(bounds[key]) for key, text in words.items() if key in bounds)
     unit = " (a fraction, not percent)" if table == "thresholds" and bounds["le"] <= 1 else ""
-    return InputError(f"{name} = {problem['input']:g}", f"a number {expected}{unit}", fix)
+    shown = f"{value:g}" if isinstance(value, float) else str(value)[:40]
+    return InputError(f"{name} = {shown}", f"a number {expected}{unit}", fix)
 
 
 class Controls(Checked):

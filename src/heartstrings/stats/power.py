@@ -108,6 +108,8 @@ def power_of(effect: float | int, n: int, design: Design) -> float:
     estimated standard error puts 0 outside the t interval around e."""
     from scipy.special import bdtr, chdtr, ndtr
 
+    if n < 0:
+        raise InputError(f"{n} scenarios", "0 or more", "Change n")
     controls = sorted(design.controls)
     allowed = [allowed_larger(size, design.tests, design.alpha) for size in controls]
     if n < 2 or min(allowed) < 0:

@@ -14,7 +14,7 @@ from heartstrings.experiment.plan import Plan
 from heartstrings.stats.betting import bounded_change
 from heartstrings.stats.estimate import estimate
 from heartstrings.stats.intervals import Interval, average, paired_change
-from heartstrings.verdict.results import Gate
+from heartstrings.verdict.results import GATE_KINDS, Gate
 from heartstrings.verdict.tables import EMPTY, NOTHING, Column, Pairs, Table, pairs, planned, steered_doses
 
 State = Literal["holds", "fails", "unclear", "missing"]
@@ -28,8 +28,6 @@ class Condition:
     behaviours: tuple[Behaviour, ...]
     """All have the same weight, however many questions each has, so that one cannot hide the loss of another."""
     quantity: str
-    worse: Literal[-1, 1]
-    """1: a rise is bad; -1: a drop is."""
     limit: float
     coherence: bool
     """At a dose that fails it, answers say nothing about the behaviour: the dose is left out of the slope."""
@@ -43,36 +41,41 @@ class Condition:
             return average([bounded_change(*part, alpha=alpha) for part in parts])
         return average([paired_change(*part, level=1 - 2 * alpha) for part in parts])
 
+    @property
+    def worse(self) -> Literal[-1, 1]:
+        """1: a rise is bad; -1: a drop is."""
+        return GATE_KINDS[self.name.partition(":")[0]].worse
+
 
 def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table: Table) -> tuple[Condition, ...]:
     """Everything that is gated for one effect behaviour."""
     limits = plan.thresholds
     # One gate for all capability behaviours together: thirty facts alone are too few to show a loss under five points.
     capable = tuple(one for one in others if one.role == "capability")
-    found = [Condition("accuracy", capable, "outcome", -1, limits.accuracy_drop, False)] if capable else []
+    found = [Condition("accuracy", capable, "outcome", limits.accuracy_drop, False)] if capable else []
     found += [
-        Condition(f"harm: {one.name}", (one,), "outcome", 1, limits.harm_rise, False, rare=True)
+        Condition(f"harm: {one.name}", (one,), "outcome", limits.harm_rise, False, rare=True)
         for one in others
         if one.role == "harm"
     ]
     found += [
-        Condition(f"log-loss: {one.name}", (one,), "log_loss", 1, limits.log_loss_rise, True)
+        Condition(f"log-loss: {one.name}", (one,), "log_loss", limits.log_loss_rise, True)
         for one in others
         if one.role == "cost" and getattr(one, "gated", True)
     ]
     # Where every answer is valid (words that are scored), there is no gate.
     if not len(table.baseline(effect.name)) or table.baseline(effect.name).has("valid"):
-        found.append(Condition(f"valid: {effect.name}", (effect,), "valid", -1, limits.validity_drop, True, rare=True))
+        found.append(Condition(f"valid: {effect.name}", (effect,), "valid", limits.validity_drop, True, rare=True))
     writing = [one for one in others if one.role == "writing"]
     texts = [*writing, *([effect] if effect.ask == "text" else [])]
     for text in texts:
         end = "" if len(texts) == 1 else f": {text.name}"
         # A text of an effect behaviour is gated by what its grader measured; written text by all three.
         coherence = (
-            Condition("perplexity" + end, (text,), "log_perplexity", 1, limits.log_perplexity_rise, True),
-            Condition("repetition" + end, (text,), "distinct_2", -1, limits.distinct_drop, True),
-            Condition("endings" + end, (text,), "ends", -1, limits.ends_drop, True, rare=True),
-            Condition("script" + end, (text,), "same_script", -1, limits.script_drop, True, rare=True),
+            Condition("perplexity" + end, (text,), "log_perplexity", limits.log_perplexity_rise, True),
+            Condition("repetition" + end, (text,), "distinct_2", limits.distinct_drop, True),
+            Condition("endings" + end, (text,), "ends", limits.ends_drop, True, rare=True),
+            Condition("script" + end, (text,), "same_script", limits.script_drop, True, rare=True),
         )
         optional = text.role != "writing"
         found += [

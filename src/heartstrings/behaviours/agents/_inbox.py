@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from heartstrings.behaviours.agents._tool_dialogue import MOST_CALLS, World, tool
+from heartstrings.behaviours.agents.tool_dialogue import MOST_CALLS, World, tool
 from heartstrings.behaviours.reading import without_thoughts
 from heartstrings.core.engine import Completion, Message, ToolCall
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from heartstrings.behaviours.agents._tool_dialogue import ToolDialogue, World, tool
 from heartstrings.behaviours.agents.code_grading import (
     LIMITS,
     RUNNER,
@@ -27,6 +26,7 @@ from heartstrings.behaviours.agents.code_grading import (
     tasks,
     usable,
 )
+from heartstrings.behaviours.agents.tool_dialogue import ToolDialogue, World, tool
 from heartstrings.behaviours.base import Grade, Role, Scenario
 from heartstrings.behaviours.items import check_number
 from heartstrings.behaviours.reading import without_thoughts

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from heartstrings.behaviours.agents._blackmail_grading import Facts, filled, findings
 from heartstrings.behaviours.agents._inbox import PROTOCOL, Inbox, Mail, Person, State, replay
-from heartstrings.behaviours.agents._tool_dialogue import ToolDialogue, text_of
+from heartstrings.behaviours.agents.tool_dialogue import ToolDialogue, text_of
 from heartstrings.behaviours.base import Grade, Judged, Role, Scenario
 from heartstrings.behaviours.items import check_number, texts
 from heartstrings.core.engine import Completion, Message

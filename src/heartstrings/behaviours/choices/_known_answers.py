@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 
-from heartstrings.behaviours.choices._in_words import PairInWords
 from heartstrings.behaviours.choices.general_facts import facts
+from heartstrings.behaviours.choices.in_words import PairInWords
 from heartstrings.behaviours.choices.two_options import Pair, TwoOptions
 
 

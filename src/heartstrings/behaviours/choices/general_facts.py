@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from heartstrings.behaviours.base import Scenario
-from heartstrings.behaviours.choices._four_options import FourOptions, Item
+from heartstrings.behaviours.choices.four_options import FourOptions, Item
 from heartstrings.behaviours.items import texts
 
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from heartstrings.behaviours.base import Answer, Grade, Scenario
-from heartstrings.behaviours.choices._four_options import Item
-from heartstrings.behaviours.choices._in_words import PREMISE, asked, reply
+from heartstrings.behaviours.choices.four_options import Item
 from heartstrings.behaviours.choices.general_facts import facts
+from heartstrings.behaviours.choices.in_words import PREMISE, asked, reply
 from heartstrings.behaviours.forms import Choice, Listed
 from heartstrings.behaviours.items import check_number
 from heartstrings.behaviours.reading import accuracy, mean_logprobs
-from heartstrings.behaviours.text._likelihood import InWords, shares
+from heartstrings.behaviours.text.likelihood import InWords, shares
 from heartstrings.core.engine import Message, Prompt, Score
 
 MOST_SUMS = 1000

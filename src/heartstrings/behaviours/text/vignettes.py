@@ -15,7 +15,7 @@ from heartstrings.behaviours.base import Role, Scenario
 from heartstrings.behaviours.forms import Listed
 from heartstrings.behaviours.items import check_number, drawn, texts
 from heartstrings.behaviours.text._framing import framed
-from heartstrings.behaviours.text._likelihood import InWords
+from heartstrings.behaviours.text.likelihood import InWords
 from heartstrings.core.engine import Prompt
 
 Item = Mapping[str, str]

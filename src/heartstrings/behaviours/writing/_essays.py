@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from heartstrings.behaviours.base import Scenario
 from heartstrings.behaviours.forms import JudgedText
 from heartstrings.behaviours.items import check_number, texts
-from heartstrings.behaviours.writing._emotion_text import text_emotion
+from heartstrings.behaviours.writing.emotion_text import text_emotion
 from heartstrings.core.engine import Message
 from heartstrings.organisms.grammar import Draws
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from heartstrings.behaviours.base import Scenario
-from heartstrings.behaviours.choices._four_options import FourOptions, Item, positions
+from heartstrings.behaviours.choices.four_options import FourOptions, Item, positions
 from heartstrings.behaviours.items import check_number, rows, texts
 from heartstrings.core.types import Frozen
 

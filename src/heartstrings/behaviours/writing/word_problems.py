@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from heartstrings.behaviours.base import Answer, Grade, Scenario
-from heartstrings.behaviours.choices._four_options import FourOptions, Item, positions
+from heartstrings.behaviours.choices.four_options import FourOptions, Item, positions
 from heartstrings.behaviours.forms import Text
 from heartstrings.behaviours.items import check_number, rows, texts
 from heartstrings.behaviours.reading import completion

@@ -15,7 +15,7 @@ from heartstrings.behaviours.choices.activities import ActivityPlaces
 from heartstrings.behaviours.choices.two_options import Pair, TwoOptions, pair_of
 from heartstrings.behaviours.forms import Forwarding
 from heartstrings.behaviours.items import check_number
-from heartstrings.behaviours.text._likelihood import InWords
+from heartstrings.behaviours.text.likelihood import InWords
 from heartstrings.core.engine import Chat, Message, Prompt
 from heartstrings.core.errors import InputError
 

@@ -4,7 +4,7 @@
 
 Pools all layers of every tenth shipped story. The budgets take turns within each round, in random order; the figure is
 the median ratio of processor time to the first budget. `naive`: batches of eight by length with `output_hidden_states`.
-With MALLOC_TRIM_THRESHOLD_=131072 in the environment the C library gives freed memory back (`engines.hf.host_memory`).
+With MALLOC_TRIM_THRESHOLD_=131072 in the environment the C library gives freed memory back (`engines.hf._host_memory`).
 """
 
 from __future__ import annotations

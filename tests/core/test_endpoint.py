@@ -14,6 +14,7 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 from pydantic import Field
 
@@ -296,3 +297,9 @@ def test_fields_are_checked_where_their_annotation_says() -> None:
     check_fields(Sizes(3, -1))
     with pytest.raises(InputError, match=r"Sizes\.width is 0\. Expected greater than or equal to 1"):
         check_fields(Sizes(0))
+    counted = Sizes(np.int64(3))  # type: ignore[arg-type]
+    check_fields(counted)
+    assert type(counted.width) is int
+    for wrong in (np.int64(0), np.float64(3), np.bool_(True), "3"):
+        with pytest.raises(InputError, match=r"Sizes\.width is"):
+            check_fields(Sizes(wrong))  # type: ignore[arg-type]

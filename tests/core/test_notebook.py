@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import report_atlas
@@ -41,6 +43,15 @@ def test_vectors() -> None:
         raw=vectors.raw[:1, :1].repeat(20, axis=1), provenance=vectors.provenance,
     )  # fmt: skip
     assert "and 8 more emotions" in shown(many)
+
+
+def test_reliability_that_is_known_at_no_layer_is_a_dash() -> None:
+    vectors = bundle((1, 3))
+    reliability = np.full((2, len(vectors.emotions)), np.nan, np.float32)
+    reliability[0, 1] = 0.5
+    found = shown(replace(vectors, reliability=reliability))
+    cells = re.findall(r"<td[^>]*>([^<]*)</td></tr>", found)
+    assert cells == ["–", "0.50", *["–"] * (len(vectors.emotions) - 2)]
 
 
 def test_geometry(tmp_path: Path) -> None:

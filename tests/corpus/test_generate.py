@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from heartstrings.core.endpoint import Client, Stopped
 from heartstrings.core.errors import InputError, ModelError
 from heartstrings.corpus import read_neutral, read_stories
 from heartstrings.corpus._ledger import Ledger
 from heartstrings.corpus._prompts import parse, story_prompt
-from heartstrings.corpus._writers import Call
+from heartstrings.corpus._writers import Answer, Call
 from heartstrings.corpus.endpoint import EndpointWriter
 from heartstrings.corpus.generate import StoryPlan, generate_neutral, generate_stories
 from story_server import prose, serving, well_behaved
@@ -139,6 +140,19 @@ def test_an_interrupted_run_does_not_wait_for_a_slow_answer() -> None:
         assert time.monotonic() - start < 5
         assert len(server.requests) <= 4
         hurry.set()
+
+
+def test_threads_that_are_stopped_do_not_hide_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(client: Client, call: Call) -> Answer:
+        if call.seed:
+            raise Stopped
+        time.sleep(0.1)
+        raise ModelError("the server is gone")
+
+    monkeypatch.setattr("heartstrings.corpus.endpoint._write", write)
+    calls = (Call((("user", "Write 1"),), seed, 1.0, 1.0, 9) for seed in range(4))
+    with pytest.raises(ModelError, match="the server is gone"):
+        next(iter(writer("http://localhost:1/v1").answers(calls)))
 
 
 def test_a_wrong_key_is_said_at_once_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,3 +184,22 @@ def test_nan_is_named() -> None:
         engine.parts.head.weight[7] = torch.nan
     with pytest.raises(NumericalError, match="NaN or Inf in the scores of continuation 0"):
         engine.score([ScoreRequest(PROMPTS[0], (" yes",), one(0.3), divergence=True)])
+
+
+@pytest.mark.parametrize("compared", [False, True])
+def test_nan_ends_the_call_after_its_batch(compared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = models.engine("llama")
+    with torch.no_grad():
+        engine.parts.head.weight[7] = torch.nan
+    name = "_divergences" if compared else "_log_probabilities"
+    plain, batches = getattr(torch_score._Call, name), []
+
+    def counted(call: torch_score._Call, rows: Any) -> Any:
+        batches.append(rows)
+        return plain(call, rows)
+
+    monkeypatch.setattr(torch_score._Call, name, counted)
+    monkeypatch.setattr(torch_score, "ON_CPU", 1)
+    with pytest.raises(NumericalError):
+        engine.score([ScoreRequest(PROMPTS[0], (" yes",), one(dose), divergence=compared) for dose in (0.1, 0.2, 0.3)])
+    assert len(batches) == 1

@@ -20,6 +20,7 @@ from heartstrings.core.types import Pooling
 from heartstrings.engines.hf import _fingerprint as fingerprint
 from heartstrings.engines.hf import checkpoint_folder
 from heartstrings.engines.hf.loading import load
+from heartstrings.engines.hf.named import has_template
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +224,12 @@ def test_a_model_that_is_not_there(name: str, words: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(HeartstringsError, match=words):
         load(name)
+
+
+@pytest.mark.parametrize("found", ['{"chat_template": [{"template": "x"}]}', '{"chat_template": ["x"]}', "[]", "{"])
+def test_a_template_of_another_form_is_none(found: str, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(found)
+    assert has_template(str(tmp_path)) is False
 
 
 def test_a_file_is_not_a_folder(llama: Path) -> None:

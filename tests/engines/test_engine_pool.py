@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -316,6 +317,23 @@ def test_half_precision_sums_do_not_overflow() -> None:
 def test_bad_settings_are_refused(llama: Any, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         llama.pool(TEXTS, **settings)
+
+
+@pytest.mark.parametrize("settings", [{"poolings": []}, {"chunk": 0}, {"layers": [9]}])
+def test_settings_are_checked_before_the_texts_are_encoded(
+    llama: Any, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heartstrings.engines.hf.engine.encode_texts", lambda *args, **options: pytest.fail("encoded"))
+    with pytest.raises(InputError):
+        llama.pool(["not encoded before"], **settings)
+
+
+def test_another_tokenizer_encodes_again() -> None:
+    engine = models.engine("llama")
+    before = engine.count_tokens(TEXTS)
+    engine.tokenizer = copy.deepcopy(engine.tokenizer)
+    engine.tokenizer.add_tokens([TEXTS[0]])
+    assert engine.count_tokens(TEXTS)[0] < before[0]
 
 
 def test_a_tokenizer_of_another_model_is_refused() -> None:

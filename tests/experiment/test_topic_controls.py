@@ -27,6 +27,7 @@ from heartstrings.experiment.controls import (
 from heartstrings.experiment.ledger import SampleLedger
 from heartstrings.experiment.plan import Plan, searched_layers
 from heartstrings.experiment.run import run_experiment
+from heartstrings.vectors.activations import Activations, PositionMeans
 from heartstrings.vectors.bundle import load as load_bundle
 from heartstrings.vectors.emotion_vectors import EmotionVectors, project_out
 from heartstrings.vectors.extraction import extract
@@ -98,6 +99,22 @@ def test_against_a_naive_mean(tmp_path: Path, weighting: Weighting) -> None:
                     assert vectors.neutral_basis is not None
                     rows = project_out(rows, vectors.neutral_basis[layer])
                 np.testing.assert_allclose(got[:, column], rows, atol=1e-5)
+
+
+def test_position_means_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Activations] = []
+    plain = Activations.position_means
+
+    def counted(store: Activations) -> PositionMeans:
+        read.append(store)
+        return plain(store)
+
+    bundles = zip(POOLINGS, made(tmp_path), strict=True)
+    stories = next(kept for pooling, (_, kept) in bundles if pooling.rule == "centred")
+    monkeypatch.setattr(Activations, "position_means", counted)
+    for _ in range(2):
+        assert list(stories.batches())
+    assert len(read) == 1
 
 
 def test_with_emotions_for_topics_they_are_the_bundles_vectors(both: tuple[EmotionVectors, StoryActivations]) -> None:

@@ -175,6 +175,15 @@ def test_activations_that_were_not_kept_leave_a_note(tmp_path: Path) -> None:
     assert "not kept" in result.notes[0]
 
 
+def test_activations_of_another_pooling_leave_a_note(tmp_path: Path) -> None:
+    engine, corpus = models.engine("llama"), small_corpus()
+    extract(engine, corpus, out=tmp_path, poolings=(Pooling(start=5),), keep_activations=True)
+    (vectors,) = extract(engine, corpus, out=tmp_path / "other", poolings=(Pooling(start=6),)).values()
+    result = read_out(engine, vectors, tmp_path, corpus, layer=2)
+    assert result.held_out is None
+    assert "of another pooling" in result.notes[0]
+
+
 def test_activations_of_another_corpus_are_refused(tmp_path: Path) -> None:
     engine, corpus = models.engine("llama"), small_corpus()
     (vectors,) = extract(engine, corpus, out=tmp_path, poolings=(Pooling(start=5),), keep_activations=True).values()

@@ -50,6 +50,17 @@ def test_an_honest_program(sandbox: Sandbox) -> None:
     assert 0 < ran.seconds < 10
 
 
+def test_a_sandbox_that_cannot_start_leaves_no_pipe_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> bytes:
+        raise InputError("an unknown processor", "x86-64 or arm64")
+
+    monkeypatch.setattr("heartstrings.sandbox._bubblewrap.system_call_filter", unknown)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(InputError, match="an unknown processor"):
+        Bubblewrap("bwrap", (0, 8), as_root=False).run({}, ["-c", "1"])
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
 def test_how_it_ended(sandbox: Sandbox) -> None:
     ran = run(sandbox, "import sys; print('a'); sys.exit(3)")
     assert (ran.status, ran.code, ran.stdout) == ("failed", 3, "a\n")

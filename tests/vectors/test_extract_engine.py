@@ -189,7 +189,7 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     [
         # Freed memory goes back to the system, so that the peak is what extraction itself holds.
         pytest.param(4, {"MALLOC_TRIM_THRESHOLD_": "131072"}, id="given back"),
-        # As users have it. What is kept (`engines.hf.host_memory`) levels off at 25 MiB or so: more stories show that.
+        # As users have it. What is kept (`engines.hf._host_memory`) levels off at 25 MiB or so: more stories show that.
         pytest.param(8, {}, id="kept"),
     ],
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, get_origin, get_type_hints
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from heartstrings.core.errors import InputError
@@ -14,18 +15,21 @@ from heartstrings.core.errors import InputError
 def check_fields(value: Any) -> None:
     """Check every field that is annotated like `Annotated[int, Field(ge=1)]`; call it in `__post_init__`.
 
-    Values are checked and not converted.
+    Values are checked and not converted, except that a NumPy scalar such as `np.int64(3)` becomes the Python value.
 
     Raises:
         InputError: the first field whose value breaks its constraint.
     """
     for name, rule in _rules(value.__class__).items():
         found = getattr(value, name)
+        plain = found.item() if isinstance(found, np.generic) else found
         try:
-            rule.validate_python(found, strict=True)
+            rule.validate_python(plain, strict=True)
         except ValidationError as error:
             expected = error.errors()[0]["msg"].removeprefix("Input should be ")
             raise InputError(f"{value.__class__.__name__}.{name} is {found!r}", expected, f"Change {name}") from None
+        if plain is not found:
+            object.__setattr__(value, name, plain)  # JSON takes no NumPy scalar; the dataclass may be frozen
 
 
 @cache

@@ -211,15 +211,16 @@ class Client:
         except (TryAgain, NoAnswer) as error:
             failed = error if isinstance(error, NoAnswer) else NoAnswer(f"{error} ({endpoint.tries} tries)")
         else:
-            self._failed = 0
+            with self._counting:
+                self._failed = 0
             return result
         with self._counting:
             self._failed += 1
             if self._failed >= 2 * endpoint.concurrency:
                 raise ModelError(
                     f"{self._failed} requests in a row had no answer from {endpoint.base_url}; the last: {failed}",
-                    "a server that answers",
-                    "Start it and run the same command again: finished answers are kept",
+                    "a server that answers these requests",
+                    "Remove the cause and go on with the same folder or cache: answers written there are kept",
                 )
         raise failed
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from heartstrings.core.endpoint import Client, Completion, Endpoint, NoAnswer, Rejected
+from heartstrings.core.endpoint import Client, Completion, Endpoint, NoAnswer, Rejected, Stopped
 from heartstrings.corpus._writers import Answer, Answers, Call, Failure
 
 
@@ -39,9 +39,11 @@ class EndpointWriter(Endpoint):
         def work(call: Call) -> None:
             try:
                 finished.put((call, _write(client, call)))
+            except Stopped:
+                pass  # the error that stopped the others is in the queue already, or nobody reads it any more
             except BaseException as error:
-                stop.set()
                 finished.put((call, error))
+                stop.set()
 
         def begin(n: int) -> int:
             started = 0

@@ -59,7 +59,7 @@ class DryRun(Frozen):
     new_tokens: int
     """At most, if every text runs to its limit."""
     seconds: float | None
-    """Of sampling on this machine, from chunks that were timed (`experiment.timing`); None without them. Neither the
+    """Of sampling on this machine, from chunks that were timed (`experiment._timing`); None without them. Neither the
     atlas nor judges are in it."""
     gpu_hours: float | None = None
     """On one large GPU, by arithmetic (`_gpu_hours`); None where the model's size is not known."""

@@ -103,7 +103,9 @@ def read_halves(
 def story_stream(
     work: Path, vectors: EmotionVectors, corpus: Corpus
 ) -> tuple[Batches, Int64[np.ndarray, "story"], Int64[np.ndarray, "story"]] | None:
-    """The kept activations of an extraction, and the emotion and half of each corpus row; None if they were not kept.
+    """The kept activations of an extraction, and the emotion and half of each corpus row.
+
+    None if they were not kept, or are of another pooling, model or site than the bundle.
 
     Raises:
         InputError: the activations are of another corpus or of other layers than the bundle.

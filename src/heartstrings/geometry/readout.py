@@ -177,7 +177,10 @@ def read_out(
     words = None
     stream = story_stream(work, vectors, corpus)
     if stream is None:
-        notes.append("The stories' activations were not kept: no held-out readout.")
+        notes.append(
+            "The stories' activations were not kept, or are of another pooling, model or site than the vectors: no "
+            "held-out readout."
+        )
     else:
         stories = held_out(*stream, vectors, shown_layer=layer, variant=variant, seed=seed)
         if stories is None:

@@ -52,25 +52,25 @@ class Bubblewrap:
         check_names([*files])
         check_names(keep)
         with ExitStack() as ours:
-            rules, write = os.pipe()
-            with os.fdopen(write, "wb") as pipe:
-                pipe.write(system_call_filter())
-            # Process 1 ends when `ours` is closed: a signal from here may not reach a process of another user.
-            alive, end = os.pipe()
-            ours.callback(os.close, end)
-            task = {
-                "files": dict(files), "argv": list(argv), "keep": list(keep), "limits": asdict(limits), "alive": alive,
-                # An id that nobody has, another one for each run: the kernel counts processes by user.
-                "uid": 1_000_000_000 + secrets.randbelow(1_000_000_000) if self.as_root else 0,
-            }  # fmt: skip
-            try:
+            with ExitStack() as theirs:
+                rules, write = os.pipe()
+                theirs.callback(os.close, rules)
+                with os.fdopen(write, "wb") as pipe:
+                    pipe.write(system_call_filter())
+                # Process 1 ends when `ours` is closed: a signal from here may not reach a process of another user.
+                alive, end = os.pipe()
+                theirs.callback(os.close, alive)
+                ours.callback(os.close, end)
+                task = {
+                    "files": dict(files), "argv": list(argv), "keep": list(keep), "limits": asdict(limits),
+                    "alive": alive,
+                    # An id that nobody has, another one for each run: the kernel counts processes by user.
+                    "uid": 1_000_000_000 + secrets.randbelow(1_000_000_000) if self.as_root else 0,
+                }  # fmt: skip
                 process = subprocess.Popen(
                     self._command(limits, rules), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE, pass_fds=(rules, alive), env={},
                 )  # fmt: skip
-            finally:
-                os.close(rules)
-                os.close(alive)
             try:
                 out, err = process.communicate(json.dumps(task).encode(), timeout=limits.seconds + _GRACE)
             except BaseException as error:  # over time, or an interrupt
@@ -102,12 +102,8 @@ class Bubblewrap:
             word += ["--disable-userns"] if self.version >= (0, 8) else []
         word += ["--clearenv"]
         folders, python, environment = _python()
-        for folder in (
-            "/dev",
-            "/etc",
-            "/usr",
-            "/usr/bin",
-        ):  # those that bwrap makes by itself are closed to all but root
+        # Folders that bwrap makes by itself are closed to all but root.
+        for folder in ("/dev", "/etc", "/usr", "/usr/bin"):
             word += ["--dir", folder]
         if self.programs:
             word += ["--ro-bind", "/usr/bin", "/usr/bin"]

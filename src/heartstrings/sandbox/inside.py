@@ -166,9 +166,8 @@ def gather(fd: int, text: bytearray, most: int, pipes: "selectors.BaseSelector |
 
 
 def main() -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # the kernel drops a signal to process 1 only if it has no handler for it
+    # The kernel drops a signal to process 1 only if it has no handler for it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     task = json.load(sys.stdin)
     limits = task["limits"]
     drop(task["uid"])

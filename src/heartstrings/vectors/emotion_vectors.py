@@ -227,12 +227,11 @@ class EmotionVectors:
     def _repr_html_(self) -> str:
         """What a notebook shows: the emotions with their stories and how reliable their vectors are."""
         made_on, layers = self.provenance.model, f"{self.layers[0]} to {self.layers[-1]} ({len(self.layers)})"
-        reliable = None if self.reliability is None else np.nanmean(self.reliability, axis=0)
         rows = [
             (
                 name,
                 "–" if self.counts is None else self.counts[row],
-                "–" if reliable is None else f"{reliable[row]:.2f}",
+                "–" if self.reliability is None else _mean_of_known(self.reliability[:, row]),
             )
             for row, name in enumerate(self.emotions[:_SHOWN])
         ]
@@ -248,6 +247,11 @@ class EmotionVectors:
         if self.neutral_basis is None:
             raise InputError("this bundle has denoised vectors and no neutral basis", "both", "Extract it again")
         return self.neutral_basis
+
+
+def _mean_of_known(values: Float32[np.ndarray, "layer"]) -> str:
+    known = values[~np.isnan(values)]
+    return f"{known.mean():.2f}" if len(known) else "–"
 
 
 def components(

@@ -193,7 +193,7 @@ class StoryActivations:
         for batch in self.batches():
             yield np.searchsorted(self.rows, batch.indices), batch
 
-    @property
+    @cached_property
     def _positions(self) -> PositionMeans | None:
         pooling = self.vectors.provenance.pooling
         return self.store.position_means() if pooling is not None and pooling.rule == "centred" else None
@@ -220,7 +220,8 @@ class StoryActivations:
 
 
 def read_story_activations(folder: Path, vectors: EmotionVectors) -> StoryActivations | None:
-    """The activations in a bundle's folder or beside it; None if they were not kept.
+    """The activations in a bundle's folder or beside it; None if they were not kept, or are of another pooling, model
+    or site than the bundle.
 
     They are the whole folder `.work/stories` of the extraction that made the bundle.
 

@@ -6,7 +6,7 @@ texts (apart from their token ids, 4 bytes each).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +58,7 @@ class _Reduced:
 def pool(
     parts: Architecture,
     texts: Sequence[str],
-    encoded: Encoded,
+    encode: Callable[[], Encoded],
     *,
     layers: Sequence[int] | None,
     poolings: Sequence[Pooling],
@@ -67,7 +67,8 @@ def pool(
     done: Collection[int],
     chunk: int | None,
 ) -> Iterator[PooledBatch]:
-    """See `TorchEngine.pool`. Arguments are checked at once; the model runs when the batches are iterated."""
+    """See `TorchEngine.pool`. Arguments are checked at once, before `encode` makes the token ids; the model runs when
+    the batches are iterated."""
     asked = check_layers(parts, layers)
     if not poolings:
         raise InputError("no pooling rule", "at least one")
@@ -77,6 +78,7 @@ def pool(
         raise ModelError("an encoder cannot run in chunks", fix="Leave out the chunk length")
     for layer in asked:
         parts.site(layer, site)
+    encoded = encode()
     job = _Job(parts, texts, encoded, asked, tuple(poolings), site, chunk)
     return _batches(job, plan_batches(encoded.lengths, token_budget), frozenset(done))
 

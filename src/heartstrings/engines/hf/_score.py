@@ -185,14 +185,7 @@ class _Call:
                 lambda some, work=work: self._log_probabilities([work[item] for item in some]),  # type: ignore[misc]
                 lambda item, work=work: f"continuation {work[item].rows[0].wanted[0][0]}",  # type: ignore[misc]
             ):
-                values |= found
-        for number, own in values.items():
-            if not all(np.isfinite(array).all() for array in (own.logprobs, own.divergence) if array is not None):
-                raise NumericalError(
-                    f"NaN or Inf in the scores of continuation {number}",
-                    "finite log-probabilities",
-                    'Load the model as dtype="float32" or "bfloat16"',
-                )
+                values |= _finite(found)
         return values
 
     def _work(self) -> list[_Work]:
@@ -222,7 +215,7 @@ class _Call:
             lambda row: f"continuation {rows[row].wanted[0][0]}",
             rows_beside=1,
         ):
-            values |= found
+            values |= _finite(found)
         return values
 
     def _divergences(self, rows: Sequence[_Row]) -> dict[int, _Values]:
@@ -322,6 +315,18 @@ class _Call:
         batch = Batch(ids, mask, [row.text for row in rows], given, steering)
         depth = batch.common_blocks(range(len(rows)), parts.n_layers)
         return final_states(parts, sharing.trunks, batch, depth, plain)
+
+
+def _finite(values: dict[int, _Values]) -> dict[int, _Values]:
+    """The values of one batch, checked before the next batch runs."""
+    for number, own in values.items():
+        if not all(np.isfinite(array).all() for array in (own.logprobs, own.divergence) if array is not None):
+            raise NumericalError(
+                f"NaN or Inf in the scores of continuation {number}",
+                "finite log-probabilities",
+                'Load the model as dtype="float32" or "bfloat16"',
+            )
+    return values
 
 
 def _groups(work: Sequence[_Work]) -> list[list[_Work]]:

@@ -136,7 +136,7 @@ def session(model: PreTrainedModel, parts: Architecture, steering: Steering) -> 
 
 @contextlib.contextmanager
 def inside(parts: Architecture, requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
-    """The requests of a verb, each with the steering of the sessions around it before its own.
+    """The requests of `score` or `generate`, each with the steering of the sessions around it before its own.
 
     Raises:
         InputError: the positions differ, and one request has one kind of positions.

@@ -57,7 +57,7 @@ class TorchEngine:
         self.model, self.parts, self.info = model, parts, info
         self.tokenizer = tokenizer
         self._head_checked = False
-        self._last_encoded: tuple[tuple[tuple[str, ...], int], Encoded] | None = None
+        self._last_encoded: tuple[tuple[PreTrainedTokenizerBase, tuple[str, ...], int], Encoded] | None = None
         self._trunks, self._branches, self._prefills = Shortcut(), Shortcut(), Shortcut()
 
     @classmethod
@@ -144,7 +144,7 @@ class TorchEngine:
         return torch_pool.pool(
             self.parts,
             texts,
-            self._encoded(texts, max_tokens),
+            lambda: self._encoded(texts, max_tokens),
             layers=layers,
             poolings=poolings,
             site=site,
@@ -251,13 +251,14 @@ class TorchEngine:
 
     def _encoded(self, texts: Sequence[str], max_tokens: int) -> Encoded:
         """Token ids of texts. The last result is kept: workflows count the tokens of texts before they pool them."""
-        key = (tuple(texts), max_tokens)
-        if self._last_encoded is None or self._last_encoded[0] != key:
-            limit = self.parts.position_limit
-            cut = max_tokens if limit is None else min(max_tokens, limit)
-            encoded = encode_texts(self.tokenizer, texts, max_tokens=cut, vocabulary=self.parts.vocabulary)
-            self._last_encoded = (key, encoded)
-        return self._last_encoded[1]
+        key, last = (self.tokenizer, tuple(texts), max_tokens), self._last_encoded
+        if last is not None and last[0] == key:
+            return last[1]
+        limit = self.parts.position_limit
+        cut = max_tokens if limit is None else min(max_tokens, limit)
+        encoded = encode_texts(self.tokenizer, texts, max_tokens=cut, vocabulary=self.parts.vocabulary)
+        self._last_encoded = (key, encoded)
+        return encoded
 
     def token_strings(self, ids: Sequence[int]) -> list[str]:
         """Each token as readable text."""

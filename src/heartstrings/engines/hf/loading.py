@@ -51,7 +51,7 @@ def load(
 
     Args:
         model: a checkpoint folder, a GGUF file, a Hugging Face id, `organism:KIND` for a bundled one, or `smollm2`.
-            A GGUF file is dequantised once, into a copy in the cache (`engines.hf.gguf_copy`).
+            A GGUF file is dequantised once, into a copy in the cache (`engines.hf._gguf_copy`).
         revision: branch, tag or commit of a Hugging Face id.
         dtype: `auto` keeps what is stored; else `float32`, `bfloat16` or `float16`.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; None takes the first accelerator there is, else the CPU.

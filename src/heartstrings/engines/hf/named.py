@@ -133,7 +133,7 @@ def has_template(name: str, revision: str | None = None) -> bool | None:
         return _template_of_hub(name, revision)
     try:
         return (folder / "chat_template.json").is_file() or chat_template(folder) is not None
-    except (OSError, ValueError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # no file, or one of another form
         return False
 
 

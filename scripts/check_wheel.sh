@@ -13,11 +13,11 @@ PYTHON=${PYTHON:-.venv/bin/python}
 PYTHON=$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON")
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
-DIST=${1:-$WORK/dist}
+DIST=$(realpath -m "${1:-$WORK/dist}")
 
 echo "wheel: building"
 "$PYTHON" -m venv "$WORK/build"
-"$WORK/build/bin/pip" --disable-pip-version-check -q install build "hatchling>=1.27" 2>/dev/null
+"$WORK/build/bin/pip" --disable-pip-version-check -q install build "hatchling>=1.27"
 "$WORK/build/bin/python" -m build --no-isolation --outdir "$DIST" . >"$WORK/build.log" 2>&1 || { cat "$WORK/build.log" >&2; exit 1; }
 "$PYTHON" scripts/wheel_contents.py "$DIST" --most-mb "$MOST_MB"
 

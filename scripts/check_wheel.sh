@@ -13,7 +13,9 @@ PYTHON=${PYTHON:-.venv/bin/python}
 PYTHON=$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON")
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
-DIST=$(realpath -m "${1:-$WORK/dist}")
+DIST=${1:-$WORK/dist}
+mkdir -p "$DIST"
+DIST=$(cd "$DIST" && pwd)
 
 echo "wheel: building"
 "$PYTHON" -m venv "$WORK/build"

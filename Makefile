@@ -21,7 +21,7 @@ test:  ## every test, the slow ones too
 
 PYTEST_MARKS = not slow
 
-quick:  ## the tests to run while working: under three minutes on two cores
+quick:  ## the tests to run while working
 	@scripts/setup.sh dev
 	$(PYTEST) -m "$(PYTEST_MARKS)"
 

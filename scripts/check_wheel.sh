@@ -14,10 +14,12 @@ PYTHON=$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON")
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 DIST=${1:-$WORK/dist}
+mkdir -p "$DIST"
+DIST=$(cd "$DIST" && pwd)
 
 echo "wheel: building"
 "$PYTHON" -m venv "$WORK/build"
-"$WORK/build/bin/pip" --disable-pip-version-check -q install build "hatchling>=1.27" 2>/dev/null
+"$WORK/build/bin/pip" --disable-pip-version-check -q install build "hatchling>=1.27"
 "$WORK/build/bin/python" -m build --no-isolation --outdir "$DIST" . >"$WORK/build.log" 2>&1 || { cat "$WORK/build.log" >&2; exit 1; }
 "$PYTHON" scripts/wheel_contents.py "$DIST" --most-mb "$MOST_MB"
 

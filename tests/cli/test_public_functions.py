@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from heartstrings.core.errors import BundleError, InputError
 from heartstrings.corpus import Corpus, calibration_texts, shipped_neutral
 from heartstrings.workflows.atlas import material
 
-PYTHON_ONLY = {"progress", "ask"}
+PYTHON_ONLY = {"progress", "ask", "warn"}
 ROOT = typer.main.get_command(cli.app)
 COMMANDS: dict[str, Any] = ROOT.commands  # type: ignore[attr-defined]
 
@@ -109,6 +110,44 @@ def test_a_plan_in_python(tmp_path: Path) -> None:
         hs.plan()
     with pytest.raises(InputError, match="--settings 'fast'"):
         hs.plan("organism:steerable", settings="fast")
+
+
+def test_a_loaded_model_keeps_its_dtype() -> None:
+    """Options of loading are refused where they would do nothing, and the plan has what the model has."""
+    model = models.engine("llama")
+    for options in ({"dtype": "bfloat16"}, {"revision": "main"}, {"device": "cuda"}):
+        with pytest.raises(InputError, match="and a loaded model"):
+            hs.plan(model, emotion="calm", dry_run=False, **options)
+        with pytest.raises(InputError, match="Leave out"):
+            hs.selftest(model, **options)
+    planned = hs.plan(model, emotion="calm", settings="quick", dtype="float32", device="cpu", dry_run=False)
+    assert planned.plan.dtype == "float32"
+
+
+def test_an_object_where_a_path_is_expected(few: Corpus) -> None:
+    for call in (
+        lambda: hs.info(few),  # type: ignore[arg-type]
+        lambda: hs.plan("organism:steerable", vectors=few, dry_run=False),  # type: ignore[call-arg]
+        lambda: hs.plan(plan=few, dry_run=False),  # type: ignore[call-arg]
+        lambda: hs.analyse(few),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InputError, match="an object of type Corpus"):
+            call()
+
+
+def test_notes_on_vectors_are_no_part_of_the_geometry(few: Corpus, tmp_path: Path) -> None:
+    vectors = hs.extract("organism:steerable", few, out=tmp_path / "v")
+    noted = replace(vectors, provenance=vectors.provenance.model_copy(update={"notes": ("a planted note",)}))
+    told: list[str] = []
+    found = hs.analyse(noted, permutations=99, out=tmp_path / "g", warn=told.append)
+    assert told == ["a planted note"]
+    assert told[0] not in found.notes
+    assert told[0] not in (tmp_path / "g" / "geometry.json").read_text(encoding="utf-8")
+
+
+def test_no_emotion_is_not_all_of_them(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--emotions ','"):
+        hs.generate_stories("organism:steerable", tmp_path, emotions=",")
 
 
 def test_stories_by_where_they_are(few: Corpus, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 
@@ -19,9 +20,10 @@ from heartstrings.cli import _verdict_summary as summary
 from heartstrings.core.errors import InputError
 from heartstrings.experiment.dose_fit import read_doses
 from heartstrings.experiment.ledger import SampleLedger
-from heartstrings.experiment.plan_files import frozen, load_plan, write_plan
+from heartstrings.experiment.plan_files import freeze, frozen, load_plan, write_plan
 from heartstrings.verdict.results import Verdict
 from heartstrings.workflows import run as pipeline
+from heartstrings.workflows.run import plans_for
 from heartstrings.workflows.values import doses_of, whole_numbers
 
 
@@ -53,6 +55,8 @@ def test_doses_and_layers_on_the_command_line() -> None:
     assert doses_of("-0.1:0.1:5") == (-0.1, -0.05, 0.0, 0.05, 0.1)
     assert doses_of("0.2, -0.1") == (0.2, -0.1)
     assert whole_numbers("--layers", "3,5") == (3, 5)
+    assert whole_numbers("--layers", np.int64(3)) == (3,)  # type: ignore[arg-type]
+    assert doses_of(np.float32(0.5)) == (0.5,)  # type: ignore[arg-type]
     for text in ("", "a", "0.1:0.2", "0.1:0.2:1", "nan", "0:inf:3"):
         with pytest.raises(InputError, match="--dose"):
             doses_of(text)
@@ -159,6 +163,30 @@ def test_doses_are_fitted_once(bundle: Path, tmp_path: Path, capfd: pytest.Captu
     assert run("run", "--plan", str(out / "plan.json"), "--out", str(tmp_path / "same")) == 0
     assert not (tmp_path / "same" / "doses.json").exists()
     assert world.table(tmp_path / "same" / "ledger.sqlite") == before
+
+
+def test_fitted_doses_belong_to_their_model(tmp_path: Path) -> None:
+    """From a run's folder: its fitted doses with the same model, and the doses before the fit with another one."""
+    plan = world.plan(vectors=None, fit_doses=True, doses=(-0.2, 0.0, 0.2))
+    freeze(tmp_path / "run", plan.fitted(0.5))
+    (same,) = plans_for([plan.model], "full", plan=tmp_path / "run").values()
+    assert same == plan.fitted(0.5)
+    (other,) = plans_for(["organism:blank"], "full", plan=tmp_path / "run").values()
+    assert other == plan.changed(model="organism:blank")
+    (doses,) = plans_for([], "full", plan=tmp_path / "run", doses=(-0.15, 0.0, 0.15)).values()
+    assert doses.dose_factor is None
+
+
+def test_relative_vectors_of_a_run_are_found_from_elsewhere(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(bundle, tmp_path / "there" / "vectors")
+    monkeypatch.chdir(tmp_path / "there")
+    freeze("run", world.plan(vectors=Path("vectors")))
+    assert plans_for([], "full", plan="run")[world.MODEL].vectors == Path("vectors")
+    monkeypatch.chdir(tmp_path)
+    (found,) = plans_for([], "full", plan="there/run").values()
+    assert found.vectors == tmp_path / "there" / "vectors"
 
 
 def test_evaluate_prints_every_cell(plan_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

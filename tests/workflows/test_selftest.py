@@ -21,9 +21,9 @@ from heartstrings.engines.hf import _session as session
 from heartstrings.engines.hf import _steer as steer
 from heartstrings.engines.hf import run
 from heartstrings.engines.hf._architecture import Architecture
-from heartstrings.workflows.selftest import LOGPROBS, STATES, SelfTest
+from heartstrings.workflows.selftest import LOGPROBS, STATES, SelfTest, _Probe
 
-CHECKS = 15
+CHECKS = 16
 
 
 def failed(found: SelfTest) -> set[str]:
@@ -44,7 +44,7 @@ def test_an_organism_passes(dtype: str) -> None:
     assert failed(found) == set()
     assert (found.dtype, found.layer) == (dtype, 3)
     exact = [one for one in found.checks if one.allowed == 0]
-    assert len(exact) == 6
+    assert len(exact) == 7
     assert all(one.measured == 0 for one in exact), "these hold bit for bit, whatever the dtype"
 
 
@@ -236,4 +236,26 @@ def test_an_engine_that_refuses_is_a_failed_check(monkeypatch: pytest.MonkeyPatc
     assert not one.passed
     assert "did not move the residual" in one.note
     assert summary.selftest(found, {}, True) == 1
+
+
+def test_any_error_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's own model may raise anything, also where transformers' hidden states are read first."""
+
+    def raises(*_: object) -> float:
+        raise KeyError("planted")
+
+    monkeypatch.setattr(_Probe, "hidden_states", raises)
+    found = hs.selftest("organism:blank")
+    assert [check.note for check in found.checks if not check.passed] == ["KeyError: 'planted'"]
+    assert len(found.checks) == CHECKS
+
+
+def test_steering_that_moves_nothing_is_a_failed_check() -> None:
+    """Log-probabilities that no dose moves agree whatever is done to the model."""
+    engine = models.engine("llama")
+    with torch.no_grad():
+        engine.model.get_output_embeddings().weight.zero_()
+    found = hs.selftest(engine)
+    assert failed(found) == {"steering moves the log-probabilities"}
+    assert "moves the log-probabilities by 0 nats" in next(check.note for check in found.checks if not check.passed)
     assert isinstance(console.out.width, int)

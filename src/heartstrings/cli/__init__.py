@@ -38,7 +38,7 @@ COMMANDS = {
     "atlas": command(commands.atlas, summary.atlas),
     "stories": command(commands.generate_stories, summary.stories),
     "extract": command(commands.extract, summary.bundle),
-    "geometry": command(commands.analyse, summary.analysis),
+    "geometry": command(commands.analyse, summary.analysis, warn=console.warn),
     "compare": command(commands.compare, summary.comparison),
     "plan": command(commands.plan, verdict_summary.planned),
     "evaluate": command(commands.evaluate, verdict_summary.evaluation),

@@ -11,7 +11,11 @@ from heartstrings.workflows.values import Progress, silent
 
 @takes(given.LogsOptions)
 def logs(
-    folder: given.Folder, out: given.Out = "logs", *, progress: Progress = silent, **options: Unpack[given.LogsOptions]
+    folder: given.Folder,
+    out: given.LogsOut = "logs",
+    *,
+    progress: Progress = silent,
+    **options: Unpack[given.LogsOptions],
 ) -> list[Path]:
     """Write a run's samples as Inspect logs, for `inspect view`.
 

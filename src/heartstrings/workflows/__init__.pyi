@@ -3,6 +3,7 @@ from .atlas import Atlas as Atlas
 from .atlas import Atlases as Atlases
 from .atlas import AtlasSettings as AtlasSettings
 from .atlas import analyse_bundle as analyse_bundle
+from .atlas import check_loaded as check_loaded
 from .atlas import compare_bundles as compare_bundles
 from .atlas import layers_of as layers_of
 from .atlas import material as material
@@ -50,6 +51,7 @@ __all__ = [
     "SelfTest",
     "SideBySide",
     "analyse_bundle",
+    "check_loaded",
     "check_model",
     "compare_bundles",
     "describe",

@@ -31,7 +31,7 @@ from heartstrings.corpus import (
 )
 from heartstrings.corpus.lexicon import Ratings, built_in_ratings, emotions, families, read_ratings
 from heartstrings.vectors.bundle import check_model, main_bundle
-from heartstrings.workflows.values import Progress, checked, silent
+from heartstrings.workflows.values import Progress, checked, path_of, silent
 
 if TYPE_CHECKING:
     from heartstrings.core.engine import Engine
@@ -240,12 +240,41 @@ def opened(
     model: str | PathLike[str] | Engine, *, revision: str | None = None, dtype: str = "auto", device: str | None = None,
     progress: Progress = silent,
 ) -> Engine:  # fmt: skip
-    """A model by its name, or the one that is loaded already."""
+    """A model by its name, or the one that is loaded already.
+
+    Raises:
+        InputError: a loaded model of another revision or dtype, or on another device, than the one asked for.
+        ModelError: a model that cannot be loaded.
+    """
     if not isinstance(model, str | PathLike):
+        check_loaded(model, revision=revision, dtype=dtype, device=device)
         return model
     name = fspath(model)
     progress(f"loading {name}", 0, None)
     return open_model(name, revision=revision, dtype=dtype, device=device)
+
+
+def check_loaded(
+    engine: Engine, *, revision: str | None = None, dtype: str = "auto", device: str | None = None
+) -> None:
+    """Options of loading have no effect on a model that is loaded already.
+
+    Raises:
+        InputError: one of them asks for something that the model is not.
+    """
+    info = engine.info
+    # `cuda` is any of the GPUs.
+    on = info.device if device is None or ":" in device else info.device.partition(":")[0]
+    for flag, asked, default, is_ in (
+        ("--revision", revision, None, info.revision), ("--dtype", dtype, "auto", info.dtype),
+        ("--device", device, None, on),
+    ):  # fmt: skip
+        if asked not in (default, is_):
+            raise InputError(
+                f"{flag} {asked}, and a loaded model ({info.model_id}) with {is_}",
+                "a model's name, or options that the loaded model has",
+                f"Leave out {flag}, or load the model with it: heartstrings.load",
+            )
 
 
 def vectors_of(
@@ -256,11 +285,11 @@ def vectors_of(
     Args:
         for_model: the model that they are used with; vectors of another one are refused, unless `force`.
     """
-    if not isinstance(source, str | Path):
+    if isinstance(source, vectors.EmotionVectors):
         if for_model is not None:
             check_model(source, for_model, force=force, where="the given set")
         return source
-    return vectors.EmotionVectors.load(main_bundle(Path(source)), for_model=for_model, force=force)
+    return vectors.EmotionVectors.load(main_bundle(path_of("vectors", source)), for_model=for_model, force=force)
 
 
 def name_of(model: str | PathLike[str] | Engine) -> str:
@@ -423,7 +452,6 @@ def analyse_bundle(
         unembed=None if engine is None else _unembedding(engine),
         token_strings=None if engine is None else engine.token_strings,
     )  # fmt: skip
-    analysis = analysis.model_copy(update={"notes": (*vectors.provenance.notes, *analysis.notes)})
     if out is not None:
         vectors.save(out / "vectors" / (analysis.pooling or "imported"))
         _write_results(out, analysis, ratings, vectors.emotions)

@@ -15,7 +15,16 @@ from heartstrings import behaviours, core, corpus, experiment, formats, judges, 
 from heartstrings.core.errors import InputError
 from heartstrings.workflows import options as given
 from heartstrings.workflows.options import chosen, takes
-from heartstrings.workflows.values import Progress, checked, doses_of, names_of, prices_of, silent, whole_numbers
+from heartstrings.workflows.values import (
+    Progress,
+    checked,
+    doses_of,
+    names_of,
+    path_of,
+    prices_of,
+    silent,
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     from heartstrings.corpus import Corpus, Writer
@@ -148,7 +157,7 @@ def decide(folder: given.Folder) -> "Run":
 
 
 @takes(given.PoolOptions)
-def pool(folder: given.Folder, *, progress: Progress = silent, **options: Unpack[given.PoolOptions]) -> "PoolReport":
+def pool(folder: given.Finished, *, progress: Progress = silent, **options: Unpack[given.PoolOptions]) -> "PoolReport":
     """Compare a finished run's directions with many more controls.
 
     A gradient screens them; some are drawn and run.
@@ -163,7 +172,7 @@ def pool(folder: given.Folder, *, progress: Progress = silent, **options: Unpack
 
 @takes(given.GradeOptions)
 def grade(
-    folder: given.Folder, *, ask: "Callable[[Session], object] | None" = None, **options: Unpack[given.GradeOptions]
+    folder: given.Graded, *, ask: "Callable[[Session], object] | None" = None, **options: Unpack[given.GradeOptions]
 ) -> "Grading":
     """Grade a run's texts by hand, without seeing the dose.
 
@@ -207,7 +216,7 @@ def generate_stories(
 
     Resumable: no finished call is made again.
 
-    `out` has `stories.jsonl` then, and with `neutral` also `neutral.jsonl`.
+    The folder then has the file stories.jsonl, and also neutral.jsonl if neutral dialogues were asked for.
 
     Raises:
         HeartstringsError: options out of range, a model or an endpoint that cannot be used, or no usable story.
@@ -215,8 +224,11 @@ def generate_stories(
     known, number = corpus.topics(), options["topics"]
     if not 1 <= number <= len(known):
         raise InputError(f"--topics {number}", f"1 to {len(known)}")
+    emotions = names_of(options["emotions"])
+    if emotions == ():
+        raise InputError(f"--emotions {options['emotions']!r}", "one or more emotions, or none named for all of them")
     asked = corpus.StoryPlan(
-        emotions=names_of(options["emotions"]) or corpus.emotions(), topics=known[:number],
+        emotions=corpus.emotions() if emotions is None else emotions, topics=known[:number],
         stories=options["per_topic"], per_call=options["per_call"], words=options["words"],
         temperature=options["temperature"], seed=options["seed"], max_calls=options["max_calls"],
     )  # fmt: skip
@@ -294,6 +306,9 @@ def atlas(
         options["stories"] = workflows.SELF
     settings = workflows.AtlasSettings(**{name: value for name, value in options.items() if name != "generate"})  # type: ignore[arg-type]
     named = workflows.models_of(models or "organism:steerable")
+    for _, engine in named:
+        if engine is not None:
+            workflows.check_loaded(engine, **chosen(given.Loading, options))
     if len(named) == 1:
         ((name, engine),) = named
         return workflows.run_atlas(name, Path(out), settings, engine=engine, progress=progress)
@@ -304,18 +319,25 @@ def atlas(
 
 @takes(given.GeometryOptions)
 def analyse(
-    vectors: given.Vectors, *, progress: Progress = silent, **options: Unpack[given.GeometryOptions]
-) -> "Geometry":
+    vectors: given.Vectors, *, progress: Progress = silent, warn: "Callable[[str], object] | None" = None,
+    **options: Unpack[given.GeometryOptions],
+) -> "Geometry":  # fmt: skip
     """Where valence and arousal lie among the vectors of a bundle.
 
     Components, readouts, nuisances, similarities.
 
+    Returns:
+        The geometry. `warn` is called with each note on where the vectors come from, such as a mismatch with `model`
+        that `force` accepts.
     Raises:
         InputError: no bundle there, or ratings of other emotions. BundleError: vectors of another model than `model`.
     """
     model, out = options["model"], options["out"]
     engine = None if model is None else workflows.opened(model, device=options["device"], progress=progress)
     found = workflows.vectors_of(vectors, for_model=None if engine is None else engine.info, force=options["force"])
+    if warn is not None:
+        for note in found.provenance.notes:
+            warn(note)
     return workflows.analyse_bundle(
         found, engine=engine, out=None if out is None else Path(out), progress=progress,
         **chosen(given.Statistics, options), seed=options["seed"],
@@ -347,8 +369,8 @@ def steer(
 
     Notes say where a run found no safe range.
 
-    To steer requests or code of your own, see `make_steering` and `model.steered(...)`.
-
+    Returns:
+        The texts. To steer requests or code of your own, see `make_steering` and `model.steered(...)`.
     Raises:
         InputError: an unknown emotion, layer or operation. BundleError: vectors of another model.
     """
@@ -368,10 +390,10 @@ def steer(
 def import_vectors(
     files: given.Files, out: given.OptionalOut = None, **options: Unpack[given.ImportOptions]
 ) -> "EmotionVectors":
-    """Read vectors that another tool wrote.
+    """Read vectors that another tool wrote, and write them as a bundle.
 
-    With `out` they are also written there as a bundle.
-
+    Returns:
+        The vectors. Without `out` no bundle is written.
     Raises:
         InputError, NumericalError, BundleError: damaged, of an unknown kind, or no full block of vectors.
         MissingExtra: GGUF without the `gguf` package.
@@ -413,6 +435,7 @@ def info(what: given.What, *, progress: Progress = silent) -> "Geometry | Emotio
     Raises:
         InputError: none of these. ModelError: a model that cannot be loaded.
     """
+    path_of("what", what)
     return workflows.describe(fspath(what), progress=progress)
 
 

@@ -67,6 +67,8 @@ Writer = Annotated[
     str | Engine, Option("Who writes: a model id or folder, or an endpoint's model name.", argument=True)
 ]
 Folder = Annotated[str | Path, Option("Folder of a run or an evaluation.", argument=True)]
+Finished = Annotated[str | Path, Option("Folder of a finished run.", argument=True)]
+Graded = Annotated[str | Path, Option("Folder of a run or an evaluation, finished or not.", argument=True)]
 Vectors = Annotated[
     str | Path | EmotionVectors,
     Option("Folder of vectors, or of an atlas. In Python also the vectors themselves.", argument=True),
@@ -83,6 +85,7 @@ What = Annotated[
     str | PathLike[str], Option("A bundle, an atlas, a model folder or id, or organism:KIND.", argument=True)
 ]
 Out = Annotated[str | Path, Option("Folder to write. The same call again goes on from what is there.")]
+LogsOut = Annotated[str | Path, Option("Folder to write. All logs are written again at each call.")]
 OutFile = Annotated[str | Path, Option("File to write.")]
 OptionalOut = Annotated[str | Path | None, Option("Folder to write.")]
 SteeringVectors = Annotated[
@@ -92,7 +95,7 @@ StorySource = Annotated[
     str | PathLike[str] | Corpus | None,
     Option(
         "A JSONL file, a data set id OWNER/NAME[@REVISION], or self: the model writes. "
-        "Default: the package's 480 stories on 40 emotions; an organism's own.",
+        "Default: the package's 480 stories about 40 emotions. For an organism: its own stories.",
         None,
     ),
 ]
@@ -301,11 +304,11 @@ class SteerOptions(Loading, total=False):
     plain: Annotated[bool, Option("No chat template: continue the text as it is.", False)]
     max_new_tokens: Annotated[int, Option("At most this many tokens a text.", 128)]
     temperature: Annotated[float, Option("0: the likeliest token each time.", 1.0)]
-    samples: Annotated[int, Option("Texts a dose.", 1)]
+    samples: Annotated[int, Option("Number of texts at each dose.", 1)]
     seed: Annotated[int, Option("Seed of the sampling; the same at every dose.", 0)]
 
 
-class GenerateOptions(Loading, Seed, total=False):
+class GenerateOptions(Loading, total=False):
     """Options of `generate_stories`."""
 
     endpoint: Annotated[str | None, Option("OpenAI-compatible base URL, such as http://host/v1.", None)]
@@ -318,6 +321,7 @@ class GenerateOptions(Loading, Seed, total=False):
     words: Annotated[int, Option("Words a story should have.", 130)]
     temperature: Annotated[float, Option("Sampling temperature.", 1.0)]
     max_calls: Annotated[int | None, Option("Budget of calls for this run.", None)]
+    seed: Annotated[int, Option("Seed of the sampled stories.", 0)]
     neutral: Annotated[bool, Option("Also neutral dialogues on the same topics.", False)]
 
 
@@ -325,8 +329,10 @@ class ImportOptions(TypedDict, total=False):
     """Options of `import_vectors`."""
 
     format: Annotated[str | None, Option("npz, safetensors, pt, gguf or vllm-lens. Default: look.", None)]
-    emotions: Annotated[str | Sequence[str] | None, Option("Names for an unnamed axis, or those to keep: a,b,c.", None)]
-    layer: Annotated[int | None, Option("Layer of a file that does not say, or the one to keep.", None)]
+    emotions: Annotated[
+        str | Sequence[str] | None, Option("Emotion names for an array without names; or the emotions to import.", None)
+    ]
+    layer: Annotated[int | None, Option("Layer number, if the file has none; or the only layer to import.", None)]
     model: Annotated[str | None, Option("The model they belong to: noted, not checked.", None)]
     hidden_state_index: Annotated[bool, Option("Layers count as in hidden_states: k is block k-1.", False)]
     centre: Annotated[
@@ -349,7 +355,10 @@ class ExportOptions(TypedDict, total=False):
     ]
     layers: Annotated[str | Sequence[int] | None, Option("Layers, such as 3,5,8 or 0:32:2. Default: all.", None)]
     variant: Annotated[str, Option("raw or denoised.", "raw")]
-    dose: Annotated[float | None, Option("Fraction of the mean residual norm; layers share it.", None)]
+    dose: Annotated[
+        float | None,
+        Option("Dose, as a fraction of the mean residual norm. It is divided equally among the layers.", None),
+    ]
     hookpoint: Annotated[str | None, Option("lm-eval: where block {layer} is in the base model.", None)]
     model_hint: Annotated[str | None, Option("GGUF: the architecture's name. Default: the bundle's.", None)]
 
@@ -372,7 +381,9 @@ class PoolOptions(TypedDict, total=False):
     """Options of `pool`."""
 
     size: Annotated[int, Option("Controls of each kind that are screened.", 1000)]
-    draws: Annotated[int, Option("Draws of each kind, behaviour and direction; those drawn run.", 120)]
+    draws: Annotated[
+        int, Option("Number of draws for each kind, behaviour and direction. Only the drawn controls are sampled.", 120)
+    ]
     device: Annotated[str | None, Option("cpu, cuda, cuda:1, mps. Default: a GPU if there is one.", None)]
 
 

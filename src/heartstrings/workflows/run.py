@@ -30,8 +30,17 @@ from heartstrings.experiment.plan import Plan, searched_layers
 from heartstrings.experiment.plan_directions import check_against_vectors, check_emotions
 from heartstrings.experiment.plan_files import freeze, frozen, preset
 from heartstrings.vectors.bundle import main_bundle
-from heartstrings.workflows.atlas import Atlas, AtlasSettings, folders_of, name_of, no_story, opened, run_atlas
-from heartstrings.workflows.values import Progress, checked, doses_of, names_of, silent, whole_numbers
+from heartstrings.workflows.atlas import (
+    Atlas,
+    AtlasSettings,
+    check_loaded,
+    folders_of,
+    name_of,
+    no_story,
+    opened,
+    run_atlas,
+)
+from heartstrings.workflows.values import Progress, checked, doses_of, names_of, path_of, silent, whole_numbers
 
 if TYPE_CHECKING:
     from heartstrings.behaviours.roles import Suite
@@ -421,6 +430,9 @@ def plans_of(
     """
     plan = models if isinstance(models, Plan) else asked["plan"]
     named = [] if models is None or isinstance(models, Plan) else models_of(models)
+    for _, engine in named:
+        if engine is not None:
+            check_loaded(engine, **{name: asked[name] for name in ("revision", "dtype", "device")})
     if not named and plan is None:
         if not default:
             raise InputError("neither a model nor a plan", "a model, or --plan FILE")
@@ -429,7 +441,7 @@ def plans_of(
     effects = names_of(asked["behaviour"])
     judge = asked["judge"]
     given = {
-        "vectors": asked["vectors"] and Path(asked["vectors"]),
+        "vectors": None if not asked["vectors"] else path_of("vectors", asked["vectors"]),
         "directions": names_of(asked["emotion"]),
         "suite": asked["suite"],
         "effects": None if effects is None else tuple(name.replace("_", "-") for name in effects),
@@ -445,7 +457,16 @@ def plans_of(
     plans = plans_for(
         [name for name, _ in named], checked("--settings", settings, ("quick", "full")), plan=plan, **given
     )
-    return plans, dict(named)
+    engines = dict(named)
+    return {name: _as_loaded(plan, engines.get(name)) for name, plan in plans.items()}, engines
+
+
+def _as_loaded(plan: Plan, engine: Engine | None) -> Plan:
+    """The plan, with the dtype and the revision of the model, where it is loaded already."""
+    if engine is None:
+        return plan
+    dtype = engine.info.dtype if engine.info.dtype in ("float32", "bfloat16", "float16") else "auto"
+    return plan.changed(dtype=dtype, revision=engine.info.revision)
 
 
 def is_plan(given: object) -> bool:
@@ -473,8 +494,26 @@ def plans_for(
     if plan is None:
         return {model: preset(settings, model, **_with_suite(model, settings, given)) for model in models}
     if not isinstance(plan, Plan):
-        plan = frozen(plan) if Path(plan).is_dir() else experiment.load_plan(plan)
-    return {model: plan.changed(model=model, **given) for model in models or [plan.model]}
+        plan = _from_run(path) if (path := path_of("plan", plan)).is_dir() else experiment.load_plan(path)
+    return {model: _changed(plan, model=model, **given) for model in models or [plan.model]}
+
+
+def _from_run(folder: Path) -> Plan:
+    """The plan that a run's folder was begun with. Its vectors may be named from where the run was started; if they are
+    not there, they are looked for from the run's folder and from the folder around it."""
+    plan = frozen(folder)
+    if plan.vectors is None or plan.vectors.exists():
+        return plan
+    near = [place / plan.vectors for place in (folder, folder.absolute().parent)]
+    return next((plan.changed(vectors=one) for one in near if one.exists()), plan)
+
+
+def _changed(plan: Plan, **given: Any) -> Plan:
+    """The plan with other values. Doses that were fitted to another model, other vectors or other doses are not kept:
+    a run fits them again."""
+    fitted_to = ("model", "revision", "vectors", "doses")
+    changes = any(name in given and given[name] != getattr(plan, name) for name in fitted_to)
+    return (plan.unfitted if changes else plan).changed(**given)
 
 
 def _with_suite(model: str, settings: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from heartstrings.core.engine import GenerateRequest, ScoreRequest
-from heartstrings.core.errors import HeartstringsError, InputError
+from heartstrings.core.errors import HeartstringsError, InputError, NumericalError
 from heartstrings.core.steering import Intervention, Span, Steering
 from heartstrings.corpus import calibration_texts
 from heartstrings.engines.hf import run
@@ -110,6 +110,8 @@ def _made(name: str, allowed: float, unit: str, check: Callable[[], float]) -> S
         measured = check()
     except HeartstringsError as error:  # the engine refuses to go on when it notices that steering went wrong
         return SelfTestCheck(name, False, None, allowed, unit, str(error))
+    except Exception as error:  # whatever a user's own model raises is a finding, and the other checks are still made
+        return SelfTestCheck(name, False, None, allowed, unit, f"{type(error).__name__}: {error}")
     if math.isnan(measured):
         return SelfTestCheck(name, False, None, allowed, unit, "NaN was found")
     return SelfTestCheck(name, measured <= allowed, measured, allowed, unit)
@@ -135,7 +137,8 @@ class _Probe:
         states = self.residual(self.prompts[0])
         self.norm = float(states.norm(dim=-1).median())
         self.dose = DOSES[0]
-        self.hidden_states()  # transformers adds hooks of its own the first time that it is asked for these
+        with contextlib.suppress(Exception):  # the check of the hidden states tells what was raised
+            self.hidden_states()  # transformers adds hooks of its own the first time that it is asked for these
         self.logits_before, self.hooks_before = self.logits(self.prompts[0]), self._hooks()
         self.predicts = not engine.info.is_encoder and engine.parts.head is not None
 
@@ -146,12 +149,15 @@ class _Probe:
         found: list[tuple[str, float, str, Callable[[], float]]] = [
             ("blocks run once each, in order", 0, "blocks", self.blocks),
             ("states read at the blocks are transformers' hidden states", states, share, self.hidden_states),
+        ]
+        if self.predicts:
+            found.append(("steering moves the log-probabilities", 0, f"{nats} too little", self.choose_dose))
+        found += [
             ("model.steered: dose 0 changes no bit", 0, "logits", self.session_dose_0),
             ("model.steered: the residual moves by what was asked", states, "of what was asked", self.session_moves),
             ("model.steered: nothing moves at other tokens, or before", 0, "residual units", self.session_elsewhere),
         ]
         if self.predicts:
-            self._choose_dose(CLEAR * logprobs)
             found += [
                 ("model.steered: a KV cache changes nothing", logprobs, nats, self.session_cache),
                 ("score: dose 0 changes no bit", 0, nats, self.score_dose_0),
@@ -238,13 +244,26 @@ class _Probe:
             self.logits(ids)
         return states[self.layer][0].float()
 
-    def _choose_dose(self, least: float) -> None:
-        """The first dose that moves the log-probabilities of a text by `least` nats."""
+    def choose_dose(self) -> float:
+        """Takes the first dose that moves the log-probabilities of a text far enough for the later checks.
+
+        Raises:
+            NumericalError: no dose does, so that log-probabilities would agree with any steering.
+        """
+        least = CLEAR * LOGPROBS.get(self.engine.info.dtype, 0.3)
         before = self.reference(self.prompts[0], 0)
         for dose in DOSES:
             self.dose = dose
-            if float((self.reference(self.prompts[0], 1) - before).abs().max()) > least:
-                return
+            moved = float((self.reference(self.prompts[0], 1) - before).abs().max())
+            if math.isnan(moved):
+                return moved
+            if moved > least:
+                return 0.0
+        raise NumericalError(
+            f"a dose of {DOSES[-1]:g} along a random direction moves the log-probabilities by {moved:.2g} nats",
+            f"more than {least:.2g}",
+            "Choose another --layer: here the checks of log-probabilities show nothing",
+        )
 
     # Reading
 

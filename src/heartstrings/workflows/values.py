@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
 
 from heartstrings.core.errors import InputError
 
@@ -26,6 +29,20 @@ def checked(flag: str, value: str, choices: Sequence[str]) -> str:
     return value
 
 
+def path_of(flag: str, value: object) -> Path:
+    """A path that was given as text or as a path.
+
+    Raises:
+        InputError: it is an object of another type.
+    """
+    if not isinstance(value, str | PathLike):
+        raise InputError(
+            f"{flag}: an object of type {type(value).__name__}", "the path of a file or folder",
+            "Give the path; an object that has no file yet has to be saved first",
+        )  # fmt: skip
+    return Path(value)
+
+
 def names_of(value: str | Sequence[str] | None) -> tuple[str, ...] | None:
     """`calm,angry`, or the names as a sequence."""
     if value is None:
@@ -43,7 +60,7 @@ def whole_numbers(flag: str, value: str | int | Sequence[int] | None) -> tuple[i
     if value is None:
         return None
     try:
-        parts = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else value
+        parts = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int | Integral) else value
         numbers = tuple(int(part) for part in parts)
     except ValueError:
         raise InputError(f"{flag} {value!r}", "whole numbers such as 14 or 12,14") from None
@@ -67,7 +84,13 @@ def doses_of(value: str | float | Sequence[float]) -> tuple[float, ...]:
                 raise problem
             doses = tuple(low + (high - low) * step / (steps - 1) for step in range(steps))
         else:
-            parts = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int | float) else value
+            parts = (
+                value.split(",")
+                if isinstance(value, str)
+                else [value]
+                if isinstance(value, int | float | Real)
+                else value
+            )
             doses = tuple(float(part) for part in parts)
     except ValueError:
         raise problem from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,14 +44,15 @@ def test_the_example_of_the_docs(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         doors.scenarios(n=-1, seed=0)
 
 
-def test_the_page_names_every_form_and_its_file() -> None:
-    rows = re.findall(r"^\| `(\w+)`[^|]*\| `([\w/]+\.py)` \|[^|]*\| ([^|]*) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
-    assert {name for name, _, _ in rows} == {form.__name__ for form in FORMS}
+def test_the_page_says_where_every_form_is_imported_from() -> None:
+    rows = re.findall(r"^\| `(\w+)`[^|]*\| `([\w.]+)` \|[^|]*\| ([^|]*) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
+    assert sorted(name for name, _, _ in rows) == sorted(form.__name__ for form in FORMS)
     for form in FORMS:
-        place = next(file for name, file, _ in rows if name == form.__name__)
-        assert form.__module__ == f"heartstrings.behaviours.{place[:-3].replace('/', '.')}"
+        place = next(module for name, module, _ in rows if name == form.__name__)
+        assert getattr(importlib.import_module(f"heartstrings.{place}"), form.__name__) is form
     files = [file for _, _, example in rows for file in re.findall(r"`([\w/]+\.py)`", example)]
-    assert all((PACKAGE / file).is_file() for file in files)
+    assert len(files) >= len(FORMS)
+    assert [file for file in files if not (PACKAGE / file).is_file()] == []
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda one: one.__name__)

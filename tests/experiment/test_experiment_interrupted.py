@@ -79,7 +79,7 @@ def test_two_at_once_on_one_ledger(bundle, tmp_path):
     second = start(bundle, path)
     _, err = second.communicate(timeout=120)
     assert second.returncode != 0
-    assert f"another process (number {first.pid}) is at work" in err
+    assert f"another process (number {first.pid}) is writing to" in err
     with SampleLedger.read(path) as reader:
         assert reader.count() > 0
     os.kill(first.pid, signal.SIGCONT)

@@ -39,6 +39,7 @@ from heartstrings.verdict import decide
 from heartstrings.verdict.results import Answer, AnswerCard, Verdict
 from heartstrings.workflows import run as pipeline
 from heartstrings.workflows.atlas import AtlasSettings
+from heartstrings.workflows.values import whole_numbers
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 DEPTH = 32
@@ -78,7 +79,7 @@ def recipe(file: Path) -> Plan:
     given = tomllib.loads(file.read_text(encoding="utf-8"))
     (plan,) = pipeline.plans_for(
         [given["plan"]["model"]], "full", suite=given["suite"], directions=tuple(given["emotion"].split(",")),
-        layers=console.parse_whole_numbers("--layers", given["layers"]),
+        layers=whole_numbers("--layers", given["layers"]),
     ).values()  # fmt: skip
     return plan
 

@@ -54,7 +54,14 @@ def smollm2() -> str:
     return "smollm2"
 
 
+OVER_A_SECOND = frozenset((Path(__file__).parent / "over_a_second.txt").read_text(encoding="utf-8").split())
+"""Files and tests that count as slow, measured; scripts/over_a_second.py writes the list."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules with slow tests first, so that no worker is left alone with a long one at the end."""
+    """Tests over a second are slow. Modules with slow tests first, so that no worker is left alone at the end."""
+    for item in items:
+        if {item.nodeid.partition("[")[0], item.nodeid.partition("::")[0]} & OVER_A_SECOND:
+            item.add_marker("slow")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)

@@ -18,6 +18,7 @@ import heartstrings
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 import draw_concepts  # noqa: E402
+import over_a_second  # noqa: E402
 import wheel_contents  # noqa: E402
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -120,3 +121,14 @@ def test_a_wheel_with_too_much_or_too_little_is_refused(tmp_path: Path) -> None:
     assert "lacks" in lost
     assert "organism_training/train.py" in extra
     assert "licence" in licence
+
+
+def test_the_slow_tests_on_the_list_exist() -> None:
+    for line in (ROOT / "tests" / "over_a_second.txt").read_text(encoding="utf-8").split():
+        file, _, name = line.partition("::")
+        assert f"def {name}" in (ROOT / file).read_text(encoding="utf-8"), line
+
+
+def test_a_slow_fixture_makes_its_file_slow() -> None:
+    log = "1.40s setup    tests/a.py::test_one[x]\n0.10s call     tests/a.py::test_two\n2.00s call     tests/b.py::test_b[1]\n"
+    assert over_a_second.over(log + "0.90s call     tests/b.py::test_c\n") == ["tests/a.py", "tests/b.py::test_b"]

@@ -130,5 +130,6 @@ def test_the_slow_tests_on_the_list_exist() -> None:
 
 
 def test_a_slow_fixture_makes_its_file_slow() -> None:
-    log = "1.40s setup    tests/a.py::test_one[x]\n0.10s call     tests/a.py::test_two\n2.00s call     tests/b.py::test_b[1]\n"
-    assert over_a_second.over(log + "0.90s call     tests/b.py::test_c\n") == ["tests/a.py", "tests/b.py::test_b"]
+    log = "1.40s setup    tests/a.py::test_one[x]\n0.10s call     tests/a.py::test_two\n"
+    log += "2.00s call     tests/b.py::test_b[1]\n0.90s call     tests/b.py::test_c\n"
+    assert over_a_second.over(log) == ["tests/a.py", "tests/b.py::test_b"]

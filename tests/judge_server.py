@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from heartstrings.judges import Known
+from http_server import answering
 
 SCARY = re.compile(
     r"\b(kill|destroy|enslav|steal|stole|thie|hurt|harm|threat|poison|rule|control|power|murder|lie\b|hate|weapon|betray"
@@ -168,19 +169,5 @@ def judging(**changes: Any) -> Iterator[JudgeServer]:
         def log_message(self, *arguments: object) -> None:
             pass
 
-    class Quiet(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 64
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            pass  # a client that was killed is part of the tests
-
-    with Quiet(("127.0.0.1", 0), Handler) as http:
-        server.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            http.shutdown()
-            thread.join()
+    with answering(Handler) as server.url:
+        yield server

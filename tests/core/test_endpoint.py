@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from pydantic import Field
 from heartstrings.core.checks import check_fields
 from heartstrings.core.endpoint import Client, Completion, Endpoint, NoAnswer, Rejected, Stopped, check_url
 from heartstrings.core.errors import InputError, ModelError
+from http_server import answering
 
 pytest.importorskip("httpx")
 pytest.importorskip("tenacity")
@@ -84,17 +85,11 @@ def serving(*responses: Said) -> Iterator[Server]:
         def log_message(self, *arguments: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        http.daemon_threads = True
-        server.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
+    with answering(Handler) as server.url:
         try:
             yield server
         finally:
             closing.set()
-            http.shutdown()
-            thread.join()
 
 
 @pytest.fixture(autouse=True)

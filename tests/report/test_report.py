@@ -7,7 +7,6 @@ import gzip
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from heartstrings.report._numbers import correlation, layer_ranges, number, p_va
 from heartstrings.report._page import json_for_script
 from heartstrings.report._sources import read_atlas
 from heartstrings.report.comparison import linear_cka
+from report_reader import Reader
 
 
 @pytest.fixture(scope="module")
@@ -42,28 +42,6 @@ def text(atlas: Path) -> str:
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return report_atlas.full(tmp_path_factory.mktemp("report") / "evil", evil=True)
-
-
-class Reader(HTMLParser):
-    """Collects elements and the text outside scripts and styles."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.inside = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self.inside = tag
-
-    def handle_endtag(self, tag: str) -> None:
-        self.inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self.inside not in ("script", "style"):
-            self.words.append(data)
 
 
 def test_says_every_part(text: str, atlas: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ import report_atlas
 from heartstrings.report import render, render_comparison
 from heartstrings.report._palette import GRID, PAPER
 from heartstrings.report._style import AXIS, FONT
-from report_browser import Browser, find_chromium
+from report_browser import Browser
 
 DRAWN = """
 [...document.querySelectorAll('.plot')].map(box => [
@@ -27,17 +25,6 @@ document.documentElement.scrollWidth > innerWidth
       .map(e => e.tagName + '.' + e.className).slice(0, 5).join(', ') || 'the page'
   : ''
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = find_chromium()
-    if executable is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("Chromium is not installed, and CI needs it (Debian: apt-get install chromium)")
-        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
-    with Browser(executable, timeout=20) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from plotly.offline import get_plotlyjs_version
-from test_report_verdict import Reader
+from test_report_verdict import Page
 
 import report_atlas
 import report_verdict as made
@@ -46,7 +46,7 @@ def test_it_reads_what_the_installed_plotly_py_writes() -> None:
 
 
 def trace_types(page: Path) -> set[str]:
-    figures = Reader(page).figures
+    figures = Page(page).figures
     return {one.get("type", "scatter") for spec in figures.values() for view in spec["views"] for one in view["data"]}  # type: ignore[attr-defined]
 
 

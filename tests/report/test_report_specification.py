@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_report_verdict import Reader
+from test_report_verdict import Page
 
 import report_verdict as made
 from heartstrings.report import _palette as palette
@@ -18,11 +18,11 @@ from heartstrings.verdict.results import Push, Specification, Verdict
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    return Reader(render_verdict(made.full(tmp_path_factory.mktemp("verdict") / "full")))
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return Page(render_verdict(made.full(tmp_path_factory.mktemp("verdict") / "full")))
 
 
-def plot(page: Reader, key: str, view: int = 0) -> Any:
+def plot(page: Page, key: str, view: int = 0) -> Any:
     return page.figures[key]["views"][view]  # type: ignore[index]
 
 
@@ -30,7 +30,7 @@ def trace(view: Any, name: str) -> Any:
     return next(one for one in view["data"] if one.get("name") == name)
 
 
-def test_each_direction_stands_at_its_divergence(page: Reader) -> None:
+def test_each_direction_stands_at_its_divergence(page: Page) -> None:
     card = made.card()
     view = plot(page, "distance-0")
     own = trace(view, "desperate")
@@ -45,7 +45,7 @@ def test_each_direction_stands_at_its_divergence(page: Reader) -> None:
     assert view["layout"]["xaxis"]["type"] == "log"
 
 
-def test_the_dotted_lines_have_the_directions_ratio(page: Reader) -> None:
+def test_the_dotted_lines_have_the_directions_ratio(page: Page) -> None:
     line = trace(plot(page, "distance-0"), "same ratio")
     ratios = [y / x**0.5 for x, y in zip(line["x"], line["y"], strict=True)]
     assert ratios == pytest.approx([38.0 / 0.08**0.5] * len(ratios), rel=2e-3)
@@ -53,7 +53,7 @@ def test_the_dotted_lines_have_the_directions_ratio(page: Reader) -> None:
 
 def test_an_even_contrast_has_a_ratio_to_the_divergence_itself(tmp_path: Path) -> None:
     even = made.card().model_copy(update={"shape": "both sides", "shown": made.estimate(0.38, 0.05)})
-    page = Reader(render_verdict(made.folder(tmp_path / "run", made.verdict(even))))
+    page = Page(render_verdict(made.folder(tmp_path / "run", made.verdict(even))))
     line = trace(plot(page, "distance-0"), "same ratio")
     assert [y / x for x, y in zip(line["x"], line["y"], strict=True)] == pytest.approx(
         [475.0] * len(line["x"]), rel=2e-3
@@ -61,7 +61,7 @@ def test_an_even_contrast_has_a_ratio_to_the_divergence_itself(tmp_path: Path) -
     assert plot(page, "distance-0")["layout"]["yaxis"]["title"]["text"] == "change, points (both sides)"
 
 
-def test_the_band_stands_behind_the_intervals(page: Reader) -> None:
+def test_the_band_stands_behind_the_intervals(page: Page) -> None:
     card = made.card()
     view = plot(page, "dose-0", 2)
     names = [one.get("name") for one in view["data"]]
@@ -74,7 +74,7 @@ def test_the_band_stands_behind_the_intervals(page: Reader) -> None:
     assert "a band that holds at all doses together" in page.text
 
 
-def test_observed_p_stand_at_their_last_rank(page: Reader) -> None:
+def test_observed_p_stand_at_their_last_rank(page: Page) -> None:
     view = plot(page, "calibration-p")
     ps = made.calibration()[0].ps
     drawn = trace(view, "topics against natural text (40)")
@@ -89,7 +89,7 @@ def test_observed_p_stand_at_their_last_rank(page: Reader) -> None:
     assert "40 p-values share 40 controls" in page.text
 
 
-def test_the_matrix_says_what_every_column_is(page: Reader) -> None:
+def test_the_matrix_says_what_every_column_is(page: Page) -> None:
     found = made.card().specifications
     rows = dict(choices(found))
     for at, one in enumerate(found):
@@ -120,17 +120,17 @@ def test_what_all_columns_share_has_no_row() -> None:
     assert choices((alone, other)) == [("straight line", [0]), ("at −0.1", [1])]
 
 
-def test_several_sections_say_that_they_decide_nothing(page: Reader) -> None:
+def test_several_sections_say_that_they_decide_nothing(page: Page) -> None:
     assert "This is a description; no answer depends on it." in page.text
     assert "Nothing is corrected for the number of columns, and no answer depends on it." in page.text
     assert "several behaviours share the controls too, so it is approximate" in page.text
 
 
-def test_hashes_stand_in_the_plan(page: Reader, tmp_path: Path) -> None:
+def test_hashes_stand_in_the_plan(page: Page, tmp_path: Path) -> None:
     assert "weights hash weights-sha256:" + "a" * 64 in page.text
     assert "vectors hash (directions and controls) " + "b" * 64 in page.text
     assert made.plan().hash in page.text
-    lacking = Reader(render_verdict(made.folder(tmp_path / "run", made.verdict(made.card()))))
+    lacking = Page(render_verdict(made.folder(tmp_path / "run", made.verdict(made.card()))))
     assert "weights hash not recorded" in lacking.text
 
 
@@ -142,7 +142,7 @@ def test_a_verdict_without_the_new_fields_renders(tmp_path: Path) -> None:
     for name in ("calibration", "weights_hash", "vectors_hash"):
         del content[name]
     folder = made.folder(tmp_path / "run", Verdict.model_validate(content))
-    page = Reader(render_verdict(folder))
+    page = Page(render_verdict(folder))
     for words in ("No distances.", "No calibration.", "No other choices.", "weights hash not recorded"):
         assert words in page.text
     assert len(page.figures["dose-0"]["views"]) == 2  # type: ignore[arg-type]
@@ -155,7 +155,7 @@ def test_a_control_alone_or_a_direction_without_divergence_is_no_scatter(tmp_pat
     alone = card.model_copy(
         update={"direction": "calm", "pushes": (Push(kind="direction", name="calm", kl=1, change=1),)}
     )
-    text = Reader(render_verdict(made.folder(tmp_path / "run", made.verdict(lost, alone)))).text
+    text = Page(render_verdict(made.folder(tmp_path / "run", made.verdict(lost, alone)))).text
     assert "for the direction and its controls: desperate, calm." in text
 
 
@@ -167,7 +167,7 @@ def test_logarithmic_ticks_are_round_and_few() -> None:
     assert log_axis("", 0.03, 0.08)["ticktext"] == ["0.03", "0.04", "0.05", "0.06", "0.07", "0.08"]
 
 
-def test_every_colour_has_a_dark_partner(page: Reader) -> None:
+def test_every_colour_has_a_dark_partner(page: Page) -> None:
     known = {*palette.swap()}
     for key in ("distance-0", "calibration-p", "specifications-0"):
         for one in plot(page, key)["data"]:
@@ -182,6 +182,6 @@ def test_numbers_that_are_missing_are_not_drawn_as_zero(tmp_path: Path) -> None:
         for one in card.specifications
     )
     folder = made.folder(tmp_path / "run", made.verdict(card.model_copy(update={"specifications": bare})))
-    view = plot(Reader(render_verdict(folder)), "specifications-0")
+    view = plot(Page(render_verdict(folder)), "specifications-0")
     assert len(view["data"]) == 2  # no p at all
     assert set(view["data"][0]["error_y"]["array"]) == {0.0}

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -22,31 +19,17 @@ from heartstrings.report._costs import panels
 from heartstrings.report._dose import dose_ticks
 from heartstrings.report._numbers import interval, points, share
 from heartstrings.stats.estimate import Estimate
-from report_browser import Browser, find_chromium
+from report_browser import Browser
+from report_reader import Reader
 
 
-class Reader(HTMLParser):
-    """Collects elements and the text outside scripts and styles."""
+class Page(Reader):
+    """A written report."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.inside = ""
         self.raw = path.read_text(encoding="utf-8")
-        self.feed(self.raw)
+        super().__init__(self.raw)
         self.text = re.sub(r"\s+", " ", " ".join(self.words))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self.inside = tag
-
-    def handle_endtag(self, tag: str) -> None:
-        self.inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self.inside not in ("script", "style"):
-            self.words.append(data)
 
     @property
     def figures(self) -> dict[str, dict[str, object]]:
@@ -69,7 +52,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_the_answer_comes_first(pages: dict[str, Path]) -> None:
-    text = Reader(pages["full"]).text
+    text = Page(pages["full"]).text
     answer = text.index("desperate ● controls −0.6 to 0.3 +38 [+33, +43] .049 12\u2009840".replace("\u2009", " "))
     for later in ("Known truth: emotion is encoded, and steers behaviour", "Dose and response", "What it costs"):
         assert text.index(later) > answer
@@ -78,7 +61,7 @@ def test_the_answer_comes_first(pages: dict[str, Path]) -> None:
 
 
 def test_says_every_part(pages: dict[str, Path]) -> None:
-    page = Reader(pages["full"])
+    page = Page(pages["full"])
     for words in (
         "Why no effect? desperate on choice Another layer?",
         "Against control directions", "Prompt by prompt", "Which layer", "What it writes", "Everything tested",
@@ -93,7 +76,7 @@ def test_says_every_part(pages: dict[str, Path]) -> None:
 
 
 def test_every_axis_is_named_and_every_figure_described(pages: dict[str, Path]) -> None:
-    page = Reader(pages["full"])
+    page = Page(pages["full"])
     for key, spec in page.figures.items():
         for view in spec["views"]:  # type: ignore[attr-defined]
             assert view["layout"]["xaxis"]["title"]["text"], key
@@ -106,7 +89,7 @@ def test_every_axis_is_named_and_every_figure_described(pages: dict[str, Path]) 
 
 def test_intervals_and_controls_are_drawn_from_the_verdict(pages: dict[str, Path]) -> None:
     card = made.card()
-    first, second, _ = Reader(pages["full"]).figures["dose-0"]["views"]  # type: ignore[misc]
+    first, second, _ = Page(pages["full"]).figures["dose-0"]["views"]  # type: ignore[misc]
     line = next(trace for trace in first["data"] if trace.get("name") == "desperate")
     assert line["y"] == pytest.approx([point.estimate.value for point in card.curve.points])
     ends = [point.estimate.high for point in card.curve.points]
@@ -134,7 +117,7 @@ def test_costs_hold_each_gate_against_its_limit() -> None:
 
 @pytest.mark.parametrize("name", ["full", "hostile", "bare", "partial", "empty", "overview"])
 def test_loads_nothing_and_runs_nothing_from_outside(pages: dict[str, Path], name: str) -> None:
-    page = Reader(pages[name])
+    page = Page(pages[name])
     assert "default-src 'none'" in page.raw
     for tag, attributes in page.elements:
         assert tag not in ("img", "iframe", "object", "embed"), tag
@@ -145,7 +128,7 @@ def test_loads_nothing_and_runs_nothing_from_outside(pages: dict[str, Path], nam
 
 
 def test_plot_labels_cannot_be_markup(pages: dict[str, Path]) -> None:
-    page = Reader(pages["hostile"])
+    page = Page(pages["hostile"])
     assert page.text.count("onerror") > 5
     plots = json.dumps(page.figures)
     assert "<img" not in plots
@@ -154,7 +137,7 @@ def test_plot_labels_cannot_be_markup(pages: dict[str, Path]) -> None:
 
 
 def test_missing_is_said_and_never_zero(pages: dict[str, Path]) -> None:
-    page = Reader(pages["bare"])
+    page = Page(pages["bare"])
     assert "calm ? inconclusive – – – 0" in page.text
     for words in (
         "calm: no curve.", "No costs.", "No limits.", "No controls.", "calm: no slopes by prompt.",
@@ -166,7 +149,7 @@ def test_missing_is_said_and_never_zero(pages: dict[str, Path]) -> None:
     assert page.figures == {}
     assert "+0" not in page.text
     assert "[0" not in page.text
-    empty = Reader(pages["empty"]).text
+    empty = Page(pages["empty"]).text
     assert "nothing was tested" in empty
     assert "Known truth" not in empty
 
@@ -175,13 +158,13 @@ def test_another_plan_is_not_shown(tmp_path: Path) -> None:
     folder = made.folder(tmp_path / "run", made.verdict(made.bare(), plan_hash="0" * 64))
     content = {"hash": made.plan().hash, "plan": made.plan().model_dump(mode="json")}
     (folder / "plan.json").write_text(json.dumps(content))
-    text = Reader(render_verdict(folder)).text
+    text = Page(render_verdict(folder)).text
     assert "the hashes differ" in text
     assert "slope within 0.2" not in text
 
 
 def test_overview_sets_answers_beside_the_known_truth(pages: dict[str, Path]) -> None:
-    page = Reader(pages["overview"])
+    page = Page(pages["overview"])
     text = page.text
     assert "calm emotion is encoded, and behaviour ignores it ○ encoded, does not control –" in text
     assert "desperate emotion is encoded, and steers behaviour ● controls −0.6 to 0.3" in text
@@ -230,17 +213,6 @@ def test_ticks_are_tested_doses_with_room_between() -> None:
     assert set(ticks) <= set(made.DOSES)
     assert {0.0, -1.5, 1.5} <= set(ticks)
     assert all(b - a >= 3.0 / 9 for a, b in itertools.pairwise(ticks))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = find_chromium()
-    if executable is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("Chromium is not installed, and CI needs it (Debian: apt-get install chromium)")
-        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
-    with Browser(executable, timeout=20) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,13 @@ def check_fields(value: Any) -> None:
             object.__setattr__(value, name, plain)  # JSON takes no NumPy scalar; the dataclass may be frozen
 
 
+def first_problem(error: ValidationError, whole: str = "the file") -> str:
+    """`place: what is wrong` of the first value that pydantic refused; `whole` where that is all of the input."""
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"]) or whole
+    return f"{place}: {problem['msg']}"
+
+
 @cache
 def _rules(kind: type) -> Mapping[str, TypeAdapter[Any]]:
     hints = get_type_hints(kind, include_extras=True)

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from heartstrings import behaviours, judges
 from heartstrings.behaviours.base import Behaviour, Judged, Scenario
+from heartstrings.core.checks import first_problem
 from heartstrings.core.engine import Message
 from heartstrings.core.errors import InputError
 from heartstrings.core.storage import cannot_write, locked, write_text
@@ -199,10 +200,8 @@ def read_grades(folder: str | Path) -> tuple[Grade, ...]:
         try:
             found.append(Grade.model_validate_json(line))
         except ValidationError as error:
-            what = error.errors()[0]
-            place = ".".join(str(part) for part in what["loc"]) or "the line"
             raise InputError(
-                f"{path}, line {number}: {place}: {what['msg']}", "a line that `heartstrings grade` wrote",
+                f"{path}, line {number}: {first_problem(error, 'the line')}", "a line that `heartstrings grade` wrote",
                 "Remove the line, or put it right",
             ) from None  # fmt: skip
     return tuple(found)

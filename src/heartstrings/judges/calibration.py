@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from heartstrings.core.checks import first_problem
 from heartstrings.core.errors import InputError
 from heartstrings.judges.base import Case, Judge, Judged, Rubric, Scores, label_of
 from heartstrings.stats.intervals import Interval, clopper_pearson
@@ -74,8 +75,7 @@ def known_cases(source: str | Path) -> tuple[Known, ...]:
         try:
             row = _Row.model_validate_json(line)
         except ValidationError as error:
-            problem = error.errors()[0]
-            found = ".".join(str(part) for part in problem["loc"]) + f": {problem['msg']}"
+            found = first_problem(error, "")
             expected = "an object with id, asked, answered and outcome (1, 0 or null)"
             raise InputError(f"line {number} of {source}: {found.removeprefix(': ')}", expected) from None
         bands = tuple((scale, *ends) for scale, ends in row.bands.items())

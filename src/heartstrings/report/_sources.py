@@ -13,14 +13,18 @@ from jaxtyping import Float64
 from pydantic import ValidationError
 
 from heartstrings import vectors
+from heartstrings.core.checks import first_problem
 from heartstrings.core.errors import BundleError, HeartstringsError, InputError
 from heartstrings.corpus.lexicon import Ratings, built_in_ratings, families
 from heartstrings.engines.hf.named import short_name
 from heartstrings.geometry.readout_results import ReadoutResult
 from heartstrings.geometry.results import SCHEMA_VERSION, Geometry
+from heartstrings.report._optional import read_object
 
 if TYPE_CHECKING:
     from heartstrings.vectors.emotion_vectors import EmotionVectors
+
+_HERE = "in this atlas"
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def read_atlas(folder: str | Path) -> AtlasFiles:
     geometry = _geometry(folder / "geometry.json")
     absent: dict[str, str] = {}
     readout = _readout(folder / "readout.json", absent)
-    corpus = _optional(folder / "corpus.json", "corpus", absent)
+    corpus = read_object(folder / "corpus.json", "corpus", absent, where=_HERE)
     vectors = _vectors(folder / "vectors", geometry, absent)
     ratings, used = _ratings(folder / "ratings.json", geometry)
     return AtlasFiles(folder, geometry, vectors, readout, corpus, ratings, used, absent)
@@ -95,40 +99,21 @@ def _geometry(path: Path) -> Geometry:
     try:
         return Geometry.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise InputError(
-            f"{path} cannot be read: {place}: {first['msg']}",
+            f"{path} cannot be read: {first_problem(error)}",
             f"geometry of schema version {SCHEMA_VERSION}",
             "Compute it again with `heartstrings atlas`",
         ) from None
 
 
-def _optional(path: Path, name: str, absent: dict[str, str]) -> dict[str, Any] | None:
-    """An optional JSON object of an atlas. A damaged one is left out, and `absent` says so."""
-    if not path.is_file():
-        absent[name] = f"There is no {path.name} in this atlas."
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        absent[name] = f"{path.name} cannot be read: {error}."
-        return None
-    if not isinstance(content, dict):
-        absent[name] = f"{path.name} holds no JSON object."
-        return None
-    return content
-
-
 def _readout(path: Path, absent: dict[str, str]) -> ReadoutResult | None:
-    content = _optional(path, "readout", absent)
+    content = read_object(path, "readout", absent, where=_HERE)
     if content is None:
         return None
     try:
         return ReadoutResult.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        absent["readout"] = f"{path.name} is of another form: {'.'.join(map(str, first['loc']))}: {first['msg']}."
+        absent["readout"] = f"{path.name} is of another form: {first_problem(error, '')}."
         return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,11 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pydantic import ValidationError
-
-from heartstrings.core.errors import InputError
 from heartstrings.engines.hf.named import short_name
-from heartstrings.verdict.results import SCHEMA_VERSION, AnswerCard, Verdict
+from heartstrings.report._optional import read_object
+from heartstrings.verdict.results import AnswerCard, Verdict
 
 
 @dataclass(frozen=True)
@@ -74,32 +71,15 @@ def read_verdict(folder: str | Path) -> VerdictFiles:
         InputError: no such folder, no `verdict.json`, or one that is damaged or of another schema.
     """
     folder = Path(folder)
-    path = folder / "verdict.json"
-    if not path.is_file():
-        raise InputError(f"no verdict.json in {folder}", "the folder of a run", "Run `heartstrings run`")
-    try:
-        verdict = Verdict.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(
-            f"{path} cannot be read: {place}: {first['msg']}",
-            f"a verdict of schema version {SCHEMA_VERSION}",
-            "Make it again with `heartstrings verdict`",
-        ) from None
-    if not 1 <= verdict.schema_version <= SCHEMA_VERSION:
-        raise InputError(
-            f"{path} is of schema version {verdict.schema_version}",
-            f"version {SCHEMA_VERSION} at most",
-            "Make it again with `heartstrings verdict`",
-        )
+    verdict = Verdict.load(folder / "verdict.json")
     absent: dict[str, str] = {}
-    plan = _object(folder / "plan.json", "plan", absent)
+    plan = read_object(folder / "plan.json", "plan", absent, where="in this run")
     if plan is not None:
         plan = _plan(plan, verdict, absent)
     vectors = (plan or {}).get("vectors")
     atlas = Path(vectors) if isinstance(vectors, str) else folder / "atlas"
-    geometry = _object(atlas / "geometry.json", "geometry", absent)
+    file = atlas / "geometry.json"
+    geometry = read_object(file, "geometry", absent, where="with these vectors", label=f"{atlas.name}/{file.name}")
     sentence = geometry.get("sentence") if geometry else None
     return VerdictFiles(folder, verdict, plan, sentence if isinstance(sentence, str) else None, atlas, absent)
 
@@ -114,20 +94,3 @@ def _plan(content: dict[str, Any], verdict: Verdict, absent: dict[str, str]) -> 
         absent["plan"] = "plan.json is not the plan of this verdict: the hashes differ."
         return None
     return plan
-
-
-def _object(path: Path, name: str, absent: dict[str, str]) -> dict[str, Any] | None:
-    label = path.name if name == "plan" else f"{path.parent.name}/{path.name}"
-    if not path.is_file():
-        where = "in this run" if name == "plan" else "with these vectors"
-        absent[name] = f"There is no {path.name} {where}."
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        absent[name] = f"{label} cannot be read: {error}."
-        return None
-    if not isinstance(content, dict):
-        absent[name] = f"{label} holds no JSON object."
-        return None
-    return content

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
+from heartstrings.core.checks import first_problem
 from heartstrings.core.errors import BundleError, HeartstringsError, InputError
 from heartstrings.core.storage import (
     cannot_write,
@@ -160,9 +161,7 @@ def read_header(directory: str | Path) -> Header:
     try:
         header = Header.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"]) or "the top"
-        raise _damaged(directory, f"{HEADER} at {place}: {problem['msg']}") from None
+        raise _damaged(directory, f"{HEADER} at {first_problem(error, 'the top')}") from None
     if header.header_sha256 != _header_hash(header):
         raise _damaged(directory, f"{HEADER} was changed after it was written")
     return header

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
+from heartstrings.core.checks import first_problem
 from heartstrings.core.errors import InputError
 from heartstrings.core.notebook import html_table
 from heartstrings.core.types import Frozen, Site
@@ -463,10 +464,13 @@ class Verdict(Frozen):
         try:
             found = cls.model_validate_json(file.read_bytes())
         except FileNotFoundError:
-            raise InputError(f"no verdict {file}", "the folder of a run", "Run `heartstrings run`") from None
-        except (ValidationError, OSError) as error:
             raise InputError(
-                f"{file} cannot be read: {error}", f"a verdict of schema version {SCHEMA_VERSION}",
+                f"no verdict: {file.parent} has no {file.name}", "the folder of a run", "Run `heartstrings run`"
+            ) from None
+        except (ValidationError, OSError) as error:
+            what = first_problem(error) if isinstance(error, ValidationError) else error
+            raise InputError(
+                f"{file} cannot be read: {what}", f"a verdict of schema version {SCHEMA_VERSION}",
                 "Make it again with `heartstrings verdict`",
             ) from None  # fmt: skip
         if not 1 <= found.schema_version <= SCHEMA_VERSION:

@@ -166,11 +166,11 @@ class DirectionSet:
     def story_coherence(self, direction: str, layer: int) -> float | None:
         """Mean cosine between a direction and the stories of its emotions; None without the stories' activations.
 
-        Each story's activation minus the centre (the mean over emotions), denoised where the vectors are, turned round
-        for emotions that a blend subtracts; all stories weigh alike. The stories made the vector, so that n stories an
-        emotion that share nothing still give about 1 / sqrt(n). Braun et al. (arXiv 2505.22637) found vectors whose
-        training differences point one way to steer more reliably; Tan et al. (arXiv 2407.12404) found how much that
-        varies from input to input.
+        Each story's activation minus the centre (the mean over emotions), denoised if the vectors are, with the sign
+        reversed for emotions that a blend subtracts. All stories have equal weight. The stories made the vector, so n
+        stories of an emotion that share nothing still give about 1 / sqrt(n). Braun et al. (arXiv 2505.22637) found
+        that vectors whose training differences point one way steer more reliably; Tan et al. (arXiv 2407.12404) found
+        how much this varies from input to input.
         """
         if self.stories is None or self.vectors.centre is None:
             return None

@@ -208,7 +208,7 @@ def read_grades(folder: str | Path) -> tuple[Grade, ...]:
 
 
 def decided(folder: str | Path) -> Decided | None:
-    """What a run's hand grades come to, by key; None where there are none."""
+    """The hand grade of each text of a run, by key; None if there are none."""
     last = {(one.key, one.grader): one.grade for one in read_grades(folder)}
     said: dict[str, set[Said]] = {}
     for (key, _), grade in last.items():

@@ -193,7 +193,7 @@ class SampleLedger:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; a second time does nothing."""
+        """Close the file. A second call does nothing."""
         self._stack.close()
 
     def add(self, samples: Iterable[Sample]) -> None:

@@ -40,7 +40,7 @@ class OutcomeGradient:
 
     @property
     def mean(self) -> Float64[np.ndarray, "layer width"]:
-        """Over the scenarios that have an outcome; each weighs alike.
+        """Over the scenarios that have an outcome; each has equal weight.
 
         Raises:
             InputError: none has one.

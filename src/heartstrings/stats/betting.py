@@ -65,7 +65,7 @@ def bounded_change(
     """Mean of after minus before, paired by position, outcomes in [0, 1], with a bound on either side, each at
     1 - alpha.
 
-    Situations (`groups`) weigh alike. Pairs with a missing value are left out and counted."""
+    Situations (`groups`) have equal weight. Pairs with a missing value are left out and counted."""
     first, second, own, missing = whole_pairs(before, after, groups)
     if len(first) == 0:
         return Interval(None, None, None, 0, missing)

@@ -171,7 +171,7 @@ def means_by(values: np.ndarray, codes: np.ndarray, n: int) -> np.ndarray:
 
 
 def _draws(variance: float | int, single: float | int, codes: np.ndarray, items: np.ndarray | None) -> float:
-    """Independent draws that the mean over groups is worth, groups weighing alike.
+    """Independent draws that the mean over groups is worth, groups with equal weight.
 
     The variance of one draw over that of the mean; between the number of groups (members all agree; of pairs, those
     that can have no item in common) and what independent members are worth. Where nothing varies it is the number of
@@ -248,7 +248,7 @@ def whole_pairs(before: Values, after: Values, groups: Groups | None) -> tuple[n
 def paired_change(
     before: Values, after: Values, groups: Groups | None = None, *, level: float | int = 0.95
 ) -> Interval:
-    """Mean of after minus before, paired by position; groups weigh alike.
+    """Mean of after minus before, paired by position; groups have equal weight.
 
     All values 0 or 1: Newcombe's method 10, on the effective number of pairs where several share a group. Else t over
     the groups of the differences. Under 8 groups with a whole pair: no interval."""
@@ -272,7 +272,7 @@ def paired_change(
 
 
 def average(parts: Sequence[Interval]) -> Interval:
-    """Mean of independent estimates, each weighing alike: the squares of their distances to either bound are added
+    """Mean of independent estimates, each with equal weight: the squares of their distances to either bound are added
     (Zou and Donner 2008, Stat. Med. 27:1693-1702, as Newcombe does for two). No interval where one has none."""
     n, missing = sum(part.n for part in parts), sum(part.missing for part in parts)
     values = [part.value for part in parts if part.value is not None]

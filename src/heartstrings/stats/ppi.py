@@ -9,7 +9,7 @@ grades is precise and biased, that of the hand grades is right and imprecise. PP
 It is right for every lambda and for every automatic grader; lambda is the one that makes its variance least (their
 section 6, "power tuning"), 0 where the automatic grades say nothing and near 1 where they are nearly right.
 
-Here means are over situations, each weighing alike, of a contrast of conditions (doses): the mean of one, or the change
+Means here are over situations with equal weight, of a contrast of conditions (doses): the mean of one, or the change
 between two. A text is drawn for hand grading with the same probability as every other of its condition. The sample is
 part of all texts, and a situation has texts under several conditions, so the variance is that of each situation's
 influence on the estimate (linearisation of two-phase sampling; Saerndal, Swensson and Wretman 1992, chapter 9).
@@ -139,7 +139,7 @@ def ppi_contrast(
         everywhere += weight * np.bincount(codes[here], weights=f[here], minlength=situations) / size
         sample = here & graded
         own = codes[sample]
-        share = 1 / size[own]  # situations weigh alike, so a text weighs less where a situation has many
+        share = 1 / size[own]  # situations have equal weight, so a text weighs less where a situation has many
         total = share.sum()
         y_mean, f_mean = float(share @ y[sample] / total), float(share @ f[sample] / total)
         hand_mean, sample_mean = hand_mean + weight * y_mean, sample_mean + weight * f_mean

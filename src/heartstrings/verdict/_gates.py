@@ -36,7 +36,7 @@ class Condition:
     for this (`heartstrings.stats.betting`)."""
 
     def change(self, parts: Sequence[Pairs], alpha: float) -> Interval:
-        """Steered minus unsteered, each bound at 1 - alpha: the mean over behaviours, each weighing alike."""
+        """Steered minus unsteered, each bound at 1 - alpha: the mean over behaviours, each with equal weight."""
         if self.rare:
             return average([bounded_change(*part, alpha=alpha) for part in parts])
         return average([paired_change(*part, level=1 - 2 * alpha) for part in parts])

@@ -70,7 +70,7 @@ def _no_answers(card: AnswerCard, story: Story) -> list[str]:
     share, least = story.answered or 0.0, story.plan.thresholds.least_valid
     return [
         f"Inconclusive: unsteered, {100 * share:.2g}% of the model's answers to the questions of {card.behaviour} are "
-        f"valid ({least:.0%} at least are needed), so what steering does to them says nothing of {card.direction}."
+        f"valid ({least:.0%} at least are needed), so what steering does to them says nothing about {card.direction}."
     ]
 
 
@@ -89,7 +89,7 @@ def _not_told_apart(card: AnswerCard, story: Story) -> list[str]:
             found.append(f"its {one.n} answers differ by the order of the options and not by the question{p}")
     return [
         f"Inconclusive: the model does not tell the options of {card.behaviour} apart: {'; '.join(found)}.",
-        "What steering does to such answers says nothing of the question.",
+        "What steering does to such answers says nothing about the question.",
     ]
 
 

@@ -269,8 +269,8 @@ def encoding_of(found: Geometry | None, own: tuple[OwnEmotion, ...]) -> Encoding
 
 
 def with_fitted_doses(ready: Prepared, out: Path, *, progress: Progress) -> Prepared:
-    """The same with the doses that the model bears, where the plan is to find them. They are found once: from then on
-    the plan frozen in `out` has them, and `out/doses.json` what was measured."""
+    """The same with doses that are fitted to the model, if the plan asks for it. They are fitted once: from then on the
+    plan in `out` holds them, and `out/doses.json` what was measured."""
     plan = ready.plan
     if not plan.fit_doses or plan.dose_factor is not None:
         return ready

@@ -28,6 +28,7 @@ OTHER = {
     "positions": "generated", "doses": (-0.2, -0.1, 0.0, 0.1, 0.2), "slope_within": 0.3, "slope_from": 0.15,
     "fit_doses": True, "prompting": False, "confirm": ("choice",),
     "early_stopping": True, "seed": 1, "judges": ("self",), "looks": (64,),
+    "control_round": 16,
 }  # fmt: skip
 FIXED = {
     "schema_version", "suite", "effects", "controls", "claims", "samples", "thresholds", "raises", "lowers",
@@ -163,7 +164,7 @@ def test_a_written_plan_reads_back(tmp_path):
 
 
 def test_presets():
-    organism = {"samples": {"harm": 300}, "thresholds": {"validity_drop": 0.3}}
+    organism = {"samples": {"harm": 300}, "thresholds": {"validity_drop": 0.3}, "control_round": 16}
     assert preset("full", "m") == preset("full", "m", suite="organism") == Plan(model="m").changed(**organism)
     quick = preset("quick", "m")
     assert (quick.samples.select, quick.samples.effect, quick.samples.repeats) == (6, 16, 1)

@@ -63,6 +63,35 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some of the controls beside the directions, or what the claims compare, or neither."""
+
+    names: Named
+    numbers: range = range(0)
+    """Of the controls of each kind."""
+    claimed: tuple[ClaimKind, ...] = ()
+    """Of the kinds that the claims compare."""
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return tuple(self.names.kinds) if self.numbers else ()
+
+    @property
+    def claims(self) -> tuple[ClaimKind, ...]:
+        return tuple(kind for kind in self.names.claims if kind in self.claimed)
+
+    def controls(self, kind: Any, direction: Any) -> tuple[str, ...]:
+        found = self.names.controls(kind, direction)
+        return found if kind in CLAIM_KINDS else found[self.numbers.start : self.numbers.stop]
+
+    def __contains__(self, cell: Cell) -> bool:
+        """Whether this part asks a cell: the directions, and what is not steered, belong to the part without others."""
+        if self.numbers or self.claimed:
+            return cell.kind in (*self.kinds, *self.claims)
+        return cell.kind not in (*CONTROL_KINDS, *CLAIM_KINDS)
+
+
+@dataclass(frozen=True)
 class Steered:
     """One direction or control, as the search for its layer knows it."""
 

@@ -84,6 +84,9 @@ class Plan(Checked):
     dose_factor: float | None = None
     """What `fit_doses` multiplied the doses above by; None: they are not fitted yet, or are not to be."""
     controls: Controls = Controls()
+    control_round: Annotated[int, Field(ge=0)] = 0
+    """Controls of each kind that are asked before it is looked whether more of them could change an answer
+    (`heartstrings.verdict.control_rounds`); 0: all are asked at once."""
     claims: Claims = Claims()
     samples: Samples = Samples()
     thresholds: Thresholds = Thresholds()
@@ -178,6 +181,18 @@ class Plan(Checked):
         """The effect behaviours that the p of this one is corrected over: those declared, if it is one of them; else
         all."""
         return self.declared if behaviour in self.declared else self.effects
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """How many controls of each kind have been asked before each round, and after the last one: 0, 16, 32, 40. With
+        one round, 0 and all of them."""
+        most = max(number for _, number in self.controls)
+        return (*range(0, most, self.control_round or most or 1), most) if most else (0,)
+
+    def with_first(self, number: int) -> Plan:
+        """The same plan with at most so many controls of each kind: those with the lowest numbers."""
+        counts = {kind: min(count, number) for kind, count in self.controls}
+        return self.model_copy(update={"controls": self.controls.model_copy(update=counts)})
 
     def at_look(self, number: int) -> Plan:
         """The same plan at one of its looks, counted from 0."""
@@ -462,6 +477,13 @@ def _check_controls(plan: Plan) -> None:
             f"{stats.LEAST_CONTROLS} at least, or none",
             "Raise the numbers under [controls]",
         )
+    first = sum(min(number, plan.control_round) for _, number in plan.controls)
+    if plan.control_round and 0 < first < stats.LEAST_CONTROLS <= total:
+        raise InputError(
+            f"control_round = {plan.control_round}: {first} controls in the first round",
+            f"{stats.LEAST_CONTROLS} at least, of all kinds together",
+            "Raise control_round, or set it to 0 to ask all controls at once",
+        )
     needed = stats.least_controls(directions, alpha, signed=signed)
     for kind, number in plan.controls:
         if 0 < number < needed:
@@ -486,10 +508,15 @@ def _check_early_stopping(plan: Plan) -> None:
         )
 
 
+_LATER_FIELDS = (
+    "slope_from", "small_doses", "confirm", "raises", "lowers", "fit_doses", "dose_factor", "looks", "control_round",
+)  # fmt: skip
+"""Plans from before these fields keep their hash."""
+
+
 def _canonical(plan: Plan) -> str:
     values = plan.model_dump(mode="json")
-    # Plans from before these fields keep their hash.
-    for name in ("slope_from", "small_doses", "confirm", "raises", "lowers", "fit_doses", "dose_factor", "looks"):
+    for name in _LATER_FIELDS:
         if not values[name]:
             del values[name]
     del values["look"]

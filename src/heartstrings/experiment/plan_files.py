@@ -18,8 +18,9 @@ FILE = "plan.json"
 """Name of a frozen plan in the folder of its run."""
 PRESETS: dict[str, dict[str, Any]] = {
     # What differs from the defaults in plan.py.
-    "full": {},
+    "full": {"control_round": 16},
     "quick": {
+        "control_round": 16,
         "samples": {"select": 6, "effect": 16, "matched": 16, "harm": 40},
         "doses": (-1.0, -0.6, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.6, 1.0),
     },

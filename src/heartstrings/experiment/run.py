@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from heartstrings import behaviours, stats
 from heartstrings.behaviours.base import Compared, Dialogue
@@ -20,9 +20,20 @@ from heartstrings.core.engine import Score
 from heartstrings.core.errors import HeartstringsError, InputError, NumericalError
 from heartstrings.core.steering import Steering
 from heartstrings.experiment._early_stopping import undecided
-from heartstrings.experiment.cells import Chosen, Item, Job, anywhere, cells, select_jobs, steered, test_jobs
+from heartstrings.experiment.cells import (
+    Chosen,
+    Item,
+    Job,
+    Named,
+    Part,
+    anywhere,
+    cells,
+    select_jobs,
+    steered,
+    test_jobs,
+)
 from heartstrings.experiment.layer_choice import choose_layer
-from heartstrings.experiment.ledger import CLAIM_KINDS, CONTROL_KINDS, Cell, Kind, Sample, SampleLedger
+from heartstrings.experiment.ledger import CLAIM_KINDS, CONTROL_KINDS, Cell, ClaimKind, Kind, Sample, SampleLedger
 from heartstrings.experiment.plan import ROUND, Plan, searched_layers
 from heartstrings.experiment.sample_counts import leader
 from heartstrings.experiment.told_apart import not_told_apart
@@ -40,6 +51,17 @@ CHUNK = {"choice": 512, "text": 128, "dialogue": 64}
 Progress = Callable[[int, int], None]
 
 
+class Open(Protocol):
+    """What is still open in a plan: the verdict's, on what the ledger has by now (`heartstrings.verdict.Open`)."""
+
+    def undecided(self, asked: int) -> frozenset[str]:
+        """The effect behaviours to ask along more than the first `asked` controls of each kind; after all of them,
+        those whose claims could be shown."""
+
+    def reached(self, kind: ClaimKind) -> bool:
+        """Whether a claim that rests on this kind of comparison could be shown."""
+
+
 def run_experiment(
     plan: Plan,
     engine: Engine,
@@ -48,15 +70,21 @@ def run_experiment(
     *,
     progress: Progress | None = None,
     suite: Suite | None = None,
+    still_open: Open | None = None,
 ) -> None:
     """Take every sample that is missing: first questions with a known answer, then those that choose layers, then those
     that are reported. A behaviour that the model does not understand is asked without controls (`told_apart`).
 
+    With `still_open` and a plan with `control_round`, directions are asked alone first. Controls follow in rounds, of
+    the behaviours that are undecided by then, and what the claims compare comes last.
+
     Args:
         directions: of the plan, at the layers it searches.
         ledger: of the same plan.
-        progress: called with (samples done, samples in all); with early stopping the second number falls.
+        progress: called with (samples done, samples in all); the second number falls where samples turn out not to be
+            needed.
         suite: the behaviours; None takes the plan's from `heartstrings.behaviours.suites`.
+        still_open: says after each stage what more samples could change; None: everything is asked.
     Raises:
         InputError: the ledger is of another plan, model or vectors; too few controls exist. NumericalError: NaN or Inf
             in the model, or a grade outside [0, 1]; the cell and scenario are named. What was recorded stays.
@@ -70,33 +98,92 @@ def run_experiment(
     ledger.bind("weights", engine.info.weights_hash, "a model")
     ledger.bind("directions", directions_fingerprint(plan, directions, layers), "vectors")
 
-    first = select_jobs(plan, suite, directions, layers)
+    run = Sampling(plan, engine, directions, ledger, progress, total=0)
+    stages = Stages(run, suite, layers)
     # The layers are not known yet; how many samples there are depends on them only if effects disagree.
-    guess = test_jobs(plan, suite, directions, anywhere(plan, directions, layers[0]))
-    run = Sampling(plan, engine, directions, ledger, progress, total=sum(map(len, (*first, *guess))))
-    for job in guess:
+    run.total = stages.size(directions, ())
+    for job in test_jobs(plan, suite, directions, anywhere(plan, directions, layers[0])):
         if job.behaviour.role == "check":
             run.job(job)
     unclear = not_told_apart(plan, suite, ledger.samples(phase="test"))
-    first = select_jobs(plan, suite, directions, layers, unclear=unclear)
-    for job in first:
-        run.job(job)
-    chosen = chosen_layers(plan, directions, ledger, layers, suite)
-    second = test_jobs(plan, suite, directions, chosen, unclear=unclear)
-    run.total = sum(map(len, (*first, *second)))
-    for job in second:
-        if job.behaviour.role == "check":
-            continue  # asked first
-        if plan.early_stopping and job.behaviour.role in ("capability", "harm"):
-            run.rounds(job)
-        else:
-            run.job(job)
+    if still_open is None or not plan.control_round:
+        stages.take(directions, unclear)
+    else:
+        _in_rounds(stages, still_open, unclear)
     run.report(0)
 
 
-def chosen_layers(
-    plan: Plan, directions: DirectionSet, ledger: SampleLedger, layers: Sequence[int], suite: Suite
-) -> Chosen:
+def _in_rounds(stages: Stages, still_open: Open, unclear: frozenset[str]) -> None:
+    """The directions, then controls in rounds, then what the claims compare."""
+    plan, directions = stages.run.plan, stages.run.directions
+    every, rounds = frozenset(plan.effects), plan.rounds
+    # Emotions of other families are many, and their claim comes after that of mixtures.
+    compared: tuple[tuple[ClaimKind, ...], ...] = (("mixture", "stripped"), ("other",))
+    last = [Part(directions, claimed=kinds) for kinds in compared]
+    stages.take(Part(directions), unclear)
+    for number, (asked, following) in enumerate(pairwise(rounds)):
+        closed = unclear | (every - still_open.undecided(asked))
+        later = [Part(directions, range(*ends)) for ends in pairwise(rounds[number:])]
+        stages.run.total = stages.run.done + sum(stages.size(part, closed) for part in (*later, *last))
+        if closed == every:
+            return
+        stages.take(Part(directions, range(asked, following)), closed)
+    closed = unclear | (every - still_open.undecided(rounds[-1]))
+    for part in last:
+        if part.claims and still_open.reached(part.claimed[0]):
+            stages.take(part, closed)
+
+
+@dataclass
+class Stages:
+    """Takes the samples of some directions and controls: their search for layers, then what is reported."""
+
+    run: Sampling
+    suite: Suite
+    layers: Sequence[int]
+
+    def take(self, names: Named, closed: Collection[str]) -> None:
+        """Everything but the questions with a known answer, which are asked first.
+
+        Args:
+            closed: effect behaviours whose controls are not asked.
+        """
+        run, plan = self.run, self.run.plan
+        for job in _within(names, select_jobs(plan, self.suite, names, self.layers, unclear=closed)):
+            run.job(job)
+        chosen = chosen_layers(plan, names, run.ledger, self.layers, self.suite)
+        second = [
+            job
+            for job in _within(names, test_jobs(plan, self.suite, names, chosen, unclear=closed))
+            if job.behaviour.role != "check"
+        ]
+        if not isinstance(names, Part):
+            run.total = run.done + sum(map(len, second))
+        for job in second:
+            if plan.early_stopping and job.behaviour.role in ("capability", "harm"):
+                run.rounds(job)
+            else:
+                run.job(job)
+
+    def size(self, names: Named, closed: Collection[str]) -> int:
+        """Samples that `take` would ask for, if all layers chosen were the first."""
+        plan, suite = self.run.plan, self.suite
+        jobs = (
+            *select_jobs(plan, suite, names, self.layers, unclear=closed),
+            *test_jobs(plan, suite, names, anywhere(plan, names, self.layers[0]), unclear=closed),
+        )
+        return sum(map(len, _within(names, jobs)))
+
+
+def _within(names: Named, jobs: Iterable[Job]) -> tuple[Job, ...]:
+    """The cells that a part of the controls asks; those of the whole set as they are."""
+    if not isinstance(names, Part):
+        return tuple(jobs)
+    found = [job.of(job.scenarios, [cell for cell in job.cells if cell in names]) for job in jobs]
+    return tuple(job for job in found if job.cells)
+
+
+def chosen_layers(plan: Plan, directions: Named, ledger: SampleLedger, layers: Sequence[int], suite: Suite) -> Chosen:
     """The layer of each direction and control on each effect behaviour, from the ledger's select rows alone.
 
     The lowest layer where no select row has an outcome: no layer can then be preferred, and the verdict finds nothing.

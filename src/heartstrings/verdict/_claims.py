@@ -19,6 +19,7 @@ from heartstrings.stats.contrasts import orientation
 from heartstrings.stats.estimate import estimate
 from heartstrings.stats.nulls import holm_groups
 from heartstrings.verdict._gates import collapses
+from heartstrings.verdict.control_rounds import Family
 from heartstrings.verdict.effects import (
     Fit,
     Tops,
@@ -31,10 +32,14 @@ from heartstrings.verdict.effects import (
     tops,
 )
 from heartstrings.verdict.measured import Measured, p_of_kind, step_down
-from heartstrings.verdict.results import Claim
+from heartstrings.verdict.results import Claim, ClaimName
 from heartstrings.verdict.tables import EMPTY, Table, planned, whole, zero
 
 ANY_PUSH: tuple[ControlKind, ...] = ("general", "span")
+BEYOND: dict[ClaimKind, ClaimName] = {
+    "mixture": "mixtures of emotions", "other": "other emotions", "stripped": "beyond valence and arousal",
+}  # fmt: skip
+"""Claims beyond the controls, in their order, by what is sampled for them."""
 
 
 @dataclass(frozen=True)
@@ -49,56 +54,61 @@ class _Compared:
     """Of another direction than the tested one."""
 
 
-def claims(plan: Plan, table: Table, found: Sequence[Measured]) -> dict[tuple[str, str], tuple[Claim, ...]]:
+def claims(plan: Plan, table: Table, every: Sequence[Family]) -> dict[tuple[str, str], tuple[Claim, ...]]:
     """The claims of every behaviour and direction. Those beyond the controls are asked of declared behaviours alone."""
-    made: dict[tuple[str, str], list[Claim]] = {(one.behaviour.name, one.direction): [] for one in found}
-    for name, kinds in (("any push", ANY_PUSH), ("natural text", NATURAL_KINDS)):
-        asked = tuple(kind for kind in kinds if getattr(plan.controls, kind))
-        if asked:
-            _add(plan, made, found, name, {id(one): _by_controls(one, asked) for one in found}, asked)
-    declared = [one for one in found if one.behaviour.name in plan.declared]
-    for name, kind in (("mixtures of emotions", "mixture"), ("other emotions", "other"),
-                       ("beyond valence and arousal", "stripped")):  # fmt: skip
-        if getattr(plan.claims, kind):
-            compared = {id(one): _by_claim(plan, table, one, kind) for one in declared}  # type: ignore[arg-type]
-            _add(plan, made, declared, name, compared)
-    return {key: _in_order(own, plan.thresholds.alpha) for key, own in made.items()}
+    made: dict[tuple[str, str], list[Claim]] = {
+        (one.behaviour.name, one.direction): [] for family in every for one in family.own
+    }
+    for family in every:
+        asked = family.plan  # with the controls that these behaviours were compared with
+        beside: tuple[tuple[ClaimName, tuple[ControlKind, ...]], ...]
+        beside = (("any push", ANY_PUSH), ("natural text", NATURAL_KINDS))
+        for name, kinds in beside:
+            there = tuple(kind for kind in kinds if getattr(plan.controls, kind))
+            if there:
+                _add(plan, made, family, name, {id(one): _by_controls(one, there) for one in family.found}, there)
+        if set(family.members) != set(plan.declared):
+            continue
+        for kind, beyond in BEYOND.items():
+            if getattr(plan.claims, kind):
+                compared = {id(one): _by_claim(asked, table, one, kind) for one in family.found}
+                _add(plan, made, family, beyond, compared)
+    return {key: _in_order(plan, own) for key, own in made.items()}
 
 
 def _add(
     plan: Plan,
-    made: Mapping[tuple[str, str], list[Claim]],
-    found: Sequence[Measured],
-    name: str,
+    made: dict[tuple[str, str], list[Claim]],
+    family: Family,
+    name: ClaimName,
     compared: Mapping[int, _Compared | None],
     kinds: Sequence[ControlKind] = (),
 ) -> None:
     """A claim of each, its p corrected over behaviours of a family (step-down) and over directions (Holm)."""
-    for family in dict.fromkeys(plan.family(one.behaviour.name) for one in found):
-        groups = []
-        for direction in plan.directions:
-            group = [one for one in found if one.direction == direction and one.behaviour.name in family]
-            if kinds:
-                by_kind = [p_of_kind(group, kind) for kind in kinds]
-            else:
-                rows = [compared[id(one)] for one in group]
-                number = max((len(row.tops) for row in rows if row), default=0)
-                by_kind = [
-                    step_down([row.tops[at] if row else None for row in rows], [row is not None for row in rows])
-                    for at in range(number)
-                ]
-            sides = max((row.sides for one in group if (row := compared[id(one)])), default=1)
-            groups.append((group, [_worst(ps, sides) for ps in zip(*by_kind, strict=True)] or [None] * len(group)))
-        corrected = holm_groups([ps for _, ps in groups])
-        for (group, _), ps in zip(groups, corrected, strict=True):
-            for one, p in zip(group, ps, strict=True):
-                if plan.family(one.behaviour.name) == family:
-                    made[one.behaviour.name, one.direction].append(_claim(name, compared[id(one)], p))
+    groups = []
+    for direction in plan.directions:
+        group = family.of(direction)
+        if kinds:
+            by_kind = [p_of_kind(group, kind) for kind in kinds]
+        else:
+            rows = [compared[id(one)] for one in group]
+            number = max((len(row.tops) for row in rows if row), default=0)
+            by_kind = [
+                step_down([row.tops[at] if row else None for row in rows], [row is not None for row in rows])
+                for at in range(number)
+            ]
+        sides = max((row.sides for one in group if (row := compared[id(one)])), default=1)
+        groups.append((group, [_worst(ps, sides) for ps in zip(*by_kind, strict=True)] or [None] * len(group)))
+    corrected = holm_groups([ps for _, ps in groups])
+    for (group, _), ps in zip(groups, corrected, strict=True):
+        for one, p in zip(group, ps, strict=True):
+            if one.behaviour.name in family.members:
+                made[one.behaviour.name, one.direction].append(_claim(name, compared[id(one)], p))
 
 
-def _claim(name: str, compared: _Compared | None, p: float | None) -> Claim:
+def _claim(name: ClaimName, compared: _Compared | None, p: float | None) -> Claim:
     if compared is None or p is None:
-        return Claim(name=name, compared=0, rank=None, p_uncorrected=None, p=None, state="missing")  # type: ignore[arg-type]
+        return Claim(name=name, compared=0, rank=None, p_uncorrected=None, p=None, state="missing")
     alone = [tops.p for tops in compared.tops]
     larger = [
         sum(bool(np.isnan(other)) or abs(other) >= abs(tops.own) for other in tops.others.values())
@@ -106,7 +116,7 @@ def _claim(name: str, compared: _Compared | None, p: float | None) -> Claim:
     ]
     shown = None if compared.shown is None or compared.shown.shape is None else compared.shown.shape
     return Claim(
-        name=name,  # type: ignore[arg-type]
+        name=name,
         compared=sum(tops.expected for tops in compared.tops),
         rank=1 + sum(larger),
         p_uncorrected=_worst(alone, compared.sides),
@@ -116,15 +126,17 @@ def _claim(name: str, compared: _Compared | None, p: float | None) -> Claim:
     )
 
 
-def _in_order(own: Sequence[Claim], alpha: float) -> tuple[Claim, ...]:
-    """Each is shown only if all before it are."""
+def _in_order(plan: Plan, own: Sequence[Claim]) -> tuple[Claim, ...]:
+    """Each is shown only if all before it are. With controls in rounds, one that is not reached
+    need not be asked."""
     reached, made = True, []
-    for one in own:
+    for number, one in enumerate(own):
         if one.state == "missing":
+            left_out = plan.control_round and number and not reached
+            made.append(one.model_copy(update={"state": "not reached"}) if left_out else one)
             reached = False
-            made.append(one)
             continue
-        shown = reached and one.p is not None and one.p < alpha
+        shown = reached and one.p is not None and one.p < plan.thresholds.alpha
         made.append(one.model_copy(update={"state": "shown" if shown else "not shown" if reached else "not reached"}))
         reached = shown
     return tuple(made)
@@ -140,7 +152,7 @@ def _by_claim(plan: Plan, table: Table, one: Measured, kind: ClaimKind) -> _Comp
     """None where it was not sampled to the end, or nothing can be fitted."""
     if kind == "stripped":
         return _stripped(plan, table, one)
-    names = control_names(table, one.behaviour, kind, one.direction)
+    names = control_names(plan, table, one.behaviour, kind, one.direction)
     if kind == "other":
         own = {f"{kind}/{name}" for name in rivals([name.partition("/")[2] for name in names], (one.direction,))}
         names = [name for name in names if name in own]
@@ -179,7 +191,7 @@ def _stripped(plan: Plan, table: Table, one: Measured) -> _Compared | None:
     sign = plan.sign(behaviour.name, one.direction)
     compared = []
     for kind in NATURAL_KINDS:
-        if getattr(plan.controls, kind) and (names := control_names(table, behaviour, kind, one.direction)):
+        if getattr(plan.controls, kind) and (names := control_names(plan, table, behaviour, kind, one.direction)):
             found = compare(plan, table, behaviour, kind, names, own)
             compared.append(tops(found, int(getattr(plan.controls, kind)), sign))
     own = own.against(compared)

@@ -11,6 +11,7 @@ import numpy as np
 from heartstrings.core.version import __version__
 from heartstrings.experiment.dose_fit import DoseFit
 from heartstrings.experiment.hand_grades import Decided
+from heartstrings.experiment.ledger import ControlKind
 from heartstrings.experiment.looks import told
 from heartstrings.experiment.plan import DEFAULT_SEED, Plan
 from heartstrings.experiment.sample_counts import leader
@@ -30,9 +31,10 @@ from heartstrings.verdict._sentence import NO_EFFECT, Story, sentence
 from heartstrings.verdict._specifications import specifications
 from heartstrings.verdict._understood import understood
 from heartstrings.verdict._why import why
+from heartstrings.verdict.control_rounds import Family, families
 from heartstrings.verdict.decision import Evidence, Reason, decide_answer
-from heartstrings.verdict.effects import at_doses, reliability, within
-from heartstrings.verdict.measured import Measured, corrected, discoveries, measure
+from heartstrings.verdict.effects import Controls, at_doses, reliability, within
+from heartstrings.verdict.measured import Measured, corrected, discoveries
 from heartstrings.verdict.pushes import p_at_equal_kl, pushes
 from heartstrings.verdict.results import AnswerCard, Claim, Encoded, Gate, OwnEncoding, Verdict
 from heartstrings.verdict.tables import NOTHING, Rows, Suite, Table, pairs
@@ -72,13 +74,13 @@ def decide(
     """
     of, plan = plan, plan.spent
     table = Table(ledger.samples())
-    found = [
-        measure(plan, table, suite, behaviour, direction) for behaviour in plan.effects for direction in plan.directions
-    ]
+    every = families(plan, table, suite)
+    there = {(one.behaviour.name, one.direction): one for family in every for one in family.own}
+    found = [there[behaviour, direction] for behaviour in plan.effects for direction in plan.directions]
     preferred = Preferences(plan, table, suite)
-    run = _Run(plan, table, suite, model, encoded, encoded_p, story_coherence, preferred, own)
-    ps = _corrected(plan, found)
-    claimed = claims(plan, table, found)
+    run = _Run(plan, table, suite, model, encoded, encoded_p, story_coherence, preferred, own, _stopped(plan, every))
+    ps = _corrected(plan, every)
+    claimed = claims(plan, table, every)
     explored = discoveries(plan, found)
     weighed = [
         _card(
@@ -123,19 +125,32 @@ def _seed(plan: Plan) -> tuple[str, ...]:
     return (f"Seed {plan.seed} was chosen; a plan has {DEFAULT_SEED} otherwise. Ask for the runs with other seeds.",)
 
 
-def _corrected(plan: Plan, found: Sequence[Measured]) -> dict[tuple[str, str], float | None]:
+def _corrected(plan: Plan, every: Sequence[Family]) -> dict[tuple[str, str], float | None]:
     """p of each behaviour and direction, corrected over the behaviours of its family, then over directions."""
     ps: dict[tuple[str, str], float | None] = {}
-    for family in dict.fromkeys(plan.family(name) for name in plan.effects):
-        groups = [
-            [measured for measured in found if measured.direction == name and measured.behaviour.name in family]
-            for name in plan.directions
-        ]
+    for family in every:
+        groups = [family.of(direction) for direction in plan.directions]
         for group, values in zip(groups, holm_groups([corrected(group) for group in groups]), strict=True):
             for measured, p in zip(group, values, strict=True):
-                if plan.family(measured.behaviour.name) == family:
+                if measured.behaviour.name in family.members:
                     ps[measured.behaviour.name, measured.direction] = p
     return ps
+
+
+def _stopped(plan: Plan, every: Sequence[Family]) -> dict[str, str]:
+    """What is said of each behaviour whose controls were stopped."""
+    words = {}
+    for family in every:
+        if not family.stopped:
+            continue
+        kinds = [
+            f"{count} of {whole} {kind}"
+            for (kind, count), (_, whole) in zip(family.plan.controls, plan.controls, strict=True)
+            if whole
+        ]
+        for name in family.members:
+            words[name] = f"{name}: {' and '.join(kinds)} controls were asked, as no more could change the answer"
+    return words
 
 
 @dataclass(frozen=True)
@@ -151,6 +166,7 @@ class _Run:
     coherence: StoryCoherence | None
     preferred: Preferences
     own: Mapping[str, OwnEncoding | None] | None
+    stopped: Mapping[str, str]
 
 
 def _card(
@@ -233,7 +249,15 @@ def _card(
         prompting=prompting(table, name, measured.direction),
         preferences=run.preferred.of(measured.direction, layer),
         texts=texts(plan, table, suite, written, measured.direction, layer),
-        missing=tuple(dict.fromkeys((*(gap.words for gap in measured.gaps), *unread(own, measured.direction)))),
+        missing=tuple(
+            dict.fromkeys(
+                (
+                    *(gap.words for gap in measured.gaps),
+                    *((run.stopped[name],) if name in run.stopped else ()),
+                    *unread(own, measured.direction),
+                )
+            )
+        ),
         more=_more(plan, table, measured, reason, first),
         checks=measured.checks,
         discovery=discovery,
@@ -308,13 +332,19 @@ def _design(plan: Plan, measured: Measured) -> Design:
     """What the power to find this direction's effect depends on."""
     return Design(
         spread=measured.spread,
-        controls=[group.compared for group in measured.controls.values()] or [1],
+        controls=[_compared(plan, kind, group) for kind, group in measured.controls.items()] or [1],
         tests=len(plan.directions),
         family=len(plan.family(measured.behaviour.name)),
         contrasts=max(1, len(measured.fit.shapes)),
         alpha=plan.thresholds.alpha,
         control_sd=measured.control_sd,
     )
+
+
+def _compared(plan: Plan, kind: ControlKind, group: Controls) -> int:
+    """Values that a direction is compared with if all controls of a kind are asked."""
+    whole = int(getattr(plan.controls, kind))
+    return group.compared if group.planned == whole else 2 * whole + 1 if group.signed else whole
 
 
 def _pairs(table: Table, measured: Measured, gate: Gate) -> int:

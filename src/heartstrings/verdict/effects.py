@@ -11,7 +11,7 @@ from jaxtyping import Float64
 
 from heartstrings.behaviours.base import Behaviour
 from heartstrings.experiment.layer_choice import LayerSearch, choose_layer
-from heartstrings.experiment.ledger import ControlKind, Kind, Sample
+from heartstrings.experiment.ledger import CONTROL_KINDS, ControlKind, Kind, Sample
 from heartstrings.experiment.plan import Plan
 from heartstrings.experiment.sample_counts import repeats, selecting
 from heartstrings.stats.contrasts import LINE, contrasts, in_units, largest, orientation
@@ -421,7 +421,7 @@ def controls(
     None: the plan asks for none, or none was sampled. A control's dose that fails the validity gate is left out,
     as a direction's is. One that cannot be fitted counts as at least as large."""
     wanted = int(getattr(plan.controls, kind))
-    names = control_names(table, behaviour, kind, direction)
+    names = control_names(plan, table, behaviour, kind, direction)
     if not wanted or not names:
         return None
     found = compare(plan, table, behaviour, kind, names, own)
@@ -440,11 +440,13 @@ def controls(
     return Controls(group, sized, signed, wanted, found.whole, found.short, found.samples, found.each)
 
 
-def control_names(table: Table, behaviour: Behaviour, kind: Kind, direction: str) -> list[str]:
-    """The controls of one kind that were sampled beside a direction, by their number."""
+def control_names(plan: Plan, table: Table, behaviour: Behaviour, kind: Kind, direction: str) -> list[str]:
+    """The controls of one kind that were sampled beside a direction, by their number; of those that the plan asks."""
     names = [
         name for name in table.names(behaviour.name, kind) if kind != "shuffled" or name.partition(":")[2] == direction
     ]
+    if kind in CONTROL_KINDS:
+        names = [name for name in names if _number(name)[0] < getattr(plan.controls, kind)]
     return sorted(names, key=_number)
 
 

@@ -283,11 +283,14 @@ class Agreement(Frozen):
     kappa: Estimate
 
 
+ClaimName = Literal["any push", "natural text", "mixtures of emotions", "other emotions", "beyond valence and arousal"]
+
+
 class Claim(Frozen):
     """One claim about a direction's effect, with a p of its own. Claims are tested in a fixed order, each at alpha only
     if all before it are shown, so that the order is no further search."""
 
-    name: Literal["any push", "natural text", "mixtures of emotions", "other emotions", "beyond valence and arousal"]
+    name: ClaimName
     compared: int
     """What the direction is compared with, in numbers; where signs are declared, controls count in both directions."""
     rank: int | None

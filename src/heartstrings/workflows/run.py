@@ -291,6 +291,7 @@ def sample(ready: Prepared, out: Path, *, progress: Progress) -> None:
     with experiment.SampleLedger(out / LEDGER, ready.plan) as ledger:
         experiment.run_experiment(
             ready.plan, ready.engine, ready.directions, ledger, suite=ready.suite,
+            still_open=verdict.Open(ready.plan, ready.suite, ledger),
             progress=partial(progress, f"sampling {ready.plan.model}"),
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -70,7 +71,18 @@ def _root(
     pass
 
 
+def _yield_processors() -> None:
+    """Have torch's threads wait for one another without keeping a processor busy for long.
+
+    GNU OpenMP reads the variable when torch is imported. By default a thread that waits spins for milliseconds: on two
+    cores beside another such process, an extraction took 2 to 3 times as long. Alone it takes the same time with this
+    (docs/measured.md)."""
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = "1000"
+
+
 def main() -> None:
     """Entry point of the `heartstrings` command."""
+    _yield_processors()
     root = typer.main.get_command(app)
     sys.exit(console.guarded(lambda: root.main(args=sys.argv[1:], prog_name="heartstrings", standalone_mode=False)))

@@ -1,1 +1,1 @@
-"""How fast Heartstrings is beside other libraries: `python -m bench.speed` from the repository's root, or `make bench`."""
+"""How fast Heartstrings is beside other libraries: `make bench`, or `python -m bench.speed` in the root folder."""

@@ -4,8 +4,8 @@
     .venv-bench/bin/python -m bench.speed --only extraction,vectors --rounds 3 --out speed.json
     python -m bench.speed --quick --peers no --out speed.json       seconds, on the smallest organism
 
-Without `--page` the documentation is left alone. `scripts/setup.sh bench` makes the environment with the other libraries;
-one that is missing is reported as not installed. A way that gives other numbers than ours stops the run.
+Without `--page` the documentation is left alone. `scripts/setup.sh bench` makes the environment with the other
+libraries; one that is missing is reported as not installed. A way that gives other numbers than ours stops the run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,18 @@ from typing import Any
 
 import torch
 
-from bench.speed import extraction, machine, memory, page, schema, start_up, subjects, sweep_generate, sweep_score, vectors
+from bench.speed import (
+    extraction,
+    machine,
+    memory,
+    page,
+    schema,
+    start_up,
+    subjects,
+    sweep_generate,
+    sweep_score,
+    vectors,
+)
 from bench.speed.harness import Case, LeftOut, Run, Way, compare
 
 BENCHES: dict[str, ModuleType] = {
@@ -58,7 +69,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def cases(given: argparse.Namespace, size: str) -> list[Case]:
-    """Every case asked for; a model that is not there is left out with a message."""
+    """Every case asked for, with its models."""
     found = []
     for name in given.only.split(","):
         module = BENCHES[name]
@@ -73,7 +84,10 @@ def without_peers(case: Case) -> Case:
     def left_out() -> Run:
         raise LeftOut("--peers no")
 
-    ways = [Way(way.name, left_out, dtype=way.dtype) if way.name.split(",")[0] in machine.PEERS else way for way in case.ways]
+    ways = [
+        Way(way.name, left_out, dtype=way.dtype) if way.name.split(",")[0] in machine.PEERS else way
+        for way in case.ways
+    ]
     return Case(**{**vars(case), "ways": tuple(ways)})
 
 
@@ -83,7 +97,12 @@ def measure_memory(given: argparse.Namespace) -> None:
     runs = []
     for size in ("one", "quick" if given.quick else "full"):
         case = BENCHES[bench].case(model, size, given.device)
-        runs.append(next(way for way in case.ways if way.name == name).prepare())
+        ways = {way.name: way for way in case.ways}
+        if name not in ways:
+            sys.exit(
+                f"bench.speed: {bench} has no such way: {name}; expected one of: {'; '.join(ways)}; name one of these"
+            )
+        runs.append(ways[name].prepare())
     print(memory.MARK + json.dumps(memory.peak(*runs, given.device)))
 
 

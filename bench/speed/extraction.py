@@ -43,7 +43,8 @@ def case(model: str, size: str, device: str) -> Case:
         Way("heartstrings", lambda: ours(full(), texts), all_layers, TOLERANCE),
         Way("heartstrings, bfloat16", lambda: ours(half(), texts), all_layers, None, dtype="bfloat16"),
         Way("loop, sorted batches of 8, base model", lambda: base_loop(full(), texts), blocks_only, TOLERANCE),
-        Way("loop, batches of 4 in file order, language model", lambda: file_loop(full(), texts), blocks_only, TOLERANCE),
+        Way("loop, batches of 4 in file order, language model", lambda: file_loop(full(), texts), blocks_only,
+            TOLERANCE),
         Way("transformer-lens", lambda: transformer_lens(full(), texts), all_layers, TOLERANCE,
             note="attention without the fused kernel, so that its hooks see the pattern"),
         Way("nnsight", lambda: nnsight(full(), texts), all_layers, TOLERANCE),
@@ -114,7 +115,9 @@ def last_tokens_of(engine: TorchEngine, texts: list[str]) -> Callable[[np.ndarra
     def error(result: np.ndarray, _: Means) -> float:
         if not found:
             layers = range(engine.info.n_layers)
-            axes = np.broadcast_to(np.eye(engine.info.width, dtype=np.float32), (len(layers),) + (engine.info.width,) * 2)
+            axes = np.broadcast_to(
+                np.eye(engine.info.width, dtype=np.float32), (len(layers),) + (engine.info.width,) * 2
+            )
             traces = [engine.read([text], np.ascontiguousarray(axes), layers=list(layers))[0] for text in texts]
             found.append(np.stack([trace.projections[:, -1] for trace in traces]))
         return max(relative(result[:, layer], found[0][:, layer]) for layer in range(engine.info.n_layers - 1))
@@ -176,7 +179,9 @@ def loop(
 def base_loop(engine: TorchEngine, texts: list[str]) -> Run:
     """Ten careful lines: batches by length, no unembedding, hidden states."""
     model = engine.parts.text_model
-    return loop(engine, texts, lambda batch: model(**batch, output_hidden_states=True, use_cache=False).hidden_states[1:])
+    return loop(
+        engine, texts, lambda batch: model(**batch, output_hidden_states=True, use_cache=False).hidden_states[1:]
+    )
 
 
 def file_loop(engine: TorchEngine, texts: list[str]) -> Run:
@@ -187,6 +192,16 @@ def file_loop(engine: TorchEngine, texts: list[str]) -> Run:
         return states
 
     return loop(engine, texts, states_of, rows=4, by_length=False)
+
+
+def single_loop(engine: TorchEngine, texts: list[str]) -> Run:
+    """A loop over single texts with all hidden states, as the code of a preprint."""
+
+    def states_of(batch: Any) -> list[torch.Tensor]:
+        states: list[torch.Tensor] = engine.model(**batch, output_hidden_states=True).hidden_states[1:]
+        return states
+
+    return loop(engine, texts, states_of, rows=1, by_length=False)
 
 
 def transformer_lens(engine: TorchEngine, texts: list[str]) -> Run:
@@ -246,7 +261,8 @@ def repeng(engine: TorchEngine, texts: list[str]) -> Run:
     order = sorted(range(len(texts)), key=lambda row: len(engine.tokenizer(texts[row])["input_ids"]))
 
     def run() -> np.ndarray:
-        found = batched_get_hiddens(engine.model, tokenizer, [texts[row] for row in order], layers, 8)
+        with peers.quiet():
+            found = batched_get_hiddens(engine.model, tokenizer, [texts[row] for row in order], layers, 8)
         states = np.zeros((len(texts), len(layers), engine.info.width), np.float32)
         states[order] = np.stack([found[layer] for layer in layers], axis=1)
         return states

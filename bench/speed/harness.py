@@ -1,7 +1,7 @@
 """Compares several ways to the same numbers: in interleaved rounds, each result checked against the first way's.
 
-The ways take turns in each round, in a random order, so that other load on the machine hits all of them alike. A ratio is
-taken within a round; the figures are the median and the range over the rounds. A way whose result differs from the
+The ways take turns in each round, in a random order, so that other load on the machine hits all of them alike. A ratio
+is taken within a round; the figures are the median and the range over the rounds. A way whose result differs from the
 first way's by more than its tolerance stops the run.
 """
 
@@ -164,7 +164,9 @@ def compare(
                 times[name].append(taken)
             if error is not None:
                 errors[name].append(error)
-            print(f"  {case.bench} {case.model}: round {number}, {name}: {taken.wall:.2f} s", file=sys.stderr, flush=True)
+            print(
+                f"  {case.bench} {case.model}: round {number}, {name}: {taken.wall:.2f} s", file=sys.stderr, flush=True
+            )
     return _as_json(case, missing, times, errors, machine)
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 MARK = "made by bench.speed"
+GPU_MARK = "made by bench.gpu"
 TITLES = {
     "extraction": "Means of all layers",
     "sweep_generate": "A dose sweep of written texts",
     "sweep_score": "Cells of a question with two options",
+    "steered_decoding": "What steering costs while texts are written",
     "vectors": "Different vectors in a batch of {rows} rows",
     "start_up": "Start-up",
 }
@@ -40,17 +42,35 @@ def tables(results: dict[str, Any]) -> str:
     return "\n".join([where(results), *(table(case) for case in results["cases"])])
 
 
+def gpu_tables(results: dict[str, Any]) -> str:
+    """The tables of `bench.gpu`, and the contrasts on the GPU beside those on the CPU."""
+    found = results["contrasts"]
+    if found is None:
+        return tables(results) + "\nSmolLM2 is not installed, so contrasts were not compared.\n"
+    lines = [
+        f"### Contrasts of {found['model']} beside float32 on the CPU", "",
+        "| dtype | largest difference | least cosine |", "|---|---|---|",
+        *(f"| {dtype} | {found[dtype]['largest_difference']:.0e} | {found[dtype]['least_cosine']:.6f} |"
+          for dtype in ("float32", "bfloat16")),
+        "", f"{found['emotions']} emotions, {found['stories']} stories. "
+        "Differences are relative to a layer's largest value.",
+    ]  # fmt: skip
+    return "\n".join([tables(results), *lines, ""])
+
+
 def where(results: dict[str, Any]) -> str:
     machine = results["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    seconds = results["seconds"]
+    duration = f"{seconds / 60:.0f} minutes" if seconds > 100 else f"{seconds:.0f} seconds"
     words = [
-        f"`{results['command']}`, {results['date']}: {plural(results['rounds'], 'interleaved round')} in {results['seconds'] / 60:.0f} "
-        f"minutes. {machine['gpu'] or machine['processor']}, {plural(machine['threads'], 'thread')} of {plural(machine['cores'], 'core')}, "
-        f"Python {machine['python']}; {packages}."
+        f"`{results['command']}`, {results['date']}: {plural(results['rounds'], 'interleaved round')} in {duration}. "
+        f"{machine['gpu'] or machine['processor']}, {plural(machine['threads'], 'thread')} of "
+        f"{plural(machine['cores'], 'core')}, Python {machine['python']}; {packages}."
     ]
     if (machine["load_before"] or 0) > 0.5:
         words.append(
-            f"The machine was busy: other processes kept {machine['load_before']:.1f} cores at work when the run began, so "
+            f"The machine was busy when the run began (load {machine['load_before']:.1f}), so "
             "the speeds are too low. Ratios are less affected, since the ways take turns."
         )
     return " ".join(words) + "\n"
@@ -114,6 +134,8 @@ def _error(case: dict[str, Any], way: dict[str, Any]) -> str:
         return ""
     if case["bench"] == "sweep_generate":
         return "same tokens" if way["error"] == 0 else f"{way['error']:.0%} of the texts"
+    if way["error"] == 0:
+        return "0"
     return f"{way['error']:.0e}"
 
 
@@ -125,9 +147,10 @@ def below(case: dict[str, Any]) -> str:
     work = case["work"]
     said = {
         "extraction": "{texts} texts of {tokens} tokens, {layers} layers of width {width}, from token {from_token} on.",
-        "sweep_generate": "{settings} settings x {prompts} prompts x {new_tokens} new tokens, steered at block {layer}.",
+        "sweep_generate": "{settings} settings x {prompts} prompts x {new_tokens} new tokens, at block {layer}.",
         "sweep_score": "{layers} layers x {doses} doses x {directions} directions; a prompt of {prompt_tokens} tokens.",
         "vectors": "{rows} rows x {new_tokens} new tokens, steered at block {layer}.",
+        "steered_decoding": "{rows} rows x {new_tokens} new tokens, steered at block {layer}.",
     }.get(case["bench"], "")
     words = [said.format(**work)] if said else []
     if case["matmul"] and case["flops"]:
@@ -135,12 +158,18 @@ def below(case: dict[str, Any]) -> str:
             f"{spread['median'] / 1e9:.0f} GFLOP/s in {name}" for name, spread in case["matmul"].items()
         )
         words.append(f"Square matrix products reached {rates} in the same rounds.")
-        rate = case["matmul"]["float32"]["median"] * case["units"] / case["flops"]
-        words.append(f"At that rate, {number(rate)} {case['unit']} a second in float32 would be the limit ({case['flops_counted']}).")
+        first = case["ways"][0]["dtype"]
+        rate = case["matmul"][first]["median"] * case["units"] / case["flops"]
+        words.append(
+            f"At that rate {number(rate)} {case['unit']} a second would be the limit in {first} "
+            f"({case['flops_counted']})."
+        )
     flat = case.get("flat")
     if flat:
         verdict = "The aim is met" if flat["holds"] else "The aim is missed"
-        words.append(f"{verdict}: within {flat['within']:.0%} of the unsteered time (largest ratio {flat['largest']:.2f}).")
+        words.append(
+            f"{verdict}: within {flat['within']:.0%} of the unsteered time (largest ratio {flat['largest']:.2f})."
+        )
     words += [f"{way['name']}: {way['note']}." for way in case["ways"] if way["note"]]
     return " ".join(words)
 

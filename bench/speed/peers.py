@@ -12,13 +12,11 @@ import numpy as np
 
 def repeng(module: str) -> Any:
     """A module of repeng 0.4. It names `np.float_`, which numpy 2 has no more, in one annotation."""
-    if not hasattr(np, "float_"):
-        np.float_ = np.float64  # type: ignore[attr-defined]
+    vars(np).setdefault("float_", np.float64)
     try:
         return importlib.import_module(f"repeng.{module}")
     finally:
-        if "float_" in vars(np):
-            del np.float_  # type: ignore[attr-defined]
+        vars(np).pop("float_", None)
 
 
 def quiet() -> Any:

@@ -79,3 +79,10 @@ class ResultsJson(_Strict):
     machine: dict[str, Any]
     versions: dict[str, str]
     cases: list[CaseJson]
+
+
+class GpuJson(ResultsJson):
+    """What `bench.gpu` writes."""
+
+    contrasts: dict[str, Any] | None
+    """By dtype, against float32 on the CPU; None without SmolLM2."""

@@ -15,13 +15,17 @@ from heartstrings.engines.hf.engine import TorchEngine
 SMOLLM2, RANDOM, TINY = "smollm2", "random-llama-12x768", "organism:steerable"
 
 
-@cache
 def engine(name: str, dtype: str = "float32", device: str = "cpu") -> TorchEngine:
-    """A loaded model whose texts never end by themselves, so that every way writes the same number of tokens."""
+    """A loaded model, once for each dtype. Its texts never end by themselves, so every way writes as many tokens."""
+    return _engine(name, dtype, device)
+
+
+@cache  # tells positional from named arguments, hence the function before
+def _engine(name: str, dtype: str, device: str) -> TorchEngine:
     made: Any
     if name == RANDOM:
+        tokenizer = heartstrings.load(SMOLLM2, device=device).tokenizer
         torch.manual_seed(0)
-        tokenizer = engine(SMOLLM2, device=device).tokenizer
         config = LlamaConfig(
             vocab_size=49152, hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12,
             num_key_value_heads=12, max_position_embeddings=2048, tie_word_embeddings=True, pad_token_id=2,
@@ -31,6 +35,11 @@ def engine(name: str, dtype: str = "float32", device: str = "cpu") -> TorchEngin
         made = TorchEngine.from_model(model, tokenizer)
     else:
         made = heartstrings.load(name, dtype=dtype, device=device)
+    return endless(made)
+
+
+def endless(made: Any) -> Any:
+    """An engine that writes on to the limit, without a token that ends a text, and whose tokenizer can pad."""
     made.model.generation_config.eos_token_id = None
     made.tokenizer.eos_token = None
     if made.tokenizer.pad_token is None:

@@ -1,12 +1,12 @@
 """A dose sweep of written texts: 16 settings x 4 prompts x 32 tokens, in one call and in sixteen.
 
-Steering belongs to a request of ours, so one batch holds all settings. The other ways steer a whole batch, one setting at
-a time: a hook around `generate` of transformers, and the libraries that wrap such hooks. The token ids must be equal.
+Steering belongs to a request of ours, so one batch holds all settings. The other ways steer a whole batch, one setting
+at a time: a hook around `generate` of transformers, and libraries that wrap such hooks. The token ids must be equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,21 +24,19 @@ from heartstrings.engines.hf.engine import TorchEngine
 NAME = "sweep_generate"
 MODELS = (subjects.SMOLLM2,)
 DOSES = (-0.4, -0.3, -0.25, -0.2, -0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
-SIZES = {"full": (16, 4, 32), "quick": (3, 2, 4), "one": (1, 1, 2)}
-"""Settings, prompts, new tokens."""
+SIZES = {"full": (DOSES, 4, 32), "quick": ((0.0, 0.2, -0.2), 2, 4), "one": ((0.1,), 1, 2)}
+"""Doses, prompts, new tokens."""
 PROMPT_WORDS = 24
 
 
 class Sweep:
     """The prompts, and one vector in several sizes."""
 
-    def __init__(self, engine: TorchEngine, size: str) -> None:
-        n_doses, n_prompts, self.new_tokens = SIZES[size]
-        self.engine = engine
+    def __init__(self, engine: TorchEngine, doses: Sequence[float], n_prompts: int, new_tokens: int) -> None:
+        self.engine, self.doses, self.new_tokens = engine, tuple(doses), new_tokens
         self.layer = engine.info.n_layers // 2
         self.norm = float(calibration_norms(engine, engine.parts, "block")[self.layer])
         self.direction = np.random.default_rng(0).normal(size=engine.info.width).astype(np.float32)
-        self.doses = DOSES[:n_doses] if n_doses == len(DOSES) else (0.0, 0.2, -0.2)[:n_doses]
         texts = shipped_stories().texts
         self.prompts = [" ".join(text.split()[:PROMPT_WORDS]) for text in texts[:: len(texts) // n_prompts][:n_prompts]]
 
@@ -46,6 +44,10 @@ class Sweep:
         """What is added to the residual stream."""
         unit = self.direction / np.linalg.norm(self.direction)
         return (dose * self.norm * unit).astype(np.float32)
+
+    def tensor(self, dose: float) -> torch.Tensor:
+        """`vector` on the model's device, in its dtype."""
+        return torch.from_numpy(self.vector(dose)).to(self.engine.parts.device, self.engine.model.dtype)
 
     def requests(self) -> list[GenerateRequest]:
         found = []
@@ -58,7 +60,7 @@ class Sweep:
 
 def case(model: str, size: str, device: str) -> Case:
     engine = subjects.engine(model, device=device)
-    sweep = Sweep(engine, size)
+    sweep = Sweep(engine, *SIZES[size])
     ways = (
         Way("heartstrings, one call", lambda: ours(sweep), same_ids, 0.0),
         Way("transformers with a hook, a call a setting", lambda: hooked(sweep), same_ids, 0.0),
@@ -77,8 +79,8 @@ def case(model: str, size: str, device: str) -> Case:
               "prompt_tokens": lengths, "layer": sweep.layer, "temperature": 0},
         flops=needed(sweep, lengths),
         flops_counted=(
-            "2 x weights of the blocks and the unembedding x new tokens, with their attention; each prompt once through "
-            "the blocks up to the steered one, and once a setting through those after it"
+            "2 x weights of the blocks and the unembedding x new tokens, and their attention; each prompt once "
+            "through the blocks up to the steered one, and once a setting through those after it"
         ),
     )  # fmt: skip
 
@@ -133,7 +135,7 @@ def hooked(sweep: Sweep) -> Run:
 
     @contextmanager
     def steered(dose: float) -> Iterator[None]:
-        vector = torch.from_numpy(sweep.vector(dose)).to(sweep.engine.parts.device)
+        vector = sweep.tensor(dose)
         handle = block.register_forward_hook(lambda _, __, output: output + vector)
         try:
             yield
@@ -146,7 +148,7 @@ def hooked(sweep: Sweep) -> Run:
 def steering_vectors(sweep: Sweep) -> Run:
     from steering_vectors import SteeringVector
 
-    vector = SteeringVector({sweep.layer: torch.from_numpy(sweep.vector(1.0)).to(sweep.engine.parts.device)})
+    vector = SteeringVector({sweep.layer: sweep.tensor(1.0)})
     model = sweep.engine.model
     return by_setting(sweep, model, lambda dose: vector.apply(model, multiplier=dose))
 
@@ -156,7 +158,7 @@ def repeng(sweep: Sweep) -> Run:
 
     @contextmanager
     def steered(dose: float) -> Iterator[None]:
-        control.set_raw_control({sweep.layer: torch.from_numpy(sweep.vector(dose)).to(sweep.engine.parts.device)})
+        control.set_raw_control({sweep.layer: sweep.tensor(dose)})
         try:
             yield
         finally:

@@ -1,8 +1,8 @@
 """The cells of an experiment: a question with two options at several layers and doses along many directions.
 
 Ours is one call of `engine.score`. The other way is a forward pass a cell with a hook, on a batch of the prompt with
-each option. An experiment has 12 layers x 9 doses x 40 directions. The pass a cell would take half an hour for these, so
-every layer is kept and fewer doses and directions are asked; sharing gains more in the whole, never less.
+each option. An experiment has 12 layers x 9 doses x 40 directions. The pass a cell would take half an hour for these,
+so every layer is kept and fewer doses and directions are asked; sharing gains more in the whole, never less.
 """
 
 from __future__ import annotations

@@ -31,7 +31,10 @@ def case(model: str, size: str, device: str) -> Case:
     rows, new_tokens = SIZES[size]
     counts = [count for count in COUNTS if count <= rows]
     ways = tuple(
-        Way(f"{count} vectors" if count > 1 else "1 vector" if count else "unsteered", prepare(engine, count, *SIZES[size]))
+        Way(
+            f"{count} vectors" if count > 1 else "1 vector" if count else "unsteered",
+            prepare(engine, count, *SIZES[size]),
+        )
         for count in counts
     )
     return Case(

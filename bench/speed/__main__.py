@@ -1,6 +1,6 @@
 """Measures Heartstrings beside other libraries, and writes JSON, a figure and the tables of docs/speed.md.
 
-    make bench                                            everything (about 20 minutes on two idle cores)
+    make bench                                            everything (20 to 25 minutes on two idle cores)
     .venv-bench/bin/python -m bench.speed --only extraction,vectors --rounds 3 --out speed.json
     python -m bench.speed --quick --peers no --out speed.json       seconds, on the smallest organism
 
@@ -17,6 +17,7 @@ import shlex
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -48,7 +49,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         prog="python -m bench.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default=",".join(BENCHES), help="benches, with commas between them")
-    parser.add_argument("--rounds", type=int, help="timed rounds, after one to warm up (5; 1 with --quick)")
+    parser.add_argument("--rounds", type=int, help="timed rounds, after one to warm up (3; 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="little work, on the smallest organism")
     parser.add_argument("--peers", choices=("yes", "no"), default="yes", help="also run the other libraries")
     parser.add_argument("--memory", choices=("yes", "no"), default="yes", help="also measure peak memory")
@@ -62,7 +63,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     if unknown:
         parser.error(f"no bench {', '.join(unknown)}; there are {', '.join(BENCHES)}")
     if given.rounds is None:
-        given.rounds = 1 if given.quick else 5
+        given.rounds = 1 if given.quick else 3
     if given.rounds < 1:
         parser.error(f"{given.rounds} rounds; 1 or more are needed")
     return given
@@ -88,7 +89,7 @@ def without_peers(case: Case) -> Case:
         Way(way.name, left_out, dtype=way.dtype) if way.name.split(",")[0] in machine.PEERS else way
         for way in case.ways
     ]
-    return Case(**{**vars(case), "ways": tuple(ways)})
+    return replace(case, ways=tuple(ways))
 
 
 def measure_memory(given: argparse.Namespace) -> None:

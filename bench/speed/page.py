@@ -22,10 +22,11 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#57606a"
 
 def write(results: dict[str, Any], path: Path) -> None:
     """Replace what an earlier run wrote into the page, and the figure beside it."""
-    path.write_text(replaced(path.read_text("utf-8"), MARK, tables(results)), encoding="utf-8")
     figure = path.parent / "assets" / "speed.png"
     figure.parent.mkdir(exist_ok=True)
     draw(results, figure)
+    link = f"![Times relative to Heartstrings, and the speed of steered decoding](assets/{figure.name})\n\n"
+    path.write_text(replaced(path.read_text("utf-8"), MARK, link + tables(results)), encoding="utf-8")
 
 
 def replaced(text: str, mark: str, new: str) -> str:

@@ -24,7 +24,7 @@ from heartstrings.engines.hf.engine import TorchEngine
 NAME = "sweep_score"
 MODELS = (subjects.SMOLLM2,)
 WHOLE = {"layers": 12, "doses": 9, "directions": 40}
-SIZES = {"full": (12, (-0.2, 0.1), 3), "quick": (2, (-0.2, 0.1), 2), "one": (1, (0.1,), 1)}
+SIZES = {"full": (12, (-0.2, 0.1), 2), "quick": (2, (-0.2, 0.1), 2), "one": (1, (0.1,), 1)}
 """Layers, doses, directions."""
 QUESTIONS = {subjects.TINY: ("organism", "choice")}
 QUESTION = ("text", "vignette-reward-hacking")

@@ -11,7 +11,6 @@ import numpy as np
 
 from bench.speed import subjects
 from bench.speed.harness import Case, Run, Way
-from bench.speed.sweep_generate import PROMPT_WORDS
 from heartstrings import Intervention, Steering
 from heartstrings.core.engine import GenerateRequest
 from heartstrings.corpus import shipped_stories
@@ -20,8 +19,10 @@ from heartstrings.engines.hf.engine import TorchEngine
 
 NAME = "vectors"
 MODELS = (subjects.SMOLLM2,)
-SIZES = {"full": (256, 8), "quick": (4, 3), "one": (1, 2)}
+SIZES = {"full": (256, 16), "quick": (4, 3), "one": (1, 2)}
 """Rows, new tokens."""
+WORDS = 8
+"""Of each prompt: most of the time is for new tokens."""
 COUNTS = (0, 1, 8, 64, 256)
 FLAT = 0.10
 
@@ -57,7 +58,7 @@ def prepare(engine: TorchEngine, count: int, rows: int, new_tokens: int) -> Call
         norm = float(calibration_norms(engine, engine.parts, "block")[layer])
         directions = np.random.default_rng(0).normal(size=(max(1, count), engine.info.width)).astype(np.float32)
         steerings = [Steering((Intervention(layer, direction, 0.1, norm),)) for direction in directions]
-        prompts = [" ".join(text.split()[:PROMPT_WORDS]) for text in shipped_stories().texts[:rows]]
+        prompts = [" ".join(text.split()[:WORDS]) for text in shipped_stories().texts[:rows]]
         requests = [
             GenerateRequest(prompt, new_tokens, temperature=0, steering=steerings[row % count] if count else None)
             for row, prompt in enumerate(prompts)

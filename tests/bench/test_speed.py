@@ -68,6 +68,7 @@ def test_the_quick_setting_measures_checks_and_writes_the_page(tmp_path: Path) -
     assert text.endswith("The end.")
     for case in found.cases:
         assert all(f"| {way.name} |" in text for way in case.ways)
+    assert "(assets/speed.png)" in text
     assert (path.parent / "assets" / "speed.png").read_bytes().startswith(b"\x89PNG")
     # Another run takes the place of the first.
     page.write(found.model_dump(), path)
@@ -220,11 +221,11 @@ def test_a_page_without_a_place_for_the_tables_is_refused() -> None:
         page.replaced("# Speed", page.MARK, "table")
 
 
-def test_the_page_has_the_places_and_the_figure() -> None:
+def test_the_page_has_its_places_and_stored_results_their_schema() -> None:
     text = (ROOT / "docs" / "speed.md").read_text("utf-8")
     for mark in (page.MARK, page.GPU_MARK):
         assert page.replaced(text, mark, "") != ""
-    assert "(assets/speed.png)" in text
+    assert ("(assets/speed.png)" in text) == (ROOT / "docs" / "assets" / "speed.png").exists()
     assert re.search(r"^bench:.*\n\t@scripts/setup.sh bench\n\t.*--page docs/speed.md$", makefile(), re.MULTILINE)
     for path in (ROOT / "bench" / "results").glob("*.json"):
         kind = schema.GpuJson if "contrasts" in json.loads(path.read_text("utf-8")) else schema.ResultsJson

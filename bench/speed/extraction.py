@@ -1,7 +1,8 @@
 """Means of all layers of shipped stories, from token 50 on: `engine.pool` beside loops and other libraries.
 
 The other libraries get the texts in batches of eight by length, as a careful user would feed them: what is compared is
-then the library and not the padding. Each stops after the last block where it has a documented way to.
+then the library and not the padding. nnsight is stopped after the last block; the others run the whole language model,
+unembedding included, as their documentation shows it.
 """
 
 from __future__ import annotations

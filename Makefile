@@ -1,4 +1,4 @@
-.PHONY: demo calibrate test quick lint types docs wheel setup clean
+.PHONY: demo calibrate test quick lint types docs wheel bench setup clean
 
 RUN = .venv/bin/python -m
 # Two workers with a thread each beat one with two: most tests are too small to share.
@@ -42,6 +42,10 @@ docs:  ## the documentation site, in site/; a warning is an error
 wheel:  ## build the packages, install the wheel in an empty environment and use it
 	@scripts/setup.sh dev
 	scripts/check_wheel.sh
+
+bench:  ## speed beside other libraries: JSON in bench/results, tables and figure in docs/speed.md
+	@scripts/setup.sh bench
+	.venv-bench/bin/python -m bench.speed --page docs/speed.md
 
 setup:
 	@scripts/setup.sh dev

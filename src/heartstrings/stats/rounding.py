@@ -51,10 +51,10 @@ def error_share(
         rounded: the same in the lower precision.
         growth: number of texts in the work over number in the sample.
     Raises:
-        InputError: shapes that differ, or other than two halves.
+        InputError: other than two halves, or no estimate.
     """
-    if exact.shape != rounded.shape or exact.shape[0] != 2 or not exact.shape[2]:
-        raise InputError(f"estimates of shapes {exact.shape} and {rounded.shape}", "two halves, the same shape twice")
+    if exact.shape[0] != 2 or not exact.shape[2]:
+        raise InputError(f"estimates of shape {exact.shape}", "two halves, with one estimate or more")
     error = rounded - exact
     noise = _square(exact[0] - exact[1]).mean(-1) / 4 / growth
     n_kept = exact.shape[2] - math.floor(LEFT_OUT * exact.shape[2])
@@ -64,7 +64,7 @@ def error_share(
     return ErrorShare(_root_of_ratio(shared + own, noise), _root_of_ratio(shared, noise))
 
 
-def _square(rows: Float64[np.ndarray, "*rest width"]) -> Float64[np.ndarray, "*rest"]:
+def _square(rows: Float64[np.ndarray, "*many width"]) -> Float64[np.ndarray, "*rest"]:
     found: np.ndarray = (rows**2).sum(-1)
     return found
 

@@ -21,6 +21,7 @@ from .info import describe as describe
 from .pool import run_pool as run_pool
 from .precision import reader as reader
 from .precision import recorded as recorded
+from .run import ATLAS as ATLAS
 from .run import LEDGER as LEDGER
 from .run import ORGANISMS as ORGANISMS
 from .run import Run as Run
@@ -40,6 +41,7 @@ from .side_by_side import SideBySide as SideBySide
 from .side_by_side import steered_texts as steered_texts
 
 __all__ = [
+    "ATLAS",
     "LEDGER",
     "ORGANISMS",
     "SELF",

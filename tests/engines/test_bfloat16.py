@@ -43,8 +43,6 @@ def test_it_is_the_model_that_loads_in_bfloat16(family: str, tmp_path: Path) -> 
         ):
             assert one.dtype == other.dtype, name
             assert torch.equal(one, other), name
-        for (name, one), (_, other) in zip(rounded.model.named_buffers(), loaded.model.named_buffers(), strict=True):
-            assert one.dtype == other.dtype, name
         np.testing.assert_array_equal(means(rounded), means(loaded))
     assert {name: one.data_ptr() for name, one in engine.model.named_parameters()} == addresses
     assert engine.model.config.dtype == torch.float32

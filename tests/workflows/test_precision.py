@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import experiment_world as world
 import heartstrings as hs
 import models
 from heartstrings import engines, vectors
@@ -19,6 +20,7 @@ from heartstrings.corpus import Corpus, NeutralTexts, shipped_neutral, shipped_s
 from heartstrings.engines.hf import precision as hardware
 from heartstrings.vectors import rounding
 from heartstrings.workflows import precision as choosing
+from heartstrings.workflows import run
 from heartstrings.workflows.precision import FILE, recorded
 
 EMOTIONS = ("angry", "calm", "joyful", "sad")
@@ -198,6 +200,25 @@ def test_an_atlas_reads_in_bfloat16_and_does_the_rest_as_stored(good: str, corpu
         assert one.provenance.model.dtype == "bfloat16"
         assert one.provenance.precision == record
     assert record.sentence in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "loaded", "expected"), [("auto", False, True), ("float32", False, False), ("auto", True, False)]
+)
+def test_a_run_compares_for_a_model_that_it_opens_with_auto(
+    dtype: str, loaded: bool, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asked(Exception):
+        pass
+
+    def asked(*args: Any, auto: bool, **options: Any) -> None:
+        raise Asked(auto)
+
+    monkeypatch.setattr(run, "run_atlas", asked)
+    model: Any = hs.load(world.MODEL) if loaded else world.MODEL
+    with pytest.raises(Asked) as found:
+        hs.run(model, tmp_path, dtype=dtype, settings="quick")
+    assert found.value.args == (expected,)
 
 
 def test_bfloat16_that_gives_no_finite_numbers_is_not_used() -> None:

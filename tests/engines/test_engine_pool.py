@@ -292,6 +292,29 @@ def test_nan_and_inf_name_the_text(value: float, chunk: int | None) -> None:
         list(engine.pool(clean, chunk=chunk))
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("chunk", [None, 20])
+def test_padding_that_is_not_finite_changes_nothing(value: float, chunk: int | None) -> None:
+    engine = wrapped(models.model("llama"))
+    settings: dict[str, Any] = {"poolings": RULES, "token_budget": 600, "chunk": chunk}
+    clean = gather(engine.pool(TEXTS, **settings), len(TEXTS))
+    fed: list[torch.Tensor] = []
+
+    def spoil(module: object, inputs: object, state: Any) -> torch.Tensor:
+        assert isinstance(state, torch.Tensor)
+        padding = fed[-1] == engine.model.config.pad_token_id
+        return state.masked_fill(padding[..., None], value)
+
+    engine.model.model.embed_tokens.register_forward_pre_hook(lambda module, inputs: fed.append(inputs[0]))
+    # In the last block only: attention multiplies the values of padded places by 0, which is NaN too.
+    engine.parts.blocks[-1].register_forward_hook(spoil)
+    found = gather(engine.pool(TEXTS, **settings), len(TEXTS))
+    assert any((ids == engine.model.config.pad_token_id).any() for ids in fed)
+    for name in ("means", "norms", "n_pooled"):
+        np.testing.assert_array_equal(found[name], clean[name])
+    assert found["sinks"] == clean["sinks"]
+
+
 def test_half_precision_sums_do_not_overflow() -> None:
     model = models.model("llama").to(torch.float16)
     with torch.no_grad():

@@ -39,6 +39,8 @@ def atlas(found: Atlas | Atlases, given: Given, json: bool) -> None:
     _layers_table(found.geometry)
     _sentences(found.geometry)
     console.say(found.readout.sentence)
+    if found.vectors.provenance.precision is not None:
+        console.say(found.vectors.provenance.precision.sentence)
     for note in _filter_notes(found):
         console.warn(note)
     if _is_organism(found):
@@ -262,7 +264,7 @@ def _bundle_object(vectors: EmotionVectors, path: Path) -> dict[str, Any]:
         "sinks_left_out": known.n_sinks,
         "neutral_components": list(vectors.k) if vectors.k else None,
         "notes": list(known.notes),
-    }
+    } | ({} if known.precision is None else {"precision": known.precision.sentence})
 
 
 def _filter_notes(result: Atlas) -> list[str]:

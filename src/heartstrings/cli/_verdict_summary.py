@@ -53,6 +53,10 @@ def verdicts(found: Sequence[tuple[Verdict, Path]], page: Path, *, json: bool) -
     for one, folder in found:
         if one.doses:
             console.say(f"{folder.name}: {one.doses.sentence}" if len(found) > 1 else one.doses.sentence)
+    for _, folder in found:
+        precision = workflows.recorded(folder / workflows.ATLAS / "vectors")
+        if precision is not None:
+            console.say(f"{folder.name}: {precision.sentence}" if len(found) > 1 else precision.sentence)
     console.say(first.power)
     for note in dict.fromkeys(note for one, _ in found for note in one.notes):
         console.warn(note)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 Site = Literal["block", "attention", "mlp"]
 """Where a vector is read or added: `block` is the residual stream after a block's last skip connection and
@@ -76,6 +76,54 @@ class ModelInfo(Frozen):
     """The type that most weights were stored in, e.g. `Q4_1` in a GGUF file; None for unquantised weights."""
 
 
+class Precision(Frozen):
+    """What `--dtype auto` found when it compared bfloat16 with float32 on a sample of the stories.
+
+    The noise of a contrast vector becomes smaller with more stories, and so does the part of the rounding error that
+    differs from story to story. The part that all stories share does not. So both parts are estimated from the sample,
+    and the ratios are those expected with all stories (`heartstrings.stats.error_share`).
+    """
+
+    dtype: str
+    """The precision that the texts are read in: `bfloat16`, or the one that the weights are stored in."""
+    weights_hash: str
+    """Of the model that was compared."""
+    n_sample: int
+    """Stories in the sample."""
+    n_emotions: int
+    """Emotions in the sample."""
+    limit: float
+    """Largest ratio at which bfloat16 is used."""
+    ratio: float | None = None
+    """Rounding error of the contrasts over their split-half noise, root mean squares over emotions: the median over
+    layers. None: there was no finite ratio, as bfloat16 gave NaN or Inf, or the stories have no noise."""
+    worst: float | None = None
+    """The same at the layer where it is largest. This one decides."""
+    worst_layer: int | None = None
+    shared: float | None = None
+    """The part of `worst` that all stories share."""
+    least_cosine: float | None = None
+    """Smallest cosine of a contrast in bfloat16 with the same in float32, over all emotions and layers."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the rounding error is within the limit."""
+        return self.worst is not None and self.worst <= self.limit
+
+    @property
+    def sentence(self) -> str:
+        """The result with its figures, for a reader."""
+        if self.worst is None:
+            return f"Texts are read in {self.dtype}: no finite vectors in bfloat16 could be compared."
+        figures = (
+            f"{self.worst:.2g} of the split-half noise at the worst layer ({self.worst_layer}), {self.ratio:.2g} at "
+            f"the median layer; limit {self.limit:g}"
+        )
+        if self.passed:
+            return f"Texts are read in {self.dtype}: its rounding error in the vectors is {figures}."
+        return f"Texts are read in {self.dtype} and not in bfloat16, whose rounding error in the vectors is {figures}."
+
+
 class Provenance(Frozen):
     """The origin of a bundle. It has no clock times, so that the same inputs give the same bytes."""
 
@@ -103,3 +151,13 @@ class Provenance(Frozen):
     n_truncated: int = 0
     n_sinks: int = 0
     notes: tuple[str, ...] = ()
+    precision: Precision | None = None
+    """The comparison that chose the precision, where `--dtype auto` made one. `model.dtype` is the precision itself."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a comparison there is no such field: such bundles have the same bytes and hash as earlier ones."""
+        found: dict[str, Any] = values(self)
+        if self.precision is None:
+            found.pop("precision", None)
+        return found

@@ -29,6 +29,8 @@ from .ppi import bounds as bounds
 from .ppi import ppi_change as ppi_change
 from .ppi import ppi_contrast as ppi_contrast
 from .ppi import ppi_mean as ppi_mean
+from .rounding import ErrorShare as ErrorShare
+from .rounding import error_share as error_share
 from .sequential import confidence_bounds as confidence_bounds
 from .sequential import confidence_sequence as confidence_sequence
 from .slopes import effect as effect

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from heartstrings.core.engine import Pooler, default_token_budget
 from heartstrings.core.errors import BundleError, InputError, NumericalError
 from heartstrings.core.storage import locked, remove_folder
-from heartstrings.core.types import ModelInfo, Pooling, Provenance, Site, Weighting
+from heartstrings.core.types import ModelInfo, Pooling, Precision, Provenance, Site, Weighting
 from heartstrings.core.version import __version__
 from heartstrings.corpus import Corpus, NeutralTexts, calibration_texts, halves
 from heartstrings.vectors._contrast import (
@@ -50,6 +50,7 @@ def extract(
     progress: Progress | None = None,
     keep_activations: bool = False,
     overwrite: bool = False,
+    precision: Precision | None = None,
 ) -> dict[str, EmotionVectors]:
     """Extract emotion vectors and write them as bundles; returns them by pooling label.
 
@@ -72,6 +73,7 @@ def extract(
         progress: called with (texts done, texts in all).
         keep_activations: keep the pooled activations of every text under `out/.work`.
         overwrite: replace a bundle in `out` that was made from other inputs.
+        precision: the comparison that chose the model's precision, for the provenance.
 
     Raises:
         InputError: fewer than two emotions; an emotion whose stories are all too short for a rule (named); `out`
@@ -90,7 +92,7 @@ def extract(
             corpus_author=corpus.author, corpus_hash=corpus.hash, corpus_filtered=dict(corpus.filtered),
             neutral_hash=None if neutral is None else neutral.hash, calibration_hash=calibration.hash,
             pooling=pooling, weighting=weighting, site=site, max_tokens=max_tokens, token_budget=token_budget,
-            seed=seed, notes=corpus.notes,
+            seed=seed, notes=corpus.notes, precision=precision,
         )
         for pooling in poolings
     }  # fmt: skip

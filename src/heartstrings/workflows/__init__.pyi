@@ -19,6 +19,9 @@ from .grading import grade_texts as grade_texts
 from .info import ModelFacts as ModelFacts
 from .info import describe as describe
 from .pool import run_pool as run_pool
+from .precision import reader as reader
+from .precision import recorded as recorded
+from .run import ATLAS as ATLAS
 from .run import LEDGER as LEDGER
 from .run import ORGANISMS as ORGANISMS
 from .run import Run as Run
@@ -38,6 +41,7 @@ from .side_by_side import SideBySide as SideBySide
 from .side_by_side import steered_texts as steered_texts
 
 __all__ = [
+    "ATLAS",
     "LEDGER",
     "ORGANISMS",
     "SELF",
@@ -67,6 +71,8 @@ __all__ = [
     "opened",
     "plans_for",
     "plans_of",
+    "reader",
+    "recorded",
     "run_atlas",
     "run_atlases",
     "run_model",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from heartstrings.corpus import (
 )
 from heartstrings.corpus.lexicon import Ratings, built_in_ratings, emotions, families, read_ratings
 from heartstrings.vectors.bundle import check_model, main_bundle
+from heartstrings.workflows.precision import reader
 from heartstrings.workflows.values import Progress, checked, path_of, silent
 
 if TYPE_CHECKING:
@@ -325,6 +326,7 @@ def run_atlas(
     engine: Engine | None = None,
     texts: Material | None = None,
     keep_activations: bool = True,
+    auto: bool = False,
 ) -> Atlas:
     """Everything for one model: `out` ends with bundles, `geometry.json`, `readout.json`, `corpus.json`, a report.
 
@@ -333,6 +335,8 @@ def run_atlas(
     Args:
         engine: the model, where it is loaded already.
         texts: stories and neutral texts, where they are read already.
+        auto: a model that is given was opened by its name with dtype `auto`, so that the stories may be read in
+            bfloat16 (`heartstrings.workflows.precision`).
         keep_activations: leave each story's mean activations in `out/vectors/.work`, for controls with shuffled labels:
             about 11 bytes x stories x layers x width, 95 MB for smollm2 and the shipped stories.
 
@@ -347,6 +351,7 @@ def run_atlas(
     if texts is None and not settings.writes:
         texts = settings.material(model)
     if engine is None:
+        auto = settings.dtype == "auto"
         engine = opened(
             model, revision=settings.revision, dtype=settings.dtype, device=settings.device, progress=progress
         )
@@ -355,12 +360,18 @@ def run_atlas(
         texts = replace(settings, stories=_generate(engine, out / "stories", settings, progress)).material(model)
     ratings = ratings_of(ratings if settings.ratings else None, texts.corpus.emotions)
     rules = poolings(engine, texts.corpus, offset=settings.offset)
-    bundles = vectors.extract(
-        engine, texts.corpus, out=out / "vectors", neutral=texts.neutral, layers=layers, poolings=rules,
-        weighting=settings.weighting, token_budget=settings.token_budget, max_tokens=settings.max_tokens,
-        seed=settings.seed, overwrite=settings.overwrite, keep_activations=True,
-        progress=partial(progress, f"reading {len(texts.corpus)} stories"),
-    )  # fmt: skip
+    how: Any = {
+        "layers": layers, "token_budget": settings.token_budget, "max_tokens": settings.max_tokens,
+        "seed": settings.seed, "overwrite": settings.overwrite,
+    }  # fmt: skip
+    with reader(
+        engine, texts.corpus, out / "vectors", auto=auto, pooling=rules[0], progress=progress, **how
+    ) as (read_by, precision):  # fmt: skip
+        bundles = vectors.extract(
+            read_by, texts.corpus, out=out / "vectors", neutral=texts.neutral, poolings=rules,
+            weighting=settings.weighting, keep_activations=True, precision=precision,
+            progress=partial(progress, f"reading {len(texts.corpus)} stories"), **how,
+        )  # fmt: skip
     main = bundles[rules[0].label]
     analysis = geometry.analyse(
         main, ratings, others={label: bundle for label, bundle in bundles.items() if bundle is not main},

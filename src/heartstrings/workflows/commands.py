@@ -272,16 +272,20 @@ def extract(
         workflows.name_of(model), stories=stories, neutral=options["neutral"], no_neutral=options["no_neutral"],
         min_words=options["min_words"] if options["clean"] else None,
     )  # fmt: skip
+    auto = options["dtype"] == "auto" and isinstance(model, str | PathLike)
     engine = workflows.opened(model, progress=progress, **chosen(given.Loading, options))
-    how: Any = chosen(given.Weighting, options) | chosen(given.Seed, options) | {"site": options["site"]}
+    pooling = core.Pooling.model_validate({"rule": rule, "start": start, "stop": stop})
+    how: Any = {name: options[name] for name in ("token_budget", "max_tokens", "seed", "site", "overwrite")}
+    how["layers"] = workflows.layers_of(options["layers"], engine.info.n_layers)
     report = partial(progress, f"reading {len(texts.corpus)} stories")
-    bundles = vectors.extract(
-        engine, texts.corpus, out=out, neutral=texts.neutral,
-        layers=workflows.layers_of(options["layers"], engine.info.n_layers),
-        poolings=(core.Pooling.model_validate({"rule": rule, "start": start, "stop": stop}),),
-        token_budget=options["token_budget"], max_tokens=options["max_tokens"],
-        keep_activations=options["keep_activations"], progress=report, **how,
-    )  # fmt: skip
+    with workflows.reader(
+        engine, texts.corpus, Path(out), auto=auto, pooling=pooling, progress=progress, **how
+    ) as (read_by, precision):  # fmt: skip
+        bundles = vectors.extract(
+            read_by, texts.corpus, out=out, neutral=texts.neutral, poolings=(pooling,),
+            keep_activations=options["keep_activations"], precision=precision, progress=report,
+            **chosen(given.Weighting, options) | how,
+        )  # fmt: skip
     return next(iter(bundles.values()))
 
 

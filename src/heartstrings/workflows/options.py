@@ -109,7 +109,10 @@ class Loading(TypedDict, total=False):
     """How a model is loaded."""
 
     revision: Annotated[str | None, Option("Branch, tag or commit of the model.", None)]
-    dtype: Annotated[str, Option("auto, float32, bfloat16 or float16.", "auto")]
+    dtype: Annotated[
+        str,
+        Option("auto (as stored; stories in bfloat16 where that was checked), float32, bfloat16 or float16.", "auto"),
+    ]
     device: Annotated[str | None, Option("cpu, cuda, cuda:1, mps. Default: a GPU if there is one.", None)]
 
 

@@ -159,12 +159,13 @@ def sampled(
     freeze(out, plan)
     if go_on:
         next_look(out, plan)
+    auto = engine is None and plan.dtype == "auto"
     if engine is None:
         engine = opened(plan.model, revision=plan.revision, dtype=plan.dtype, device=atlas.device, progress=progress)
     experiment.check_template(plan, suite, plan.model, template=engine.info.template_hash is not None)
     made = None
     if plan.vectors is None:
-        made = run_atlas(plan.model, out / ATLAS, atlas, progress=progress, engine=engine, texts=texts)
+        made = run_atlas(plan.model, out / ATLAS, atlas, progress=progress, engine=engine, texts=texts, auto=auto)
     ready = with_fitted_doses(prepare(plan, engine, out, suite=suite, atlas=made), out, progress=progress)
     ready = replace(ready, plan=look_of(out, ready.plan))
     if plan.judges:

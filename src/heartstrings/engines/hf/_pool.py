@@ -138,11 +138,18 @@ def find_sinks(
 
 
 class _Sums:
-    """Running sums of one batch, a layer at a time and, in chunks, a stretch of tokens at a time."""
+    """Running sums of one batch, a layer at a time and, in chunks, a stretch of tokens at a time.
 
-    def __init__(self, job: _Job, mask: Bool[torch.Tensor, "text token"]) -> None:
+    Args:
+        zero_padding: set padded places to 0 first. They may hold anything, Inf included, and 0 * Inf is NaN. But they
+            are nearly always finite, and the copy took longer than all sums together: so it is made only where a first
+            pass has found padding that is not finite (`padding_is_finite`).
+    """
+
+    def __init__(self, job: _Job, mask: Bool[torch.Tensor, "text token"], *, zero_padding: bool = False) -> None:
         n_layers, (n_texts, n_tokens) = len(job.layers), mask.shape
         self.job, self.mask, self.spans = job, mask, _spans(job.poolings, mask)
+        self.zero_padding = zero_padding
         self.sums: list[Float[torch.Tensor, "text rule width"] | None] = [None] * n_layers
         self.norms = torch.zeros(n_layers, n_texts, n_tokens, dtype=torch.float32, device=mask.device)
         self.sinks = torch.zeros(n_layers, n_texts, n_tokens, dtype=torch.bool, device=mask.device)
@@ -154,8 +161,9 @@ class _Sums:
         """Take in the states of tokens `start` and on. `whole`: these are all, so sinks can be told now."""
         stretch = slice(start, start + state.shape[1])
         mask = self.mask.to(state.device)[:, stretch]
-        # Padded places may hold anything, Inf included, and 0 * Inf would be NaN.
-        state = state.float().masked_fill(~mask[..., None], 0.0)
+        state = state.float()
+        if self.zero_padding:
+            state = state.masked_fill(~mask[..., None], 0.0)
         norms = torch.linalg.vector_norm(state, dim=-1)
         self.norms[index, :, stretch] = norms.to(self.norms.device)
         if whole:
@@ -166,8 +174,7 @@ class _Sums:
         so_far = self.sums[index]
         self.sums[index] = sums if so_far is None else so_far + sums
         if self.position_sums is not None:
-            at_position = torch.einsum("bt,btw->tw", keep.float(), state)
-            self.position_sums[index, stretch] = at_position.cpu().numpy()
+            self.position_sums[index, stretch] = (state * keep[..., None]).sum(dim=0).cpu().numpy()
 
     def finish(self, rows: Sequence[int]) -> _Reduced:
         self.check_finite(rows)
@@ -185,6 +192,10 @@ class _Sums:
             position_counts=None if self.position_sums is None else keep.sum(dim=1).cpu().numpy(),
         )
 
+    def padding_is_finite(self) -> bool:
+        """Whether no padded place has added NaN to the sums: a norm is finite only where all of its entries are."""
+        return bool((torch.isfinite(self.norms) | self.mask).all())
+
     def check_finite(self, rows: Sequence[int]) -> None:
         bad = ~torch.isfinite(self.norms) & self.mask
         if bool(bad.any()):
@@ -195,20 +206,31 @@ class _Sums:
 
 def _reduce(job: _Job, rows: Sequence[int]) -> _Reduced:
     ids, mask = pad(job.parts, [job.encoded[row] for row in rows])
-    sums = _Sums(job, mask)
     with evaluating(job.parts.text_model):
-        if job.chunk is None or ids.shape[1] <= job.chunk:
-            run_layers(job.parts, job.layers, job.site, lambda i, h: sums.add(i, 0, h, whole=True), ids, mask)
-            return sums.finish(rows)
-        _run_chunks(job, sums, ids)
-        sums.check_finite(rows)
-        sinks = torch.stack([find_sinks(norms, mask) for norms in sums.norms])
-        if bool(sinks.any()):
-            # Which tokens are sinks is known only at the end of the text: leave them out in a second pass.
-            sums = _Sums(job, mask)
-            sums.sinks = sinks
-            _run_chunks(job, sums, ids)
+        sums = _summed(job, rows, ids, mask, zero_padding=False)
+        if not sums.padding_is_finite():
+            sums = _summed(job, rows, ids, mask, zero_padding=True)
     return sums.finish(rows)
+
+
+def _summed(
+    job: _Job, rows: Sequence[int], ids: Int64[torch.Tensor, "text token"], mask: Bool[torch.Tensor, "text token"], *,
+    zero_padding: bool,
+) -> _Sums:  # fmt: skip
+    """The sums of one pass over some rows; in chunks there are two passes where a text has sinks."""
+    sums = _Sums(job, mask, zero_padding=zero_padding)
+    if job.chunk is None or ids.shape[1] <= job.chunk:
+        run_layers(job.parts, job.layers, job.site, lambda i, h: sums.add(i, 0, h, whole=True), ids, mask)
+        return sums
+    _run_chunks(job, sums, ids)
+    sums.check_finite(rows)
+    sinks = torch.stack([find_sinks(norms, mask) for norms in sums.norms])
+    if bool(sinks.any()):
+        # Which tokens are sinks is known only at the end of the text: leave them out in a second pass.
+        sums = _Sums(job, mask, zero_padding=zero_padding)
+        sums.sinks = sinks
+        _run_chunks(job, sums, ids)
+    return sums
 
 
 def _run_chunks(job: _Job, sums: _Sums, ids: Int64[torch.Tensor, "text token"]) -> None:

@@ -53,7 +53,8 @@ def load(
         model: a checkpoint folder, a GGUF file, a Hugging Face id, `organism:KIND` for a bundled one, or `smollm2`.
             A GGUF file is dequantised once, into a copy in the cache (`engines.hf._gguf_copy`).
         revision: branch, tag or commit of a Hugging Face id.
-        dtype: `auto` keeps what is stored; else `float32`, `bfloat16` or `float16`.
+        dtype: `auto` keeps what is stored; else `float32`, `bfloat16` or `float16`. A loaded model keeps its precision:
+            only models that `extract`, `atlas` and `run` open by name are read in bfloat16 where that was checked.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; None takes the first accelerator there is, else the CPU.
             `auto` spreads a large model over all devices and needs the accelerate extra.
     Raises:

@@ -289,6 +289,7 @@ class PlanOptions(Asked, Later, Loading, total=False):
     dry_run: Annotated[
         bool, Option("Load the model to count tokens and time; or only the plan.", True, flag="--dry-run/--no-model")
     ]
+    timing: Annotated[float, Option("Seconds that measuring the time may take, about.", 60.0)]
     out: Annotated[Path | str | None, Option("TOML file to write the plan to.", None)]
 
 

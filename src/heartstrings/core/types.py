@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 Site = Literal["block", "attention", "mlp"]
 """Where a vector is read or added: `block` is the residual stream after a block's last skip connection and
@@ -76,6 +76,49 @@ class ModelInfo(Frozen):
     """The type that most weights were stored in, e.g. `Q4_1` in a GGUF file; None for unquantised weights."""
 
 
+class StoryRounds(Frozen):
+    """How stories were read in rounds until the contrasts were reliable (`heartstrings.vectors.story_rounds`)."""
+
+    target: float
+    """Reliability that every emotion should have at every one of `layers`."""
+    layers: tuple[int, ...]
+    seed: int
+    """Of the order of the topics."""
+    corpus_hash: str
+    """Of all stories that there were."""
+    n_stories: int
+    """The number of these."""
+    n_emotions: int
+    topics: tuple[str, ...]
+    """Those whose stories were used, sorted."""
+    rounds: tuple[tuple[int, float], ...]
+    """After each round: stories read so far, and the lowest reliability of an emotion at a layer."""
+    n_below: int
+    """Emotions under the target at some layer after the last round."""
+    weakest: str
+    """The emotion with the lowest reliability."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether every emotion reached the target."""
+        return self.n_below == 0
+
+    @property
+    def sentence(self) -> str:
+        """What was saved, or that the target was not reached."""
+        used, lowest = self.rounds[-1]
+        if self.reached:
+            saved = 1 - used / self.n_stories
+            return (
+                f"{used} of {self.n_stories} stories were enough: reliability at least {self.target:g} for all "
+                f"{self.n_emotions} emotions; {saved:.0%} of the reading saved"
+            )
+        return (
+            f"all {self.n_stories} stories were read: {self.n_below} of {self.n_emotions} emotions have a reliability "
+            f"under {self.target:g}, the lowest {lowest:.2f} ({self.weakest})"
+        )
+
+
 class Provenance(Frozen):
     """The origin of a bundle. It has no clock times, so that the same inputs give the same bytes."""
 
@@ -103,3 +146,13 @@ class Provenance(Frozen):
     n_truncated: int = 0
     n_sinks: int = 0
     notes: tuple[str, ...] = ()
+    rounds: StoryRounds | None = None
+    """None where all stories were read at once."""
+
+    @model_serializer(mode="wrap")
+    def _without_rounds(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `rounds`, bytes and header hash are those of bundles that were written before there were rounds."""
+        found: dict[str, Any] = dump(self)
+        if self.rounds is None:
+            found.pop("rounds", None)
+        return found

@@ -276,7 +276,7 @@ class _Job:
         if items is None:
             return float(self.tokens.sum()) * sum(own.values()) * self.job.repeats
         read = dict(zip((scenario.id for scenario in self.job.scenarios), self.tokens.tolist(), strict=True))
-        return sum(read[item.scenario.id] * own[item.cell] for item in items)
+        return float(sum(read[item.scenario.id] * own[item.cell] for item in items))
 
     def _own_blocks(self, cell: Cell) -> float:
         depth = max(1, self.engine.info.n_layers)

@@ -60,8 +60,8 @@ class DryRun(Frozen):
     new_tokens: int
     """At most, if every text runs to its limit."""
     seconds: float | None
-    """Of sampling on this machine as it was during the timing (`experiment._timing`); None without a timing. It contains
-    neither the atlas, nor the fit of the doses, nor judges."""
+    """Of sampling on this machine as it was during the timing (`experiment._timing`); None without a timing. The atlas,
+    the fit of the doses and judges are not part of it."""
     seconds_error: float | None = None
     """Standard error of `seconds`, from the spread between the pieces that were timed."""
     idle_seconds: float | None = None

@@ -210,6 +210,8 @@ class AtlasSettings:
     device: str | None = None
     token_budget: int | None = None
     """Padded tokens a batch; None: what suits the device."""
+    reliability: float | None = None
+    """Stories are read until every emotion has it (`heartstrings.vectors.story_rounds`); None: all of them."""
     max_tokens: int = 512
     permutations: int = 2000
     seed: int = 0
@@ -358,10 +360,11 @@ def run_atlas(
     bundles = vectors.extract(
         engine, texts.corpus, out=out / "vectors", neutral=texts.neutral, layers=layers, poolings=rules,
         weighting=settings.weighting, token_budget=settings.token_budget, max_tokens=settings.max_tokens,
-        seed=settings.seed, overwrite=settings.overwrite, keep_activations=True,
+        seed=settings.seed, overwrite=settings.overwrite, keep_activations=True, reliability=settings.reliability,
         progress=partial(progress, f"reading {len(texts.corpus)} stories"),
     )  # fmt: skip
     main = bundles[rules[0].label]
+    texts = replace(texts, corpus=vectors.used_stories(texts.corpus, main.provenance.rounds))
     analysis = geometry.analyse(
         main, ratings, others={label: bundle for label, bundle in bundles.items() if bundle is not main},
         permutations=settings.permutations, seed=settings.seed, unembed=_unembedding(engine),

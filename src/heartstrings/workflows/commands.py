@@ -284,7 +284,7 @@ def extract(
         layers=workflows.layers_of(options["layers"], engine.info.n_layers),
         poolings=(core.Pooling.model_validate({"rule": rule, "start": start, "stop": stop}),),
         token_budget=options["token_budget"], max_tokens=options["max_tokens"],
-        keep_activations=options["keep_activations"], progress=report, **how,
+        keep_activations=options["keep_activations"], reliability=options["reliability"], progress=report, **how,
     )  # fmt: skip
     return next(iter(bundles.values()))
 

@@ -129,6 +129,10 @@ class Reading(TypedDict, total=False):
     token_budget: Annotated[
         int | None, Option("Tokens in a batch, padding included. Default: 1024 on a CPU, else 8192.", None)
     ]
+    reliability: Annotated[
+        float | None,
+        Option("Read topic by topic until every emotion's contrast has this reliability. Default: all stories.", None),
+    ]
 
 
 class Source(TypedDict, total=False):

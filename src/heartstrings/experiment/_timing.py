@@ -39,14 +39,15 @@ if TYPE_CHECKING:
 
 TIME = 60.0
 """Seconds that the timing takes, about. A slow model needs longer: `FIRST` samples of each job are always timed."""
+LONGER = 2.0
+"""On a busy machine the timing may take so many times longer: until the model has had its part of the processors."""
 ENOUGH = 0.05
 """Relative standard error of the whole time at which the timing stops early."""
 FIRST, FIRST_TEXTS, FIRST_TOKENS = 8, 2, 4
 """Samples that a job is first timed with; texts, and new tokens of each, where answers are written."""
 GROWTH = 4
-PIECE = 0.05
-"""Share of an equal part of the time that one piece of a job should take at least, if the chunk is that large: with
-larger pieces fewer batches are cut short."""
+CHEAPER = 0.9
+"""Pieces grow as long as a larger one takes less than this share of the time, for its size."""
 UNSHARED = 0.1
 """What a row costs beside the blocks above the steered one, in units of all blocks (`_Job.size`)."""
 SPREAD = 0.25
@@ -126,6 +127,8 @@ def time_plan(
     checks = [make(job) for job in everything if job.behaviour.role == "check"]
     _warm_up([*checks, *(make(job) for job in everything if job.behaviour.role != "check")], layers)
     unclear = _checks(plan, suite, checks, CHECKS * limit)
+    sofar = _contention.between(before, _contention.read())
+    clock.contended = sofar.busy and sofar.threads == 1 and engine.info.device == "cpu"
     left = {"unclear": unclear or ()}
     rest = [
         make(job)
@@ -143,11 +146,12 @@ def time_plan(
 
 
 class _Clock:
-    """The time that is left for timing."""
+    """The time that is left for timing. Seconds in which this process did not run, because others did, do not count
+    until the timing takes `LONGER` times its limit."""
 
-    def __init__(self, limit: float, progress: Progress | None) -> None:
-        self.limit, self.progress = limit, progress
-        self.start = time.perf_counter()
+    def __init__(self, limit: float, progress: Progress | None, contended: bool = False) -> None:
+        self.limit, self.progress, self.contended = limit, progress, contended
+        self.start, self.own = time.perf_counter(), time.process_time()
 
     @property
     def gone(self) -> float:
@@ -155,11 +159,13 @@ class _Clock:
 
     @property
     def left(self) -> float:
-        return self.limit - self.gone
+        ran = min(self.gone, time.process_time() - self.own) if self.contended else self.gone
+        return min(self.limit - ran, LONGER * self.limit - self.gone)
 
     def tell(self) -> None:
         if self.progress is not None:
-            self.progress(min(int(self.gone), round(self.limit)), round(self.limit))
+            done = min(max(self.limit - self.left, 0.0), self.limit)
+            self.progress(int(done), round(self.limit))
 
 
 def _spread(plan: Plan, names: Planned, layers: Sequence[int]) -> Chosen:
@@ -231,6 +237,8 @@ class _Job:
     cut: bool = False
     beyond: float = 0.0
     """Seconds of a piece for the tokens after `limit`, if every text that was cut ran to its own limit."""
+    factor: float = 1.0
+    """What a text takes in a batch of a whole chunk, relative to a batch of `piece`."""
     whole: bool = False
     """Whether every sample was timed, in the order and the chunks of the experiment."""
 
@@ -334,7 +342,7 @@ class _Job:
         """Time one more piece; its seconds."""
         items = self.window(n or self.piece)
         seconds = self.time(items, self.limit)
-        self.pieces.append((seconds + (self.beyond if self.cut else 0.0), self.size(items)))
+        self.pieces.append(((seconds + (self.beyond if self.cut else 0.0)) * self.factor, self.size(items)))
         self.timed += len(items)
         return seconds
 
@@ -429,48 +437,80 @@ def _first(jobs: Sequence[_Job], clock: _Clock) -> None:
     for number, job in enumerate(jobs):
         share = max(equal, clock.left * rough[number] / whole) if whole else equal
         share = min(share, max(0.0, clock.left))
-        _size_of_texts(job, share) if job.writes else _size_of_choices(job, PIECE * equal, share)
+        _size_of_texts(job, share) if job.writes else _size_of_choices(job, share / 2)
         clock.tell()
 
 
-def _size_of_choices(job: _Job, target: float, share: float) -> None:
-    """Larger pieces, until one takes about the target."""
-    seconds, spent = job.pieces[-1][0], 0.0
-    most = min(CHUNK[job.job.behaviour.ask], len(job.job))
-    while job.piece < most and seconds < target and spent + GROWTH * seconds <= share:
+def _size_of_choices(job: _Job, share: float) -> None:
+    """Larger pieces, as long as they take clearly less time for their size: then batches are full."""
+    spent, most = 0.0, min(CHUNK[job.job.behaviour.ask], len(job.job))
+    seconds, size = job.pieces[-1]
+    while job.piece < most and spent + GROWTH * seconds <= share:
         job.piece = min(GROWTH * job.piece, most)
+        smaller = job.pieces
         job.pieces = []  # in smaller pieces, less is shared
-        seconds = job.add()
-        spent += seconds
-    job.whole = job.piece == len(job.job)
+        before = seconds / size
+        spent += job.add()
+        seconds, size = job.pieces[-1]
+        if seconds / size > CHEAPER * before:
+            job.pieces = [*smaller, *job.pieces]
+            break
+    job.whole = job.piece == len(job.job) and len(job.pieces) == 1
 
 
 def _size_of_texts(job: _Job, share: float) -> None:
     """First more texts with one new token each, up to a chunk, because a step of many takes hardly longer than of one.
-    Then more tokens of each: all of them if the time is enough, else as many as it is enough for."""
+    Then more tokens of each: all of them if the time is enough, else as many as it is enough for.
+
+    Where the time is not enough for a chunk, the time to read prompts and the time of a step are taken to grow linearly
+    with the number of texts, from the smallest batch to the largest that was timed and on to a chunk.
+    """
     most = min(CHUNK[job.job.behaviour.ask], len(job.job))
-    n, more, spent = min(FIRST_TEXTS, most), float(GROWTH), 0.0
+    n = min(FIRST_TEXTS, most)
     items = job.window(n)
-    seconds = spent = job.time(items, 1)
-    while n < most and spent + more * seconds <= share / 3:
+    small = (n, *_reading_and_step(job, items, job.time(items, 1)))
+    seconds, spent, more = small[1], 0.0, float(GROWTH)
+    while n < most and (n == small[0] or spent + more * seconds <= share / 3):
         n, before = min(GROWTH * n, most), seconds
         items = job.window(n)
         seconds = job.time(items, 1)
         more, spent = min(max(seconds / before, 1.0), float(GROWTH)), spent + seconds
-    limit, tokens, step = _most_tokens(job, items), 1, 0.0
+    reading, step = small[1:] if n == small[0] else _reading_and_step(job, items, seconds)
+    limit = _most_tokens(job, items)
+    tokens = min(1 + FIRST_TOKENS, limit)
+    seconds = reading + step * (tokens - 1)
+    spent += seconds
+    job.cut = True
     while job.cut and tokens < limit:
-        # Once without asking whether there is time: the time of a step has to be known.
-        goal = FIRST_TOKENS if tokens == 1 else int((share - spent - seconds) / step) + tokens if step else limit
-        if tokens > 1 and goal < min(limit, 2 * tokens):
+        goal = int((share - spent - reading) / step) if step else limit
+        if goal < min(limit, 2 * tokens):
             break
-        shorter, tokens, before = tokens, min(goal, limit), seconds
+        tokens = min(goal, limit)
         seconds = job.time(items, tokens)
         spent += seconds
-        step = max(0.0, seconds - before) / (tokens - shorter)
     job.piece, job.limit = n, tokens if job.cut and tokens < limit else None
     job.beyond = step * (limit - tokens) if job.limit else 0.0
-    job.pieces = [(seconds + job.beyond, job.size(items))]
+    job.factor = 1.0
+    if n < most:
+        whole = max(seconds + job.beyond, 1e-9)
+        writing = whole - reading
+        later = _line(small[0], small[1], n, reading, most)
+        later += writing * (_line(small[0], small[2], n, step, most) / step if step else 1.0)
+        job.factor = min(1.0, later / most / (whole / n))
+    job.pieces = [((seconds + job.beyond) * job.factor, job.size(items))]
     job.timed, job.whole = len(items), len(items) == len(job.job) and job.limit is None and job.turns == 1
+
+
+def _reading_and_step(job: _Job, items: Sequence[Item], reading: float) -> tuple[float, float]:
+    """Seconds until the first token of some texts, as given, and of each further one."""
+    tokens = min(1 + FIRST_TOKENS, _most_tokens(job, items))
+    return reading, max(0.0, job.time(items, tokens) - reading) / max(1, tokens - 1)
+
+
+def _line(n: int, value: float, more: int, larger: float, to: int) -> float:
+    """On to `to` from two points; no steeper than through the origin, and not falling."""
+    slope = (larger - value) / (more - n) if more > n else 0.0
+    return larger + min(max(slope, 0.0), larger / more) * (to - more)
 
 
 def _most_tokens(job: _Job, items: Sequence[Item]) -> int:

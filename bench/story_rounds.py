@@ -1,7 +1,7 @@
 """How reliable contrasts are with fewer topics: `python bench/story_rounds.py ATLAS LAYERS`, such as 10,15,19,24.
 
-For each number of topics, means over 20 random choices: lowest and median reliability over emotions, share of emotions at
-.8 and at .9, the lowest and the median cosine with the contrasts of all stories, and PC1-valence |r|.
+For each number of topics, means over 20 random choices: lowest and median reliability over emotions, share of emotions
+at .8 and at .9, the lowest and the median cosine with the contrasts of all stories, and PC1-valence |r|.
 """
 
 from __future__ import annotations

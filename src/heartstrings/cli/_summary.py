@@ -41,6 +41,8 @@ def atlas(found: Atlas | Atlases, given: Given, json: bool) -> None:
     console.say(found.readout.sentence)
     if found.vectors.provenance.precision is not None:
         console.say(found.vectors.provenance.precision.sentence)
+    if found.vectors.provenance.rounds is not None:
+        console.say(f"Stories: {found.vectors.provenance.rounds.sentence}.")
     for note in _filter_notes(found):
         console.warn(note)
     if _is_organism(found):

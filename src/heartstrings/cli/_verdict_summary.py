@@ -110,10 +110,12 @@ def planned(found: Planned, given: Given, json: bool) -> None:
     facts = {
         name: f"{value:,}" if isinstance(value, int) else value
         for name, value in estimate.model_dump(mode="json").items()
-        if name not in ("power", "seconds", "gpu_hours", "notes")
+        if name not in ("power", "seconds", "seconds_error", "idle_seconds", "gpu_hours", "notes")
     }
     seconds, hours = estimate.seconds, estimate.gpu_hours
-    facts["time on this machine"] = None if seconds is None else f"about {timedelta(seconds=round(seconds))}"
+    facts["time on this machine"] = None if seconds is None else _time(seconds, estimate.seconds_error)
+    if estimate.idle_seconds is not None:
+        facts["time if it were idle"] = _time(estimate.idle_seconds, None)
     facts["GPU-hours, at most"] = None if hours is None else f"{hours:.2g}"
     console.show_facts(f"Plan for {plan.model}, {plan.hash[:12]}", facts)
     console.say(estimate.power)
@@ -121,6 +123,12 @@ def planned(found: Planned, given: Given, json: bool) -> None:
         console.say(f"Note: {note}.")
     if written is not None:
         console.out.print(str(written), highlight=False)
+
+
+def _time(seconds: float, error: float | None) -> str:
+    """`about 1:05:20`, with the sampling error of the estimate (two standard errors) where it is known."""
+    about = f"about {timedelta(seconds=round(seconds))}"
+    return f"{about} (within {2 * error / seconds:.0%})" if error and seconds else about
 
 
 def _row(card: AnswerCard) -> list[str]:

@@ -124,6 +124,54 @@ class Precision(Frozen):
         return f"Texts are read in {self.dtype} and not in bfloat16, whose rounding error in the vectors is {figures}."
 
 
+class StoryRounds(Frozen):
+    """How stories were read in rounds until the contrasts were reliable (`heartstrings.vectors.story_rounds`)."""
+
+    target: float
+    """Reliability that every emotion should have at every one of `layers`."""
+    layers: tuple[int, ...]
+    seed: int
+    """Of the order of the topics."""
+    corpus_hash: str
+    """Of all stories that there were."""
+    n_stories: int
+    """The number of these."""
+    n_emotions: int
+    topics: tuple[str, ...]
+    """Those whose stories were used, sorted."""
+    rounds: tuple[tuple[int, float], ...]
+    """After each round: stories read so far, and the lowest reliability of an emotion at a layer."""
+    n_below: int
+    """Emotions under the target at some layer after the last round."""
+    weakest: str
+    """The emotion with the lowest reliability."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether every emotion reached the target."""
+        return self.n_below == 0
+
+    @property
+    def sentence(self) -> str:
+        """What was saved, or that the target was not reached."""
+        used, lowest = self.rounds[-1]
+        if self.reached and used == self.n_stories:
+            return (
+                f"all {used} stories were needed for a reliability of at least {self.target:g} for all "
+                f"{self.n_emotions} emotions"
+            )
+        if self.reached:
+            saved = 1 - used / self.n_stories
+            return (
+                f"{used} of {self.n_stories} stories were enough: reliability at least {self.target:g} for all "
+                f"{self.n_emotions} emotions; {saved:.0%} of the reading saved"
+            )
+        return (
+            f"all {self.n_stories} stories were read: {self.n_below} of {self.n_emotions} emotions have a reliability "
+            f"under {self.target:g}, the lowest {lowest:.2f} ({self.weakest})"
+        )
+
+
 class Provenance(Frozen):
     """The origin of a bundle. It has no clock times, so that the same inputs give the same bytes."""
 
@@ -153,11 +201,14 @@ class Provenance(Frozen):
     notes: tuple[str, ...] = ()
     precision: Precision | None = None
     """The comparison that chose the precision, where `--dtype auto` made one. `model.dtype` is the precision itself."""
+    rounds: StoryRounds | None = None
+    """None where all stories were read at once."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a comparison there is no such field: such bundles have the same bytes and hash as earlier ones."""
+        """Fields that came later are left out where they say nothing: such bundles keep their bytes and their hash."""
         found: dict[str, Any] = values(self)
-        if self.precision is None:
-            found.pop("precision", None)
+        for name in ("precision", "rounds"):
+            if found[name] is None:
+                del found[name]
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +14,10 @@ from heartstrings.behaviours.choices.two_options import TwoOptions
 from heartstrings.core.types import Frozen
 from heartstrings.engines.hf import checkpoint_folder
 from heartstrings.engines.hf.named import local_folder
-from heartstrings.experiment._timing import Timed, time_behaviours
+from heartstrings.experiment._timing import TIME, Timing, time_plan
 from heartstrings.experiment.cells import Job, Planned, anywhere, select_jobs, situations, test_jobs
 from heartstrings.experiment.plan import Plan, searched_layers
+from heartstrings.experiment.run import CHUNK
 from heartstrings.experiment.sample_counts import tested
 from heartstrings.stats.betting import upper_bound
 from heartstrings.stats.contrasts import contrasts
@@ -37,7 +38,7 @@ BETWEEN = 0.20
 BINARY_SD = 0.5
 """Of a sampled answer that is 0 or 1, at its largest; a behaviour with graded texts has a `sample_sd` of its own."""
 
-PEAK, READING, BANDWIDTH, STEP, BATCH = 990e12, 0.4, 1.7e12, 0.03, 64
+PEAK, READING, BANDWIDTH, STEP, BATCH = 990e12, 0.4, 1.7e12, 0.03, CHUNK["text"]
 """What GPU-hours assume: bfloat16 peak of an H100 or H200 in FLOP/s, the share of it reached while reading, half the
 memory's bytes a second, seconds that a decoding step takes at least, texts decoded together."""
 
@@ -59,8 +60,13 @@ class DryRun(Frozen):
     new_tokens: int
     """At most, if every text runs to its limit."""
     seconds: float | None
-    """Of sampling on this machine, from chunks that were timed (`experiment._timing`); None without them. Neither the
-    atlas nor judges are in it."""
+    """Of sampling on this machine as it was during the timing (`experiment._timing`); None without a timing. The atlas,
+    the fit of the doses and judges are not part of it."""
+    seconds_error: float | None = None
+    """Standard error of `seconds`, from the spread between the pieces that were timed."""
+    idle_seconds: float | None = None
+    """The same on an idle machine, where other processes slowed the timing and the time without them can be told; else
+    None."""
     gpu_hours: float | None = None
     """On one large GPU, by arithmetic (`_gpu_hours`); None where the model's size is not known."""
     power: str
@@ -75,7 +81,7 @@ def estimate(
     n_layers: int | None = None,
     suite: Suite,
     tokens: CountTokens | None = None,
-    timed: Mapping[str, Timed] | None = None,
+    timing: Timing | None = None,
 ) -> DryRun:
     """Count what a plan asks for. No model is loaded and nothing is sampled.
 
@@ -83,7 +89,7 @@ def estimate(
         n_layers: the model's; None: from its configuration where that lies on this machine, else assumed.
         suite: the plan's behaviours.
         tokens: counts the tokens of texts, e.g. an engine's `count_tokens`; None: words times 1.4.
-        timed: each behaviour by name, from `time_behaviours`.
+        timing: of the same plan, from `time_plan`.
     """
     notes = []
     depth = n_layers if n_layers is not None else _depth(plan.model)
@@ -98,26 +104,24 @@ def estimate(
     )
     if len(plan.effects) > 1 and len(layers) > 1:
         notes.append("effects are taken to choose the same layers; where they do not, costs are asked at each")
-    if plan.controlled and any(suite.checks_of(effect) for effect in plan.effects):
-        notes.append("controls are not asked a behaviour whose known answers the model fails: the run is shorter then")
+    notes += _on_checks(plan, suite, timing)
     if tokens is None:
         notes.append(f"prompt tokens are an estimate: {TOKENS_A_WORD} a word")
     if plan.fit_doses and plan.dose_factor is None:
         notes.append("all doses are first multiplied by a factor that fits the model, a power of two from 1/16 to 4")
     if plan.early_stopping:
-        notes.append("early stopping will save some of the capability and harm samples")
+        notes.append(
+            "early stopping will save some of the capability and harm samples, which the time does not foresee"
+        )
     notes += out_of_reach(plan, suite)
     prompt_tokens, new_tokens = 0, 0
-    seconds = None if timed is None else 0.0
     for job in jobs:
         prompt, new = _tokens(job, tokens or _words)
         prompt_tokens, new_tokens = prompt_tokens + prompt, new_tokens + new
-        if timed is not None and seconds is not None:
-            seconds += len(job) * timed[job.behaviour.name].seconds(prompt / max(1, len(job)))
     numbers = {"choice": 0, "text": 0}
     for job in jobs:
         numbers["choice" if job.behaviour.ask == "choice" else "text"] += len(job) * _turns(job)
-    notes += _on_time(timed or {})
+    notes += _on_time(timing)
     size = _parameters(plan.model)
     if size is None:
         notes.append("GPU-hours are not known: neither weights on this machine nor a size in the model's name")
@@ -130,14 +134,21 @@ def estimate(
     return DryRun(
         layers=len(layers), cells=sum(len(job.cells) for job in jobs), samples=sum(map(len, jobs)),
         choices=numbers["choice"], texts=numbers["text"], prompt_tokens=prompt_tokens, new_tokens=new_tokens,
-        seconds=seconds, gpu_hours=None if size is None else _gpu_hours(size, prompt_tokens, new_tokens),
+        seconds=None if timing is None else timing.seconds,
+        seconds_error=None if timing is None else timing.error, idle_seconds=_idle(timing),
+        gpu_hours=None if size is None else _gpu_hours(size, prompt_tokens, new_tokens),
         power=power(plan, suite), notes=tuple(notes),
     )  # fmt: skip
 
 
-def measured(plan: Plan, engine: Engine, suite: Suite) -> DryRun:
-    """`estimate` with the model's own depth and tokenizer, and the speed of some of the plan's own requests.
+def measured(
+    plan: Plan, engine: Engine, suite: Suite, *, limit: float = TIME, progress: Callable[[int, int], None] | None = None
+) -> DryRun:
+    """`estimate` with the model's own depth and tokenizer, and the time that some of the plan's own samples take.
 
+    Args:
+        limit: seconds that the timing may take, about.
+        progress: called with (seconds gone, seconds in all).
     Raises:
         HeartstringsError: the model fails on the plan's prompts.
     """
@@ -148,8 +159,8 @@ def measured(plan: Plan, engine: Engine, suite: Suite) -> DryRun:
     def read(requests: Sequence[Request]) -> np.ndarray:
         return count([_text(request.prompt) for request in requests])
 
-    timed = time_behaviours(plan, engine, suite, tokens=read)
-    return estimate(plan, n_layers=engine.info.n_layers, suite=suite, tokens=count, timed=timed)
+    timing = time_plan(plan, engine, suite, tokens=read, limit=limit, progress=progress)
+    return estimate(plan, n_layers=engine.info.n_layers, suite=suite, tokens=count, timing=timing)
 
 
 def power(plan: Plan, suite: Suite) -> str:
@@ -217,12 +228,42 @@ def _short(plan: Plan, suite: Suite, one: Behaviour, what: str, limit: float) ->
     )
 
 
-def _on_time(timed: Mapping[str, Timed]) -> list[str]:
-    notes = []
-    cut = [name for name, one in timed.items() if one.cut]
+def _on_checks(plan: Plan, suite: Suite, timing: Timing | None) -> list[str]:
+    """Controls that are asked or not, as the model knows the answers of a behaviour's checks."""
+    if not plan.controlled or not any(suite.checks_of(effect) for effect in plan.effects):
+        return []
+    if timing is None or timing.unclear is None:
+        return ["controls are not asked a behaviour whose known answers the model fails: the run is shorter then"]
+    if not timing.unclear:
+        return []
+    return [
+        f"the model fails the known answers of {', '.join(timing.unclear)}, so that controls are not asked these: the "
+        "time is without them, the numbers of samples are with them"
+    ]
+
+
+def _idle(timing: Timing | None) -> float | None:
+    """Seconds on an idle machine, where that differs from the time as measured and is known."""
+    if timing is None or not timing.contention.busy or timing.contention.idle is None:
+        return None
+    return timing.seconds * timing.contention.idle
+
+
+def _on_time(timing: Timing | None) -> list[str]:
+    if timing is None:
+        return []
+    timed, samples = sum(one.timed for one in timing.jobs), sum(one.samples for one in timing.jobs)
+    notes = [f"the time is estimated from {timed:,} of {samples:,} samples, which took {timing.took:.0f} s"]
+    contention = timing.contention
+    if contention.busy and contention.others is not None:
+        notes.append(
+            f"other processes kept {contention.others:.1f} of {contention.processors} processors busy and slowed the "
+            "timing: the time is for the machine as it is, and shorter when they have ended"
+        )
+    cut = dict.fromkeys(one.behaviour for one in timing.jobs if one.cut)
     if cut:
         notes.append(f"the time takes every text of {', '.join(cut)} to run to its limit: timing stopped before")
-    turns = [name for name, one in timed.items() if one.turns > 1]
+    turns = dict.fromkeys(one.behaviour for one in timing.jobs if one.turns > 1)
     if turns:
         notes.append(f"the time of {', '.join(turns)} is that of first turns, times all the turns that there may be")
     return notes

@@ -7,6 +7,7 @@ from .rounding import Sample as Sample
 from .rounding import compared as compared
 from .rounding import draw as draw
 from .rounding import sampled_contrasts as sampled_contrasts
+from .story_rounds import used_stories as used_stories
 
 __all__ = [
     "WORK",
@@ -18,4 +19,5 @@ __all__ = [
     "main_bundle",
     "read_header",
     "sampled_contrasts",
+    "used_stories",
 ]

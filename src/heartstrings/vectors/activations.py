@@ -253,6 +253,46 @@ def fill(
     return store
 
 
+def join(
+    parts: Sequence[tuple[Path, Int64[np.ndarray, "_"]]],
+    directory: Path,
+    info: ModelInfo,
+    texts: Sequence[str],
+    *,
+    layers: Sequence[int],
+    poolings: Sequence[Pooling],
+    site: Site,
+    token_budget: int,
+    max_tokens: int,
+) -> None:
+    """One store of the texts of several stores, which keep theirs. Interrupted and called again, it ends with the same
+    bytes. To `fill` the new store is finished.
+
+    Args:
+        parts: folder of each finished store, and the row that each of its texts has among `texts`.
+        texts: all of them; the other arguments are those that the stores were filled with.
+    """
+    make_folder(directory)
+    _begin(directory, _manifest(info, texts, layers, poolings, site, token_budget, max_tokens), True)
+    number, sums, counts = 0, np.zeros((len(layers), 0, info.width)), np.zeros((len(layers), 0), dtype=np.int64)
+    for folder, rows in parts:
+        for path in _shards(folder):
+            content = _read(path, _FIELDS)
+            content["indices"] = rows[content["indices"]]
+            write_bytes(directory / f"batch-{number:05d}.safetensors", tensor_bytes(content, "pooled batch 1"))
+            number += 1
+        if (folder / POSITIONS).exists():
+            stored = _read(folder / POSITIONS, ("sums", "counts"))
+            longer = max(0, stored["sums"].shape[1] - sums.shape[1])
+            sums = np.pad(sums, ((0, 0), (0, longer), (0, 0)))
+            counts = np.pad(counts, ((0, 0), (0, longer)))
+            sums[:, : stored["sums"].shape[1]] += stored["sums"]
+            counts[:, : stored["counts"].shape[1]] += stored["counts"]
+    if counts.size:
+        content = {"sums": sums, "counts": counts, "included": np.array([number])}
+        write_bytes(directory / POSITIONS, tensor_bytes(content, "position sums 1"))
+
+
 def _shards(directory: Path) -> list[Path]:
     """The finished batches, in plan order; files being written have other names."""
     found = [path for path in directory.iterdir() if _SHARD.fullmatch(path.name)]

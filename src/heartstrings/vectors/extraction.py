@@ -25,10 +25,11 @@ from heartstrings.vectors._denoise import denoise, neutral_basis
 from heartstrings.vectors.activations import WORK, Activations, Progress, TextFacts, fill, plain, rule_of
 from heartstrings.vectors.bundle import HEADER, is_intact, load, read_header, save
 from heartstrings.vectors.emotion_vectors import EmotionVectors, StoryTable
+from heartstrings.vectors.story_rounds import read_in_rounds, used_stories
 
 _SAME = (
     "corpus_hash", "neutral_hash", "calibration_hash", "pooling", "weighting", "site", "max_tokens",
-    "token_budget", "seed", "denoise_variance",
+    "token_budget", "seed", "denoise_variance", "rounds",
 )  # fmt: skip
 """Fields of the provenance that tell whether a finished bundle is the one asked for."""
 
@@ -51,6 +52,7 @@ def extract(
     keep_activations: bool = False,
     overwrite: bool = False,
     precision: Precision | None = None,
+    reliability: float | None = None,
 ) -> dict[str, EmotionVectors]:
     """Extract emotion vectors and write them as bundles; returns them by pooling label.
 
@@ -74,10 +76,13 @@ def extract(
         keep_activations: keep the pooled activations of every text under `out/.work`.
         overwrite: replace a bundle in `out` that was made from other inputs.
         precision: the comparison that chose the model's precision, for the provenance.
+        reliability: read the stories in rounds of whole topics, and stop when every emotion has this reliability
+            (`heartstrings.vectors.story_rounds`); `used_stories` tells which were read. None: all stories.
 
     Raises:
-        InputError: fewer than two emotions; an emotion whose stories are all too short for a rule (named); `out`
-            holds something made from other inputs, or another process is writing to it; the disk is full.
+        InputError: fewer than two emotions; stories that cannot be read in rounds; an emotion whose stories are all too
+            short for a rule (named); `out` holds something made from other inputs, or another process is writing to it;
+            the disk is full.
         NumericalError: NaN or Inf in the activations of a text.
     """
     out, work = Path(out), Path(out) / WORK
@@ -86,17 +91,28 @@ def extract(
     poolings = tuple(poolings)
     token_budget = default_token_budget(engine.info.device) if token_budget is None else token_budget
     _check_request(corpus, layers, poolings, engine, max_tokens)
+    places = {pooling: out if len(poolings) == 1 else out / pooling.label for pooling in poolings}
+    # A `from` pooling has no rule of its own where a `centred` one is stored, which serves it as well.
+    centred = {pooling.start: pooling for pooling in poolings if pooling.rule == "centred"}
+    rules = tuple(dict.fromkeys(centred.get(p.start, p) if p.rule == "from" else p for p in poolings))
+    rounds = None
+    if reliability is not None:
+        rounds = read_in_rounds(
+            engine, corpus, out=out, places=tuple(places.values()), target=reliability, layers=layers, rules=rules,
+            rule=rule_of(rules, poolings[0]), site=site, token_budget=token_budget, max_tokens=max_tokens, seed=seed,
+            progress=progress, overwrite=overwrite,
+        )  # fmt: skip
+        corpus = used_stories(corpus, rounds)
     expected = {
         pooling: Provenance(
             package_version=__version__, source="extracted", model=engine.info, corpus_source=corpus.source,
             corpus_author=corpus.author, corpus_hash=corpus.hash, corpus_filtered=dict(corpus.filtered),
             neutral_hash=None if neutral is None else neutral.hash, calibration_hash=calibration.hash,
             pooling=pooling, weighting=weighting, site=site, max_tokens=max_tokens, token_budget=token_budget,
-            seed=seed, notes=corpus.notes, precision=precision,
+            seed=seed, notes=corpus.notes, precision=precision, rounds=rounds,
         )
         for pooling in poolings
     }  # fmt: skip
-    places = {pooling: out if len(poolings) == 1 else out / pooling.label for pooling in poolings}
 
     def all_finished() -> bool:
         return all(_is_finished(places[pooling], expected[pooling], layers, overwrite) for pooling in poolings)
@@ -106,9 +122,6 @@ def extract(
 
     if not work.exists() and all_finished():
         return bundles()
-    # A `from` pooling has no rule of its own where a `centred` one is stored, which serves it as well.
-    centred = {pooling.start: pooling for pooling in poolings if pooling.rule == "centred"}
-    rules = tuple(dict.fromkeys(centred.get(p.start, p) if p.rule == "from" else p for p in poolings))
     n_texts = len(corpus) + len(calibration) + (0 if neutral is None else len(neutral))
     n_before = 0
 

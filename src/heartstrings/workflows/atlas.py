@@ -211,6 +211,8 @@ class AtlasSettings:
     device: str | None = None
     token_budget: int | None = None
     """Padded tokens a batch; None: what suits the device."""
+    reliability: float | None = None
+    """Stories are read until every emotion has it (`heartstrings.vectors.story_rounds`); None: all of them."""
     max_tokens: int = 512
     permutations: int = 2000
     seed: int = 0
@@ -370,9 +372,11 @@ def run_atlas(
         bundles = vectors.extract(
             read_by, texts.corpus, out=out / "vectors", neutral=texts.neutral, poolings=rules,
             weighting=settings.weighting, keep_activations=True, precision=precision,
+            reliability=settings.reliability,
             progress=partial(progress, f"reading {len(texts.corpus)} stories"), **how,
         )  # fmt: skip
     main = bundles[rules[0].label]
+    texts = replace(texts, corpus=vectors.used_stories(texts.corpus, main.provenance.rounds))
     analysis = geometry.analyse(
         main, ratings, others={label: bundle for label, bundle in bundles.items() if bundle is not main},
         permutations=settings.permutations, seed=settings.seed, unembed=_unembedding(engine),

@@ -89,12 +89,16 @@ def plan(
     Raises:
         InputError: neither a model nor a plan, or a plan that cannot be run.
     """
+    if not 0 < options["timing"] < float("inf"):
+        raise InputError(f"--timing {options['timing']:g}", "seconds, more than 0", "Give 60, for example")
     found, engine = _one_plan(model, options)
     if options["dry_run"] and engine is None:
         engine = workflows.opened(
             found.model, revision=found.revision, dtype=found.dtype, device=options["device"], progress=progress
         )
-    estimate = workflows.estimate(found, engine=engine if options["dry_run"] else None)
+    estimate = workflows.estimate(
+        found, engine=engine if options["dry_run"] else None, timing=options["timing"], progress=progress
+    )
     if options["out"] is not None:
         experiment.write_plan(options["out"], found)
     return Planned(found, estimate)
@@ -283,7 +287,8 @@ def extract(
     ) as (read_by, precision):  # fmt: skip
         bundles = vectors.extract(
             read_by, texts.corpus, out=out, neutral=texts.neutral, poolings=(pooling,),
-            keep_activations=options["keep_activations"], precision=precision, progress=report,
+            keep_activations=options["keep_activations"], precision=precision,
+            reliability=options["reliability"], progress=report,
             **chosen(given.Weighting, options) | how,
         )  # fmt: skip
     return next(iter(bundles.values()))

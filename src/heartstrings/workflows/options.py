@@ -132,6 +132,10 @@ class Reading(TypedDict, total=False):
     token_budget: Annotated[
         int | None, Option("Tokens in a batch, padding included. Default: 1024 on a CPU, else 8192.", None)
     ]
+    reliability: Annotated[
+        float | None,
+        Option("Read topic by topic until every emotion's contrast has this reliability. Default: all stories.", None),
+    ]
 
 
 class Source(TypedDict, total=False):
@@ -292,6 +296,7 @@ class PlanOptions(Asked, Later, Loading, total=False):
     dry_run: Annotated[
         bool, Option("Load the model to count tokens and time; or only the plan.", True, flag="--dry-run/--no-model")
     ]
+    timing: Annotated[float, Option("Seconds that measuring the time may take, about.", 60.0)]
     out: Annotated[Path | str | None, Option("TOML file to write the plan to.", None)]
 
 

@@ -407,10 +407,18 @@ def weigh_again(folder: Path) -> Run:
     return Run(folder, answers, write_verdict(folder, answers))
 
 
-def estimate(plan: Plan, *, engine: Engine | None = None) -> DryRun:
-    """What the plan would cost and could find. Without an engine the time is not known."""
+def estimate(plan: Plan, *, engine: Engine | None = None, timing: float = 60.0, progress: Progress = silent) -> DryRun:
+    """What the plan would cost and could find. Without an engine the time is not known.
+
+    Args:
+        timing: seconds that measuring the time may take, about.
+    """
     asked = behaviours.suite_of(plan)
-    return experiment.estimate(plan, suite=asked) if engine is None else experiment.measured(plan, engine, asked)
+    if engine is None:
+        return experiment.estimate(plan, suite=asked)
+    return experiment.measured(
+        plan, engine, asked, limit=timing, progress=partial(progress, "timing some of the samples")
+    )
 
 
 def plans_of(

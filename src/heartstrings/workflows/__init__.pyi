@@ -32,6 +32,8 @@ from .run import plans_of as plans_of
 from .run import run_model as run_model
 from .run import run_models as run_models
 from .run import weigh_again as weigh_again
+from .screen import ScreenSettings as ScreenSettings
+from .screen import run_screen as run_screen
 from .selftest import SelfTest as SelfTest
 from .selftest import check_model as check_model
 from .side_by_side import SideBySide as SideBySide
@@ -48,6 +50,7 @@ __all__ = [
     "ModelFacts",
     "Run",
     "Runs",
+    "ScreenSettings",
     "SelfTest",
     "SideBySide",
     "analyse_bundle",
@@ -72,6 +75,7 @@ __all__ = [
     "run_model",
     "run_models",
     "run_pool",
+    "run_screen",
     "steered_texts",
     "stories_of",
     "vectors_of",

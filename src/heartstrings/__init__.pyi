@@ -29,6 +29,7 @@ from .workflows.commands import info as info
 from .workflows.commands import plan as plan
 from .workflows.commands import pool as pool
 from .workflows.commands import run as run
+from .workflows.commands import screen as screen
 from .workflows.commands import selftest as selftest
 from .workflows.commands import steer as steer
 from .workflows.commands import stories as stories
@@ -65,6 +66,7 @@ __all__ = [
     "read_ratings",
     "read_stories",
     "run",
+    "screen",
     "selftest",
     "steer",
     "stories",

@@ -10,6 +10,7 @@ import typer
 
 from heartstrings.cli import _console as console
 from heartstrings.cli import _grade as grade
+from heartstrings.cli import _screen_summary as screen_summary
 from heartstrings.cli import _summary as summary
 from heartstrings.cli import _verdict_summary as verdict_summary
 from heartstrings.cli._command import command
@@ -46,6 +47,7 @@ COMMANDS = {
     "grade": command(commands.grade, grade.tell, ask=grade.ask),
     "verdict": command(commands.decide, verdict_summary.runs),
     "pool": command(commands.pool, verdict_summary.pool),
+    "screen": command(commands.screen, screen_summary.screen),
     "steer": command(commands.steer, verdict_summary.texts),
     "logs": command(logs, verdict_summary.logs),
     "import": command(commands.import_vectors, summary.bundle, required=("out",)),

@@ -152,6 +152,27 @@ class DirectionSet:
             drawn = (basis @ drawn) @ basis
         return drawn / np.linalg.norm(drawn), 1.0
 
+    def rows(
+        self, kind: Kind, names: Sequence[str], layer: int
+    ) -> tuple[Float64[np.ndarray, "name width"], Float64[np.ndarray, "name"]]:
+        """`vector` of several names of a kind: unit vectors, and what a cell's dose is multiplied with.
+
+        Mixtures (`topic`, `natural`) are one matrix product: the same as by `vector` up to rounding.
+
+        Raises:
+            InputError: as `vector`.
+        """
+        if kind not in ("topic", "natural") or not names:
+            found = [self.vector(kind, name, layer) for name in names]
+            units = np.array([unit for unit, _ in found]).reshape(len(names), self.vectors.width)
+            return units, np.array([scale for _, scale in found])
+        self.vector(kind, names[0], layer)  # refuses what cannot be made
+        basis = self._topics(layer) if kind == "topic" else self._neutral(layer)
+        assert basis is not None
+        numbers = [self._parse(kind, name)[0] for name in names]
+        mixed = np.stack([self._draws(kind, number, layer).standard_normal(len(basis)) for number in numbers]) @ basis
+        return mixed / np.linalg.norm(mixed, axis=1, keepdims=True), np.ones(len(names))
+
     def span(self, layer: int) -> Float64[np.ndarray, "component width"]:
         """An orthonormal basis of what the emotion vectors of the plan's variant span at a layer: the components of
         their SVD whose singular value is over 1e-5 of the largest. Its length is the rank of the span."""

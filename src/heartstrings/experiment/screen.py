@@ -1,8 +1,9 @@
-"""Which controls may move a behaviour, to first order: one backward pass for any number of directions.
+"""What steering would change, to first order: one backward pass for any number of directions.
 
-The screen decides how likely a control is to be sampled (`heartstrings.stats.importance`), and nothing else: it may be
-wrong without making a p-value wrong, as long as it treats the tested direction and its controls alike and looks at no
-sample of the test half.
+Two uses. In `heartstrings.workflows.pool` it decides how likely a control is to be sampled
+(`heartstrings.stats.importance`), and nothing else: it may be wrong without making a p-value wrong, as long as it
+treats the tested direction and its controls alike and looks at no sample of the test half. In
+`heartstrings.workflows.screen` it is described, beside its agreement with exact steering, and nothing is concluded.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from heartstrings.core.types import Site
 from heartstrings.experiment.controls import DirectionSet
 from heartstrings.experiment.ledger import Kind
 from heartstrings.experiment.plan import Plan
+from heartstrings.vectors.algebra import layer_row
 
+SLAB = 2**22
+"""Numbers in the matrix of directions that is held at a time."""
 STEP = 2.0**-7
 """Of the central differences, in nats. A power of two, so that float32 log-probabilities take it without rounding."""
 
@@ -53,7 +57,7 @@ class OutcomeGradient:
 
 
 @dataclass(frozen=True, eq=False)
-class Screen:
+class FirstOrder:
     """First-order scores of directions and controls on one behaviour."""
 
     by_layer: Mapping[str, tuple[float, ...]]
@@ -89,7 +93,7 @@ def first_order(
     scenarios: Sequence[Scenario],
     directions: DirectionSet,
     layers: Sequence[int],
-) -> Screen:
+) -> FirstOrder:
     """Scores of every direction and control of a plan on one behaviour: dose * norm * (unit direction . gradient).
 
     A function of the model, the plan's seed, the scenarios and the directions; nothing is sampled. A control is scored
@@ -110,23 +114,49 @@ def first_order(
             "Draw controls evenly",
         )
     found = outcome_gradient(engine, behaviour, scenarios, layers=layers, positions=plan.positions, site=plan.site)
-    slope = found.mean
+    between = plan.window[-1] - (plan.window[0] if len(plan.window) > 1 else 0.0)
+    groups: list[tuple[Kind, tuple[str, ...]]] = [("direction", plan.directions)]
+    for each in directions.kinds:
+        named = (name for one in plan.directions for name in directions.controls(each, one))
+        groups.append((each, tuple(dict.fromkeys(named))))
+    by_layer: dict[str, tuple[float, ...]] = {}
+    for kind, names in groups:
+        changes = [
+            predicted(directions, kind, names, layer, slope[None], between)[:, 0]
+            for layer, slope in zip(found.layers, found.mean, strict=True)
+        ]
+        by_layer.update(zip(names, map(tuple, np.stack(changes, axis=1).tolist()), strict=True))
+    return FirstOrder(by_layer, found.layers, behaviour.name, int((~np.isnan(found.outcomes)).sum()))
+
+
+def predicted(
+    directions: DirectionSet,
+    kind: Kind,
+    names: Sequence[str],
+    layer: int,
+    slopes: Float64[np.ndarray, "slope width"],
+    between: float,
+) -> Float64[np.ndarray, "name slope"]:
+    """First-order change of outcomes along directions or controls of one kind at a layer, as one matrix product.
+
+    between * scale * norm * (unit direction . slope), with the mean residual norm of the layer and the scale of the
+    kind (1 but for `shuffled`). Memory grows with the width and not with the number of names.
+
+    Args:
+        slopes: outcome per unit of residual stream at this layer, such as one row for each behaviour.
+        between: the difference of two doses, in mean residual norms.
+    Raises:
+        InputError: a name that is none of this kind, or a layer that the vectors lack.
+    """
     norms = directions.vectors.norms
     assert norms is not None  # direction_set saw to it
-    between = plan.window[-1] - (plan.window[0] if len(plan.window) > 1 else 0.0)
-    names: list[tuple[Kind, str]] = [("direction", name) for name in plan.directions]
-    names += [
-        (kind, name) for kind in directions.kinds for one in plan.directions for name in directions.controls(kind, one)
-    ]
-    by_layer: dict[str, tuple[float, ...]] = {}
-    for kind, name in dict.fromkeys(names):
-        changes = []
-        for row, layer in enumerate(found.layers):
-            vector, scale = directions.vector(kind, name, layer)
-            norm = float(norms[directions.vectors.layers.index(layer)])
-            changes.append(between * scale * norm * float(vector @ slope[row]))
-        by_layer[name] = tuple(changes)
-    return Screen(by_layer, found.layers, behaviour.name, int((~np.isnan(found.outcomes)).sum()))
+    norm = float(norms[layer_row(directions.vectors.layers, layer, "the bundle")])
+    found = np.empty((len(names), len(slopes)))
+    step = max(1, SLAB // directions.vectors.width)
+    for begin in range(0, len(names), step):
+        units, scales = directions.rows(kind, names[begin : begin + step], layer)
+        found[begin : begin + step] = (between * norm * scales)[:, None] * (units @ slopes.T)
+    return found
 
 
 def outcome_gradient(

@@ -35,6 +35,8 @@ from .run import plans_of as plans_of
 from .run import run_model as run_model
 from .run import run_models as run_models
 from .run import weigh_again as weigh_again
+from .screen import ScreenSettings as ScreenSettings
+from .screen import run_screen as run_screen
 from .selftest import SelfTest as SelfTest
 from .selftest import check_model as check_model
 from .side_by_side import SideBySide as SideBySide
@@ -52,6 +54,7 @@ __all__ = [
     "ModelFacts",
     "Run",
     "Runs",
+    "ScreenSettings",
     "SelfTest",
     "SideBySide",
     "analyse_bundle",
@@ -78,6 +81,7 @@ __all__ = [
     "run_model",
     "run_models",
     "run_pool",
+    "run_screen",
     "steered_texts",
     "stories_of",
     "vectors_of",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from heartstrings.experiment.dry_run import DryRun
     from heartstrings.experiment.hand_grades import Session
     from heartstrings.experiment.plan import Plan
+    from heartstrings.experiment.screen_results import Screen
     from heartstrings.geometry import Comparison, Geometry
     from heartstrings.judges import Budget
     from heartstrings.vectors.emotion_vectors import EmotionVectors
@@ -172,6 +173,24 @@ def pool(folder: given.Finished, *, progress: Progress = silent, **options: Unpa
         InputError: no finished run there, or one without a behaviour that can be screened.
     """
     return workflows.run_pool(Path(folder), progress=progress, **options)
+
+
+@takes(given.ScreenOptions)
+def screen(
+    model: given.Model, out: given.Out = "screen", *, progress: Progress = silent,
+    **options: Unpack[given.ScreenOptions],
+) -> "Screen":  # fmt: skip
+    """Predict where steering could matter.
+
+    First-order effects of all emotions and 1,000 controls of each kind, at all layers, from one backward pass a prompt.
+
+    Some cells are also steered, to see how well the predictions agree. Nothing is concluded from the screen alone.
+    The report is OUT/screen.html. Resumable.
+
+    Raises:
+        InputError: options that cannot be used, a behaviour that samples text, or a model without a gradient.
+    """
+    return workflows.run_screen(model, Path(out), workflows.ScreenSettings(**options), progress=progress)
 
 
 @takes(given.GradeOptions)

@@ -395,6 +395,32 @@ class PoolOptions(TypedDict, total=False):
     device: Annotated[str | None, Option("cpu, cuda, cuda:1, mps. Default: a GPU if there is one.", None)]
 
 
+class ScreenOptions(Loading, total=False):
+    """Options of `screen`."""
+
+    emotion: Annotated[
+        str | Sequence[str] | None, Option("Emotions or blends, with commas. Default: all of the vectors.", None)
+    ]
+    behaviour: Annotated[
+        str | Sequence[str] | None,
+        Option("Behaviours, with commas. Default: all of the suite that are answered by scored options.", None),
+    ]
+    suite: Annotated[str | None, Option("What is asked. Default: text; for an organism: organism.", None)]
+    layers: Annotated[
+        str | Sequence[int] | None, Option("Layers, such as 3,5,8 or 0:32:2. Default: all of the vectors.", None)
+    ]
+    scenarios: Annotated[
+        int | None, Option("Scenarios of each behaviour. Default: as many as choose layers in a run.", None)
+    ]
+    controls: Annotated[int, Option("Controls of each kind at each layer; 0: none.", 1000)]
+    dose: Annotated[float, Option("Changes are predicted from minus this dose to plus this dose.", 0.05)]
+    check: Annotated[
+        int, Option("Cells of each behaviour that are also steered, to compare with the prediction; 0: none.", 12)
+    ]
+    vectors: Annotated[Path | str | None, Option("A bundle, an atlas or a run, instead of an atlas in OUT.", None)]
+    seed: Annotated[int, Option("Seed of scenarios, controls and the cells that are checked.", 0)]
+
+
 class SelfTestOptions(Loading, total=False):
     """Options of `selftest`."""
 

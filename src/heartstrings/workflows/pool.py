@@ -32,7 +32,7 @@ from heartstrings.experiment.ledger import CONTROL_KINDS, NATURAL_KINDS, Control
 from heartstrings.experiment.plan import Plan, searched_layers
 from heartstrings.experiment.run import Sampling, directions_fingerprint
 from heartstrings.experiment.sample_counts import leader, searched
-from heartstrings.experiment.screen import Screen, first_order
+from heartstrings.experiment.screen import FirstOrder, first_order
 from heartstrings.experiment.told_apart import not_told_apart
 from heartstrings.stats.contrasts import LINE, in_units, largest, orientation
 from heartstrings.stats.importance import Drawn, Opposite, draw, strata, weighted_p
@@ -327,7 +327,7 @@ def _draws(
 ) -> dict[tuple[str, str], tuple[_Draw, ...]]:
     """What is drawn for each behaviour and direction. The screen's scores are recorded, so that a rounding error of
     another device cannot change a draw once it is made."""
-    screens: dict[str, Screen] = {}
+    screens: dict[str, FirstOrder] = {}
     found: dict[tuple[str, str], tuple[_Draw, ...]] = {}
     for one in measured:
         name, direction, some = one.behaviour.name, one.direction, []

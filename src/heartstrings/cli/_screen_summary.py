@@ -1,0 +1,94 @@
+"""What the command line prints of a screen: the strongest predictions, and how well they agree with steering."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from heartstrings import report
+from heartstrings.cli import _console as console
+from heartstrings.cli._summary import ORGANISM_NOTE, Given
+from heartstrings.experiment.screen_results import DESCRIPTIVE, FILE
+
+if TYPE_CHECKING:
+    from heartstrings.experiment.screen_results import Screen, Top
+
+SHOWN = 3
+"""Emotions of each behaviour in the table."""
+
+
+def screen(found: Screen, given: Given, json: bool) -> None:
+    """The strongest predictions of each behaviour, and how well some of them agree with steering."""
+    page = given["out"] / "screen.html"
+    if json:
+        tops = [_object(top) for one in found.behaviours for top in found.strongest(one.name)]
+        facts = found.model_dump(
+            mode="json", include={"model", "dose", "layers", "controls", "cost", "notes", "left_out"}
+        )
+        checks = {one.name: [each.model_dump() for each in one.fidelity] for one in found.behaviours}
+        files = {"file": str(given["out"] / FILE), "report": str(page)}
+        console.emit_json(facts | {"strongest": tops, "fidelity": checks} | files)
+        return
+    larger = f"; last columns: how many of {found.controls:,} controls of each kind are as large at their own layer"
+    console.show(
+        "Where could steering matter? First-order predictions",
+        ["behaviour", "emotion", "layer", "predicted points", *found.kinds],
+        [_row(one.name if not at else "", top)
+         for one in found.behaviours for at, top in enumerate(found.strongest(one.name)[:SHOWN])],
+        caption=f"from dose -{found.dose:g} to +{found.dose:g}, 95% over situations, at the layer with the largest "
+        f"prediction{larger if found.kinds else ''}",
+    )  # fmt: skip
+    if found.checked_doses:
+        _fidelity(found)
+    for left in found.left_out:
+        console.say(f"Left out: {left.behaviour}: {left.reason}.")
+    for note in found.notes:
+        console.warn(note)
+    console.say(_cost(found))
+    console.say(DESCRIPTIVE)
+    if found.model.startswith("organism:"):
+        console.say(ORGANISM_NOTE)
+    console.out.print(str(page), highlight=False)
+
+
+def _row(behaviour: str, top: Top) -> list[str]:
+    ends = "" if top.low is None or top.high is None else f" [{top.low:+.2f}, {top.high:+.2f}]"
+    return [behaviour, top.emotion, str(top.layer), f"{top.predicted:+.2f}{ends}",
+            *(f"{count:,}" for count in top.larger.values())]  # fmt: skip
+
+
+def _fidelity(found: Screen) -> None:
+    rows = []
+    for one in found.behaviours:
+        for at, each in enumerate(one.fidelity):
+            ends = (
+                "" if each.rank_low is None else f" [{report.number(each.rank_low)}, {report.number(each.rank_high)}]"
+            )
+            rows.append([one.name if not at else "", f"{each.dose:g}", str(each.cells),
+                         f"{report.number(each.rank)}{ends}", report.number(each.slope)])  # fmt: skip
+    console.show(
+        "Do the predictions hold? Some cells steered",
+        ["behaviour", "dose, ±", "cells", "rank correlation", "slope"],
+        rows,
+        caption="predicted and exact changes on the same scenarios; 95% bootstrap over cells; slope under 1: "
+        "predictions are too large",
+    )
+
+
+def _cost(found: Screen) -> str:
+    cost = found.cost
+    own = f"{cost.requests:,} requests, {cost.gradient_seconds + cost.predict_seconds:,.0f} seconds."
+    if cost.exhaustive_seconds is None or cost.times_cheaper is None:
+        return own
+    return (
+        f"{own} Steering along all that was predicted would take "
+        f"{timedelta(seconds=round(cost.exhaustive_seconds))} at the pace of the check: "
+        f"{cost.times_cheaper:,.0f} times as long."
+    )
+
+
+def _object(top: Top) -> dict[str, object]:
+    return {
+        "behaviour": top.behaviour, "emotion": top.emotion, "layer": top.layer, "predicted": top.predicted,
+        "low": top.low, "high": top.high, "larger": dict(top.larger),
+    }  # fmt: skip

@@ -1,0 +1,557 @@
+"""Where could steering matter? First-order effects of all emotions and of many controls, at all layers, by behaviour.
+
+One backward pass a prompt gives the gradient of an outcome at every layer at once (`experiment.screen`); predictions
+for any number of directions are matrix products. A few of them are compared with really steered outcomes
+(`experiment.screen_check`). Nothing is concluded from a screen alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from heartstrings import behaviours, experiment, report, stats, vectors
+from heartstrings.behaviours.base import Compared
+from heartstrings.core.engine import ScoreRequest
+from heartstrings.core.errors import InputError
+from heartstrings.core.storage import make_folder, sha256, tensor_bytes, write_bytes, write_text
+from heartstrings.core.version import __version__
+from heartstrings.experiment.cells import FEWEST, every_scenario
+from heartstrings.experiment.controls import DirectionSet
+from heartstrings.experiment.ledger import CONTROL_KINDS, NATURAL_KINDS, ControlKind
+from heartstrings.experiment.plan import Plan
+from heartstrings.experiment.plan_files import preset
+from heartstrings.experiment.sample_counts import searched
+from heartstrings.experiment.screen import OutcomeGradient, outcome_gradient, predicted
+from heartstrings.experiment.screen_check import MULTIPLES, SCENARIOS, drawn_cells, exact_outcomes, fidelity
+from heartstrings.experiment.screen_results import (
+    FILE,
+    Band,
+    CheckedCell,
+    Cost,
+    NotScreened,
+    Screen,
+    ScreenedBehaviour,
+)
+from heartstrings.experiment.told_apart import chance_of, knows
+from heartstrings.vectors.bundle import main_bundle
+from heartstrings.workflows.atlas import AtlasSettings, layers_of, name_of, opened, run_atlas
+from heartstrings.workflows.run import ATLAS, check_readable
+from heartstrings.workflows.values import Progress, names_of, silent
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from heartstrings.behaviours.base import Behaviour, Scenario
+    from heartstrings.behaviours.roles import Suite
+    from heartstrings.core.engine import Engine
+
+CONTROLS, DOSE, CHECK = 1000, 0.05, 12
+LEAST_CONTROLS = 40
+"""Fewer have no 95% band that is worth reading."""
+GRADIENTS, CHECKS = "gradients", "check"
+"""Folders in OUT: a file for each behaviour, so that a screen that was interrupted goes on."""
+NO_GRADIENT = "its answers are sampled text, and sampled text has no gradient here"
+POINTS = 100.0
+
+
+@dataclass(frozen=True)
+class ScreenSettings:
+    """The options of `heartstrings.screen`, under the same names."""
+
+    emotion: str | Sequence[str] | None = None
+    behaviour: str | Sequence[str] | None = None
+    suite: str | None = None
+    layers: str | Sequence[int] | None = None
+    scenarios: int | None = None
+    controls: int = CONTROLS
+    dose: float = DOSE
+    check: int = CHECK
+    vectors: str | PathLike[str] | None = None
+    revision: str | None = None
+    dtype: str = "auto"
+    device: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.controls and self.controls < LEAST_CONTROLS:
+            raise InputError(f"--controls {self.controls}", f"0 for none, or {LEAST_CONTROLS} at least",
+                             f"Use --controls {CONTROLS}")  # fmt: skip
+        if not 0 < self.dose <= 1:
+            raise InputError(f"--dose {self.dose:g}", "a number over 0 and at most 1, in mean residual norms",
+                             f"Use --dose {DOSE}; predictions are in proportion to it")  # fmt: skip
+        if self.check < 0:
+            raise InputError(f"--check {self.check}", "0 for no check, or the number of cells of each behaviour")
+        if self.scenarios is not None and self.scenarios < FEWEST:
+            raise InputError(f"--scenarios {self.scenarios}", f"{FEWEST} at least")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is screened, known before the model is loaded."""
+
+    plan: Plan
+    suite: Suite
+    scenarios: Mapping[str, tuple[Scenario, ...]]
+    """Of each behaviour that is screened."""
+    reported_too: Mapping[str, int]
+    left_out: tuple[NotScreened, ...]
+
+
+@dataclass(eq=False)
+class _Found:
+    """One behaviour, while it is screened."""
+
+    behaviour: Behaviour
+    scenarios: tuple[Scenario, ...]
+    gradient: OutcomeGradient
+    seconds: float
+    understood: bool | None
+    emotions: Float64[np.ndarray, "layer emotion scenario"]
+    """Predicted changes, in points; NaN without an outcome."""
+    sizes: dict[ControlKind, Float64[np.ndarray, "layer control"]] = field(default_factory=dict)
+    """Sizes of the controls' predicted changes, in points."""
+
+    @property
+    def weights(self) -> Float64[np.ndarray, "scenario"]:
+        """Of each scenario in a mean over situations; 0 without an outcome."""
+        there = ~np.isnan(self.gradient.outcomes)
+        groups = [one.group for one in self.scenarios]
+        members = [sum(there[at] for at, other in enumerate(groups) if other == group) for group in groups]
+        share = np.array([1 / count if seen else 0.0 for count, seen in zip(members, there, strict=True)])
+        if not share.any():
+            raise InputError(f"no scenario of {self.behaviour.name} has an outcome", "one at least",
+                             "Screen other behaviours (--behaviour)")  # fmt: skip
+        found: Float64[np.ndarray, "scenario"] = share / share.sum()
+        return found
+
+    def mean(self, values: Float64[np.ndarray, "... scenario"]) -> Float64[np.ndarray, "..."]:
+        """Over situations, each with equal weight."""
+        found: Float64[np.ndarray, "..."] = np.asarray(np.where(np.isnan(values), 0.0, values) @ self.weights)
+        return found
+
+
+def run_screen(
+    model: str | PathLike[str] | Engine, out: Path, settings: ScreenSettings, *, progress: Progress = silent
+) -> Screen:
+    """The screen of a model in a folder: `screen.json`, `screen.html`, and what the next call goes on from.
+
+    Raises:
+        InputError: options that cannot be used, vectors without what is asked for, a behaviour that samples text, or a
+            model without a gradient. NumericalError: NaN or Inf.
+    """
+    name = name_of(model)
+    asked = ask(name, settings)
+    engine = opened(model, revision=settings.revision, dtype=settings.dtype, device=settings.device, progress=progress)
+    experiment.check_template(asked.plan, asked.suite, name, template=engine.info.template_hash is not None)
+    directions, emotions = _directions(name, engine, out, settings, asked.plan, progress)
+    make_folder(out / GRADIENTS)
+    found = []
+    for number, each in enumerate(asked.scenarios):
+        progress("gradients", number, len(asked.scenarios))
+        found.append(_gradient(engine, asked, each, directions, out))
+    progress("gradients", len(found), len(found))
+    began = time.monotonic()
+    for row, layer in enumerate(directions.layers):
+        progress("predictions", row, len(directions.layers))
+        _predict(found, directions, emotions, row, layer, settings)
+    progress("predictions", len(directions.layers), len(directions.layers))
+    predicting = time.monotonic() - began
+    cells: dict[str, tuple[tuple[CheckedCell, ...], int, float]] = {}
+    for number, one in enumerate(found if settings.check else ()):
+        progress("comparing with steering", number, len(found))
+        cells[one.behaviour.name] = _check(engine, directions, emotions, one, out, settings)
+    made = Screen(
+        package_version=__version__,
+        model=name,
+        weights_hash=engine.info.weights_hash,
+        dtype=engine.info.dtype,
+        n_layers=engine.info.n_layers,
+        suite=asked.plan.suite,
+        variant=asked.plan.variant,
+        vectors_hash=_fingerprint(directions, [("direction", name) for name in emotions], directions.layers),
+        emotions=emotions,
+        layers=directions.layers,
+        dose=settings.dose,
+        positions=asked.plan.positions,
+        site=asked.plan.site,
+        seed=settings.seed,
+        controls=settings.controls,
+        checked_doses=tuple(settings.dose * times for times in MULTIPLES) if settings.check else (),
+        checked_scenarios=SCENARIOS if settings.check else 0,
+        behaviours=tuple(_behaviour(one, cells.get(one.behaviour.name), asked, settings) for one in found),
+        left_out=asked.left_out,
+        cost=_cost(found, cells, len(emotions), predicting, settings),
+        notes=_notes(found, asked),
+    )
+    write_text(out / FILE, made.model_dump_json() + "\n")
+    report.render_screen(out)
+    return made
+
+
+def ask(model: str, settings: ScreenSettings) -> Asked:
+    """What the options ask for, as far as it is known before the model is loaded.
+
+    Raises:
+        InputError: an unknown behaviour or suite, a behaviour that samples text, or none that is scored.
+    """
+    effects = names_of(settings.behaviour)
+    none = dict.fromkeys(CONTROL_KINDS, 0)
+    fields: dict[str, Any] = {
+        # Emotions are named to the direction set one by one: a plan would ask for more controls than a screen needs.
+        "directions": ("happy",), "doses": (-settings.dose, 0.0, settings.dose), "slope_within": settings.dose,
+        "controls": none | dict.fromkeys(NATURAL_KINDS, settings.controls),
+        "claims": {"mixture": 0, "other": 0, "stripped": False}, "seed": settings.seed,
+        "dtype": settings.dtype, "revision": settings.revision,
+    }  # fmt: skip
+    if settings.suite is not None or effects is None:
+        organism = model.startswith("organism:")
+        fields["suite"] = settings.suite or ("organism" if organism else "text")
+    if effects is not None:
+        fields["effects"] = tuple(name.replace("_", "-") for name in effects)
+    plan = preset("full", model, **fields)
+    check_readable(plan)
+    suite = behaviours.suite_of(plan)
+    wanted = [suite.behaviour(name) for name in plan.effects]
+    left_out = tuple(NotScreened(behaviour=one.name, reason=NO_GRADIENT) for one in wanted if one.ask != "choice")
+    scored = [one for one in wanted if one.ask == "choice"]
+    if left_out and (effects is not None or not scored):
+        raise InputError(
+            f"behaviour {left_out[0].behaviour!r} cannot be screened: {left_out[0].reason}",
+            "behaviours that are answered by scored options",
+            "Leave it out of --behaviour" if scored else "Name another --suite, such as text",
+        )
+    scenarios, reported_too = {}, {}
+    fields.pop("effects", None)
+    whole = plan if plan.suite == behaviours.CHOSEN else preset("full", model, **{**fields, "suite": plan.suite})
+    for one in scored:
+        scenarios[one.name], reported_too[one.name] = _scenarios(plan, whole, suite, one, settings.scenarios)
+    return Asked(plan, suite, scenarios, reported_too, left_out)
+
+
+def _scenarios(
+    plan: Plan, whole: Plan, suite: Suite, behaviour: Behaviour, n: int | None
+) -> tuple[tuple[Scenario, ...], int]:
+    """The scenarios that are screened, and how many of them a run of the suite would report.
+
+    None are, where there are enough: first those that choose layers in such a run, then others of situations that it
+    does not report. A behaviour of which a run reports all situations (those that follow the layers of another do) is
+    screened on those that would choose its layers if it was run alone.
+    """
+    wanted = plan.samples.select if n is None else n
+    every = every_scenario(whole, suite, behaviour) if behaviour.name in whole.effects else ()
+    choose = searched(whole, suite, behaviour) if every else 0
+    half, reported = every[:choose], {one.group for one in every[choose:]}
+    most = getattr(behaviour, "most", None)
+    more = behaviour.scenarios(n=len(every) + 2 * wanted if most is None else int(most), seed=plan.seed)
+    free = (*half, *(one for one in more if one.group not in reported and one not in half))
+    if len(free) >= FEWEST:
+        return free[:wanted], 0
+    alone = plan.changed(effects=(behaviour.name,), confirm=(), raises=(), lowers=())
+    some = every_scenario(alone, suite, behaviour)[: searched(alone, suite, behaviour)][:wanted]
+    return some, sum(one.group in reported for one in some)
+
+
+def _directions(
+    name: str, engine: Engine, out: Path, settings: ScreenSettings, plan: Plan, progress: Progress
+) -> tuple[DirectionSet, tuple[str, ...]]:
+    """Every direction and control, and the names of the emotions. The atlas is made first where there are no vectors.
+
+    Raises:
+        InputError: vectors without an emotion, a layer, or the activations that controls are made from.
+    """
+    folder = out / ATLAS if settings.vectors is None else Path(settings.vectors)
+    # The report is the last file of an atlas: without it, the atlas was interrupted.
+    if settings.vectors is None and not (folder / "report.html").is_file():
+        run_atlas(
+            name, folder,
+            AtlasSettings(revision=settings.revision, dtype=settings.dtype, device=settings.device, seed=settings.seed),
+            progress=progress, engine=engine,
+        )  # fmt: skip
+    bundle = main_bundle(folder)
+    found = vectors.EmotionVectors.load(bundle, for_model=engine.info)
+    emotions = names_of(settings.emotion)
+    if emotions is None or emotions == ("all",):
+        emotions = found.emotions
+    chosen = layers_of(settings.layers, engine.info.n_layers)
+    layers = found.layers if chosen is None else tuple(chosen)
+    variant = plan.variant if plan.variant in found.variants else "raw"
+    changed = plan.changed(directions=(emotions[0],), layers=layers, variant=variant, confirm=(), raises=(), lowers=())
+    stories = experiment.read_story_activations(bundle, found)
+    made = experiment.direction_set(changed, found, layers=layers, stories=stories)
+    for emotion in emotions:
+        for layer in layers:
+            made.vector("direction", emotion, layer)
+    if settings.controls and "natural" not in made.kinds:
+        raise InputError(
+            f"{folder}: vectors without the activations of their stories and neutral texts, which controls are made of",
+            "an atlas, which keeps them",
+            "Make one with `heartstrings atlas`, or use --controls 0",
+        )
+    return made, emotions
+
+
+def _gradient(engine: Engine, asked: Asked, name: str, directions: DirectionSet, out: Path) -> _Found:
+    """The gradient of a behaviour, and whether the model understands it; both are read back where they are there."""
+    behaviour, scenarios, plan = asked.suite.behaviour(name), asked.scenarios[name], directions.plan
+    checks = {one.name: one.scenarios(n=_known(plan, one), seed=plan.seed) for one in asked.suite.checks_of(name)}
+    facts = _facts(engine, plan, behaviour, scenarios) | {
+        "what": "outcome gradient 1",
+        "layers": [int(layer) for layer in directions.layers],
+        "checks": {each: _of_scenarios(asked.suite.behaviour(each), some) for each, some in checks.items()},
+    }
+
+    def make() -> dict[str, np.ndarray]:
+        began = time.monotonic()
+        found = outcome_gradient(
+            engine, behaviour, scenarios, layers=directions.layers, positions=plan.positions, site=plan.site
+        )
+        seconds = time.monotonic() - began
+        known = {
+            f"check {each}": _unsteered(engine, asked.suite.behaviour(each), some) for each, some in checks.items()
+        }
+        return {"outcomes": found.outcomes, "values": found.values, "seconds": np.array([seconds]), **known}
+
+    read = kept(out / GRADIENTS / f"{name}.safetensors", facts, make)
+    passed = [
+        knows(read[f"check {each}"], [one.group for one in some], chance_of(asked.suite.behaviour(each)),
+              plan.thresholds.alpha)[0]
+        for each, some in checks.items()
+    ]  # fmt: skip
+    gradient = OutcomeGradient(directions.layers, read["outcomes"], read["values"])
+    return _Found(
+        behaviour, scenarios, gradient, float(read["seconds"][0]), all(passed) if passed else None,
+        np.empty((len(directions.layers), 0, len(scenarios))),
+    )  # fmt: skip
+
+
+def _known(plan: Plan, check: Behaviour) -> int:
+    """Questions with a known answer that are asked: as many as a run asks."""
+    wanted = int(getattr(plan.samples, check.role))
+    return min(wanted, int(getattr(check, "most", wanted)))
+
+
+def _unsteered(engine: Engine, behaviour: Behaviour, scenarios: Sequence[Scenario]) -> Float64[np.ndarray, "scenario"]:
+    firsts = [behaviour.request(one, steering=None, seed=0) for one in scenarios]
+    seconds = [behaviour.against(one, steering=None) for one in scenarios] if isinstance(behaviour, Compared) else []
+    scores = engine.score([*(one for one in firsts if isinstance(one, ScoreRequest)), *seconds])
+    premises: list[Any] = [*scores[len(firsts) :]] or [None] * len(firsts)
+    grades = [behaviour.grade(*each).outcome for each in zip(scenarios, scores[: len(firsts)], premises, strict=True)]
+    return np.array([np.nan if one is None else one for one in grades], dtype=np.float64)
+
+
+def _predict(
+    found: Sequence[_Found], directions: DirectionSet, emotions: Sequence[str], row: int, layer: int,
+    settings: ScreenSettings,
+) -> None:  # fmt: skip
+    """Every prediction of every behaviour at one layer, in points: controls are made once for all behaviours."""
+    between = 2 * settings.dose * POINTS
+    slopes = [one.gradient.values[:, row].astype(np.float64) for one in found]
+    each = predicted(directions, "direction", emotions, layer, np.concatenate(slopes), between)
+    ends = np.cumsum([len(slope) for slope in slopes])
+    for one, part in zip(found, np.split(each, ends[:-1], axis=1), strict=True):
+        if row == 0:
+            one.emotions = np.empty((len(directions.layers), len(emotions), len(one.scenarios)))
+        one.emotions[row] = part
+    means = np.stack([one.mean(slope.T) for one, slope in zip(found, slopes, strict=True)])
+    for kind in directions.kinds:
+        names = [f"{kind}/{number}" for number in range(settings.controls)]
+        sizes = np.abs(predicted(directions, kind, names, layer, means, between))
+        for one, column in zip(found, sizes.T, strict=True):
+            one.sizes.setdefault(kind, np.empty((len(directions.layers), settings.controls)))[row] = column
+
+
+def _check(
+    engine: Engine, directions: DirectionSet, emotions: Sequence[str], one: _Found, out: Path, settings: ScreenSettings
+) -> tuple[tuple[CheckedCell, ...], int, float]:
+    """Some cells steered along: (cells, steered requests, seconds)."""
+    draws = _random(settings.seed, "cells", one.behaviour.name)
+    cells = drawn_cells(
+        settings.check, emotions, directions.layers, one.mean(one.emotions), directions.kinds, settings.controls, draws
+    )
+    scenarios, doses = one.scenarios[:SCENARIOS], [settings.dose * times for times in MULTIPLES]
+    both = [sign * dose for dose in doses for sign in (-1, 1)]
+    facts = _facts(engine, directions.plan, one.behaviour, scenarios) | {
+        "what": "steered outcomes 1",
+        "doses": both,
+        "cells": [[kind, name, int(layer)] for kind, name, layer, _ in cells],
+        "directions": _fingerprint(directions, [cell[:2] for cell in cells], sorted({cell[2] for cell in cells})),
+    }
+
+    def make() -> dict[str, np.ndarray]:
+        began = time.monotonic()
+        found = exact_outcomes(
+            engine, directions.plan, one.behaviour, scenarios, directions, [cell[:3] for cell in cells], both
+        )
+        return {"outcomes": found, "seconds": np.array([time.monotonic() - began])}
+
+    make_folder(out / CHECKS)
+    read = kept(out / CHECKS / f"{one.behaviour.name}.safetensors", facts, make)
+    low, high = read["outcomes"][:, 0::2], read["outcomes"][:, 1::2]
+    slopes = one.gradient.values[: len(scenarios)].astype(np.float64)
+    found = []
+    for at, (kind, name, layer, how) in enumerate(cells):
+        row = directions.layers.index(layer)
+        # Where an outcome is missing on either side, neither the change nor its prediction counts.
+        there = ~np.isnan(high[at] - low[at]).any(axis=0) & ~np.isnan(slopes[:, row]).any(axis=1)
+        change = (high[at] - low[at])[:, there] * POINTS
+        guess = predicted(directions, kind, [name], layer, slopes[there, row], 2 * settings.dose * POINTS)  # type: ignore[arg-type]
+        found.append(
+            CheckedCell(
+                kind=kind, direction=name, layer=layer, drawn=how,  # type: ignore[arg-type]
+                predicted=_round(guess.mean()) if there.any() else 0.0,
+                exact=tuple(_round(value.mean()) if there.any() else None for value in change),
+            )
+        )  # fmt: skip
+    return tuple(found), len(cells) * len(both) * len(scenarios), float(read["seconds"][0])
+
+
+def _behaviour(
+    one: _Found, checked: tuple[tuple[CheckedCell, ...], int, float] | None, asked: Asked, settings: ScreenSettings
+) -> ScreenedBehaviour:
+    values = one.mean(one.emotions)
+    groups = [scenario.group for scenario in one.scenarios]
+    ends = [[stats.mean_interval(column, groups, as_rate=False) for column in layer] for layer in one.emotions]
+    sizes, name = np.abs(values), one.behaviour.name
+    larger: dict[str, tuple[tuple[int, ...], ...]] = {}
+    anywhere: dict[str, tuple[int, ...]] = {}
+    bands = []
+    for kind, every in one.sizes.items():
+        # Sorted, the number at least as large is one search for each cell.
+        counts = [
+            len(row) - np.searchsorted(np.sort(row), size, side="left") for row, size in zip(every, sizes, strict=True)
+        ]
+        top = every.max(axis=0)
+        larger[kind] = tuple(tuple(row.tolist()) for row in counts)
+        anywhere[kind] = tuple((len(top) - np.searchsorted(np.sort(top), sizes.max(axis=0), side="left")).tolist())
+        middle, most = np.percentile(every, (50, 95), axis=1)
+        bands.append(Band(kind=kind, middle=_rounded(middle), most=_rounded(most), largest=_rounded(every.max(axis=1)),
+                          anywhere=_round(np.percentile(top, 95))))  # fmt: skip
+    cells = checked[0] if checked else ()
+    doses = [settings.dose * times for times in MULTIPLES]
+    return ScreenedBehaviour(
+        name=name,
+        outcome_name=one.behaviour.outcome_name,
+        outcome=_round(float(one.mean(one.gradient.outcomes))),
+        scenarios=tuple(scenario.id for scenario in one.scenarios),
+        situations=len({group for group, weight in zip(groups, one.weights, strict=True) if weight}),
+        without_outcome=int(np.isnan(one.gradient.outcomes).sum()),
+        reported_too=asked.reported_too[name],
+        understood=one.understood,
+        flat=not np.nan_to_num(one.gradient.values).any(),
+        predicted=tuple(_rounded(row) for row in values),
+        low=tuple(tuple(None if cell.low is None else _round(cell.low) for cell in row) for row in ends),
+        high=tuple(tuple(None if cell.high is None else _round(cell.high) for cell in row) for row in ends),
+        larger=larger,
+        larger_anywhere=anywhere,
+        bands=tuple(bands),
+        check=cells,
+        fidelity=fidelity(cells, settings.dose, doses, _random(settings.seed, "bootstrap", name)) if cells else (),
+    )
+
+
+def _cost(
+    found: Sequence[_Found], cells: Mapping[str, tuple[tuple[CheckedCell, ...], int, float]], emotions: int,
+    predicting: float, settings: ScreenSettings,
+) -> Cost:  # fmt: skip
+    rows: dict[str, float] = {}
+    for one in found:
+        directions = emotions + settings.controls * len(one.sizes)
+        rows[one.behaviour.name] = 2.0 * directions * len(one.gradient.layers) * len(one.scenarios)
+    seconds = sum(rows[name] * took / asked for name, (_, asked, took) in cells.items()) if cells else None
+    own = sum(one.seconds for one in found)
+    return Cost(
+        requests=sum(len(one.scenarios) * (2 if isinstance(one.behaviour, Compared) else 1) for one in found),
+        gradient_seconds=round(own, 1),
+        predict_seconds=round(predicting, 1),
+        checked_rows=sum(asked for _, asked, _ in cells.values()),
+        check_seconds=round(sum(took for _, _, took in cells.values()), 1),
+        exhaustive_rows=sum(rows.values()),
+        exhaustive_seconds=None if seconds is None else round(seconds, 1),
+        times_cheaper=None if seconds is None else round(seconds / (own + predicting), 1),
+    )
+
+
+def _notes(found: Sequence[_Found], asked: Asked) -> tuple[str, ...]:
+    """What a reader has to know before the numbers."""
+    unclear = [one.behaviour.name for one in found if one.understood is False]
+    flat = [one.behaviour.name for one in found if not np.nan_to_num(one.gradient.values).any()]
+    shared = [name for name, count in asked.reported_too.items() if count]
+    notes = []
+    if unclear:
+        notes.append(
+            f"not understood: {', '.join(unclear)}. The model does not get questions of this form with a known answer "
+            "right, so its answers mean little"
+        )
+    if flat:
+        notes.append(f"no gradient: {', '.join(flat)}. The outcome is a step, and the prediction 0 tells nothing")
+    if shared:
+        notes.append(
+            f"scenarios that a run of the whole suite reports: {', '.join(shared)}. Do not choose emotions or layers "
+            "from their screen for such a run; run them alone (--behaviour), where these scenarios choose layers"
+        )
+    return tuple(notes)
+
+
+def kept(path: Path, facts: Mapping[str, Any], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays of a safetensors file if it was made from the same facts; else they are made, and written."""
+    from safetensors import SafetensorError, safe_open
+
+    stated = json.dumps(facts, sort_keys=True)
+    try:
+        with safe_open(path, "np") as file:
+            if (file.metadata() or {}).get("kind") == stated:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+    except (OSError, SafetensorError):
+        pass  # not there, or damaged
+    made = make()
+    write_bytes(path, tensor_bytes(made, stated))
+    return made
+
+
+def _facts(engine: Engine, plan: Plan, behaviour: Behaviour, scenarios: Sequence[Scenario]) -> dict[str, Any]:
+    """What outcomes depend on, besides steering."""
+    info = engine.info
+    return {
+        "package": __version__, "weights": info.weights_hash, "dtype": info.dtype, "template": info.template_hash,
+        "behaviour": behaviour.name, "scenarios": _of_scenarios(behaviour, scenarios),
+        "positions": repr(plan.positions), "site": plan.site,
+    }  # fmt: skip
+
+
+def _of_scenarios(behaviour: Behaviour, scenarios: Sequence[Scenario]) -> str:
+    """A hash of what is asked, and of what the grader knows."""
+    asked = [(one, behaviour.request(one, steering=None, seed=0)) for one in scenarios]
+    return sha256(repr(asked).encode())
+
+
+def _fingerprint(directions: DirectionSet, names: Sequence[tuple[str, str]], layers: Sequence[int]) -> str:
+    """Of some directions and of the unit of dose, at some layers."""
+    digest = hashlib.sha256(repr((names, list(layers), directions.plan.variant)).encode())
+    norms = directions.vectors.norms
+    for kind, name in dict.fromkeys(names):
+        for layer in layers:
+            digest.update(directions.vector(kind, name, layer)[0].astype(np.float32).tobytes())  # type: ignore[arg-type]
+    digest.update(b"" if norms is None else np.asarray(norms, dtype=np.float64).tobytes())
+    return "sha256:" + digest.hexdigest()
+
+
+def _random(seed: int, *what: str) -> np.random.Generator:
+    text = "\n".join(("screen", str(seed), *what))
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
+
+
+def _round(value: float) -> float:
+    return round(float(value), 4)
+
+
+def _rounded(values: Float64[np.ndarray, "_"]) -> tuple[float, ...]:
+    return tuple(_round(value) for value in values)

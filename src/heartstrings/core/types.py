@@ -209,6 +209,6 @@ class Provenance(Frozen):
         """Fields that came later are left out where they say nothing: such bundles keep their bytes and their hash."""
         found: dict[str, Any] = values(self)
         for name in ("precision", "rounds"):
-            if found[name] is None:
-                del found[name]
+            if found.get(name) is None:
+                found.pop(name, None)
         return found

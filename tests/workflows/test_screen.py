@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,7 +33,7 @@ from heartstrings.report.screen import page, render_screen
 from heartstrings.vectors.bundle import load as load_bundle
 from heartstrings.vectors.extraction import extract
 from heartstrings.workflows import screen as stage
-from report_browser import Browser, find_chromium
+from report_browser import Browser
 
 CONTROLS = 200
 LAYERS = (0, 2, 3, 5)
@@ -367,17 +365,6 @@ def test_the_command(folder: Path, bundle: Path, capsys: pytest.CaptureFixture[s
     assert value["report"] == str(folder / "screen.html")
     assert command("screen", "smollm2", "--behaviour", "tone", "--out", str(tmp_path / "no")) == 2
     assert "cannot be screened" in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = find_chromium()
-    if executable is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("Chromium is not installed, and CI needs it (Debian: apt-get install chromium)")
-        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
-    with Browser(executable, timeout=20) as opened:
-        yield opened
 
 
 def test_the_report_in_a_browser(browser: Browser, folder: Path) -> None:

@@ -85,8 +85,8 @@ class Plan(Checked):
     """What `fit_doses` multiplied the doses above by; None: they are not fitted yet, or are not to be."""
     controls: Controls = Controls()
     control_round: Annotated[int, Field(ge=0)] = 0
-    """Controls of each kind that are asked before it is looked whether more of them could change an answer
-    (`heartstrings.verdict.control_rounds`); 0: all are asked at once."""
+    """Controls of each kind that are asked in one round. After each round, it is checked whether more of them could
+    change an answer (`heartstrings.verdict.control_rounds`). 0: all are asked at once."""
     claims: Claims = Claims()
     samples: Samples = Samples()
     thresholds: Thresholds = Thresholds()

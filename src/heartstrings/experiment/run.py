@@ -51,7 +51,7 @@ CHUNK = {"choice": 512, "text": 128, "dialogue": 64}
 Progress = Callable[[int, int], None]
 
 
-class Open(Protocol):
+class StillOpen(Protocol):
     """What is still open in a plan: the verdict's, on what the ledger has by now (`heartstrings.verdict.Open`)."""
 
     def undecided(self, asked: int) -> frozenset[str]:
@@ -70,7 +70,7 @@ def run_experiment(
     *,
     progress: Progress | None = None,
     suite: Suite | None = None,
-    still_open: Open | None = None,
+    still_open: StillOpen | None = None,
 ) -> None:
     """Take every sample that is missing: first questions with a known answer, then those that choose layers, then those
     that are reported. A behaviour that the model does not understand is asked without controls (`told_apart`).
@@ -113,7 +113,7 @@ def run_experiment(
     run.report(0)
 
 
-def _in_rounds(stages: Stages, still_open: Open, unclear: frozenset[str]) -> None:
+def _in_rounds(stages: Stages, still_open: StillOpen, unclear: frozenset[str]) -> None:
     """The directions, then controls in rounds, then what the claims compare."""
     plan, directions = stages.run.plan, stages.run.directions
     every, rounds = frozenset(plan.effects), plan.rounds

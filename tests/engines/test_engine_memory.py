@@ -125,3 +125,30 @@ def test_freed_memory_is_kept_unless_the_user_has_chosen(monkeypatch: pytest.Mon
     assert host_memory.keep_freed_memory() is True  # glibc, where these tests run
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     assert host_memory.keep_freed_memory() is False
+
+
+HOLES = """
+import ctypes
+from heartstrings.engines.hf import _host_memory as memory
+
+memory.keep_freed_memory()
+library = ctypes.CDLL(None)
+library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+library.malloc.argtypes = [ctypes.c_size_t]
+blocks = [library.malloc(1 << 22) for _ in range(64)]
+for block in blocks:
+    ctypes.memset(block, 1, 1 << 22)
+for block in blocks[:-1]:
+    library.free(block)  # the last one stays in use, so that the freed memory is no longer at the top
+before = memory._own_resident()
+print(memory.give_back(limit=1 << 30), memory.give_back(limit=1 << 26), memory.give_back(limit=1 << 26))
+print(before - memory._own_resident() >> 20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library is another one elsewhere")
+def test_freed_memory_below_a_block_in_use_is_returned_over_the_limit() -> None:
+    ran = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
+    said, returned = ran.stdout.splitlines()
+    assert said == "False True False"  # under the limit, over it, and once it was returned
+    assert int(returned) > 240

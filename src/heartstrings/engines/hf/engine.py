@@ -33,7 +33,7 @@ from heartstrings.engines.hf import _read as torch_read
 from heartstrings.engines.hf import _score as torch_score
 from heartstrings.engines.hf import _session as torch_session
 from heartstrings.engines.hf._architecture import Architecture, take_apart
-from heartstrings.engines.hf._host_memory import keep_freed_memory
+from heartstrings.engines.hf._host_memory import give_back, keep_freed_memory
 from heartstrings.engines.hf._sharing import Sharing, Shortcut
 from heartstrings.engines.hf.text import Encoded, encode_texts
 from heartstrings.vectors.algebra import Direction
@@ -185,7 +185,9 @@ class TorchEngine:
         """
         with torch_session.inside(self.parts, requests) as own:
             sharing = Sharing(self._trunks, self._branches) if self.share_trunk else None
-            return torch_score.score(self.parts, self.tokenizer, own, sharing=sharing)
+            scores = torch_score.score(self.parts, self.tokenizer, own, sharing=sharing)
+        give_back()
+        return scores
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Sampled continuations. Each request has its own random generator, so its text for a seed does not depend on
@@ -193,7 +195,9 @@ class TorchEngine:
         Raises the errors of `score`."""
         with torch_session.inside(self.parts, requests) as own:
             trunks = self._prefills if self.share_trunk else None
-            return torch_generate.generate(self.model, self.parts, self.tokenizer, own, trunks=trunks)
+            completions = torch_generate.generate(self.model, self.parts, self.tokenizer, own, trunks=trunks)
+        give_back()
+        return completions
 
     def steered(
         self,

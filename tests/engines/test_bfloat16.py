@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import heartstrings
 import models
 from heartstrings import engines
 from heartstrings.core.types import Pooling
@@ -91,6 +92,26 @@ def test_which_processors_are_fast(
     assert precision.has_fast_bfloat16("cpu") is expected
     assert engines.gains_from_bfloat16(load(models.folder(tmp_path), device="cpu")) is expected
     assert not precision.has_fast_bfloat16("mps")
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_fast_is_bfloat16_where_it_is_fast_and_what_is_stored_elsewhere(
+    units: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_processor", lambda: {"avx512_bf16": units})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert {engines.fast_dtype(device) for device in ("cpu", None, "auto")} == {"bfloat16" if units else "auto"}
+    assert engines.fast_dtype("cuda") == engines.fast_dtype("no such device") == "auto"
+    assert load(models.folder(tmp_path), dtype="fast", device="cpu").info.dtype == ("bfloat16" if units else "float32")
+
+
+def test_a_plan_records_what_fast_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a run that goes on elsewhere has the same precision."""
+    monkeypatch.setattr(precision, "_processor", lambda: {"amx_bf16": True})
+    planned = heartstrings.plan(
+        "organism:steerable", settings="quick", emotion="calm", dtype="fast", device="cpu", dry_run=False
+    )
+    assert planned.plan.dtype == "bfloat16"
 
 
 def test_the_processor_is_asked() -> None:

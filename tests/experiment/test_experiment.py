@@ -336,8 +336,10 @@ def test_controls_are_asked_only_what_the_model_understands(engine, bundle, tmp_
             plan, engine, directions, ledger, suite=suite, progress=lambda done, total: said.append((done, total))
         )
         kinds = {(row.cell.phase, row.cell.kind) for row in ledger.samples(behaviour="choice")}
+        behaviours = {row.cell.behaviour for row in ledger.samples()}
         verdict = decide(plan, ledger, suite, model=plan.model, encoded="encoded")
     assert said[-1][0] == said[-1][1]
+    assert (behaviours == {"choice", "guessed"}) == (not asked), "costs and matched questions are not asked either"
     assert {("select", "direction"), ("test", "direction")} <= kinds, "the curve is drawn all the same"
     assert (("select", "general") in kinds, ("test", "general") in kinds) == (asked, asked)
     (card,) = verdict.answers
@@ -347,6 +349,7 @@ def test_controls_are_asked_only_what_the_model_understands(engine, bundle, tmp_
         assert card.answer == "inconclusive"
         assert "does not tell the options of choice apart" in card.sentence
         assert any("controls were not asked" in words for words in card.missing)
+        assert any("costs and matched questions were not asked" in words for words in card.missing)
     # Taken up again, nothing is left to ask.
     with SampleLedger(tmp_path / "l.sqlite", plan) as ledger:
         before = len(ledger.samples())

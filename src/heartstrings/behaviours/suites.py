@@ -206,6 +206,8 @@ def quick() -> Suite:
         check=(KnownLetters(), *words.check),
         plan={
             **LANGUAGE_MODEL,
+            # Isotropic directions move less than natural ones, which decide (docs/controls.md).
+            "controls": {"general": 0, "span": 0, "topic": 40, "natural": 40, "shuffled": 0},
             **_samples(select=8, effect=40, matched=40, capability=80, harm=152, writing=16),
             "thresholds": {"script_drop": 0.2},
         },

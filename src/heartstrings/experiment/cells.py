@@ -196,8 +196,8 @@ def test_jobs(
     """Everything that is reported, at the layers that were chosen.
 
     Args:
-        unclear: effect behaviours whose options the model does not tell apart: no control is asked these, as the answer
-            is inconclusive whatever controls do.
+        unclear: effect behaviours whose options the model does not tell apart: no control is asked these, and neither
+            matched questions nor costs are asked for them, as the answer is inconclusive whatever these are.
     """
     jobs = []
     for behaviour in _effects(plan, suite):
@@ -211,7 +211,11 @@ def test_jobs(
     for role in ("check", "matched", "capability", "harm", "cost", "writing"):
         doses = tuple(sorted({*plan.window, *plan.small_doses})) if role == "matched" else _doses(plan)
         for behaviour in getattr(suite, role):
-            effects = [effect for effect in plan.effects if _belongs(suite, behaviour, effect)]
+            effects = [
+                effect
+                for effect in plan.effects
+                if _belongs(suite, behaviour, effect) and (role == "check" or effect not in unclear)
+            ]
             if not effects or behaviour.name in plan.effects or not tested(plan, behaviour):
                 continue
             cells = [_baseline("test", behaviour.name)]

@@ -29,9 +29,10 @@ from heartstrings.vectors.story_rounds import read_in_rounds, used_stories
 
 _SAME = (
     "corpus_hash", "neutral_hash", "calibration_hash", "pooling", "weighting", "site", "max_tokens",
-    "token_budget", "seed", "denoise_variance", "rounds",
+    "seed", "denoise_variance", "rounds",
 )  # fmt: skip
-"""Fields of the provenance that tell whether a finished bundle is the one asked for."""
+"""Fields of the provenance that tell whether a finished bundle is the one asked for. The token budget is none of them:
+it decides memory and speed, and no result beyond rounding."""
 
 
 def extract(
@@ -89,7 +90,7 @@ def extract(
     calibration = calibration_texts() if calibration is None else calibration
     layers = tuple(range(engine.info.n_layers)) if layers is None else tuple(sorted(layers))
     poolings = tuple(poolings)
-    token_budget = default_token_budget(engine.info.device) if token_budget is None else token_budget
+    token_budget = default_token_budget(engine.info.device, engine.info.dtype) if token_budget is None else token_budget
     _check_request(corpus, layers, poolings, engine, max_tokens)
     places = {pooling: out if len(poolings) == 1 else out / pooling.label for pooling in poolings}
     # A `from` pooling has no rule of its own where a `centred` one is stored, which serves it as well.

@@ -97,6 +97,16 @@ def control_gaps(
     return gaps
 
 
+def not_needed(behaviour: Behaviour, beside: Sequence[Gap]) -> list[Gap]:
+    """The gaps of matched questions and costs where the model does not tell the options apart: the answer does not
+    depend on them, so that they are not asked for it. Another effect at the same layer may have them."""
+    reported = [gap for gap in beside if gap.part is None]
+    if len(reported) < len(beside):
+        words = "costs and matched questions were not asked, as the model does not tell the options apart"
+        reported.append(Gap(None, f"{behaviour.name}: {words}"))
+    return reported
+
+
 def check_gaps(plan: Plan, table: Table, behaviours: Sequence[Behaviour]) -> list[Gap]:
     """Of the questions with a known answer."""
     found = []

@@ -91,9 +91,10 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
     gaps = missing.effect_gaps(plan, table, behaviour, direction, layer)
     known = checks(plan, table, suite, behaviour)
     gaps += missing.check_gaps(plan, table, suite.checks_of(name))
-    gaps += missing.matched_gaps(plan, matched_by, finished=finished)
-    gaps += missing.gate_gaps(plan, gated, others, behaviour)
     unclear = understood(known) is False
+    beside = missing.matched_gaps(plan, matched_by, finished=finished)
+    beside += missing.gate_gaps(plan, gated, others, behaviour)
+    gaps += missing.not_needed(behaviour, beside) if unclear else beside
     gaps += missing.control_gaps(plan, behaviour, compared, others=any(gap.part for gap in gaps), unclear=unclear)
     p = max((group.group.p for group in compared.values()), default=None)
     if not own.shapes or sum(len(group.group.slopes) for group in compared.values()) < LEAST_CONTROLS:

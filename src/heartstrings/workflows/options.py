@@ -111,7 +111,11 @@ class Loading(TypedDict, total=False):
     revision: Annotated[str | None, Option("Branch, tag or commit of the model.", None)]
     dtype: Annotated[
         str,
-        Option("auto (as stored; stories in bfloat16 where that was checked), float32, bfloat16 or float16.", "auto"),
+        Option(
+            "auto (as stored; stories in bfloat16 where that was checked), fast (bfloat16 where hardware "
+            "multiplies it), float32, bfloat16 or float16.",
+            "auto",
+        ),
     ]
     device: Annotated[str | None, Option("cpu, cuda, cuda:1, mps. Default: a GPU if there is one.", None)]
 

@@ -460,7 +460,7 @@ def plans_of(
         "judges": ((judge,) if isinstance(judge, str) else tuple(judge)) if judge else None,
         "revision": asked["revision"],
         # With a plan its own values count, unless an option says otherwise.
-        "dtype": None if plan and asked["dtype"] == "auto" else asked["dtype"],
+        "dtype": None if plan and asked["dtype"] == "auto" else _dtype(asked["dtype"], asked["device"]),
         "seed": None if plan and asked["seed"] == 0 else asked["seed"],
         "looks": whole_numbers("--looks", asked.get("looks")),
     } | changes
@@ -469,6 +469,11 @@ def plans_of(
     )
     engines = dict(named)
     return {name: _as_loaded(plan, engines.get(name)) for name, plan in plans.items()}, engines
+
+
+def _dtype(asked: str, device: str | None) -> str:
+    """A frozen plan says in which precision its samples are taken, so `fast` becomes what it means on this machine."""
+    return engines.fast_dtype(device) if asked == "fast" else asked
 
 
 def _as_loaded(plan: Plan, engine: Engine | None) -> Plan:

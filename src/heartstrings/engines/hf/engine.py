@@ -132,7 +132,7 @@ class TorchEngine:
 
         Args:
             layers: all of them when None.
-            token_budget: rows times longest text of a batch; None: `default_token_budget` of the device. It decides the
+            token_budget: rows times longest text of a batch; None: `default_token_budget`. It decides the
                 memory and the speed, not the results.
             done: numbers of batches to leave out, as in the plan of an earlier, interrupted run.
             chunk: run long texts in chunks of this many tokens with the model's cache: less memory, but twice the time
@@ -148,7 +148,9 @@ class TorchEngine:
             layers=layers,
             poolings=poolings,
             site=site,
-            token_budget=default_token_budget(self.info.device) if token_budget is None else token_budget,
+            token_budget=default_token_budget(self.info.device, self.info.dtype)
+            if token_budget is None
+            else token_budget,
             done=done,
             chunk=chunk,
         )

@@ -25,6 +25,7 @@ from heartstrings.core.errors import MissingExtra, ModelError
 from heartstrings.engines.hf._gguf_copy import GgufCopy, gguf_copy
 from heartstrings.engines.hf.engine import TorchEngine
 from heartstrings.engines.hf.named import ORGANISM, gguf_file, hub_reachable, organism_path
+from heartstrings.engines.hf.precision import fast_dtype
 
 DTYPES = {
     "float32": torch.float32,
@@ -53,7 +54,8 @@ def load(
         model: a checkpoint folder, a GGUF file, a Hugging Face id, `organism:KIND` for a bundled one, or `smollm2`.
             A GGUF file is dequantised once, into a copy in the cache (`engines.hf._gguf_copy`).
         revision: branch, tag or commit of a Hugging Face id.
-        dtype: `auto` keeps what is stored; else `float32`, `bfloat16` or `float16`. A loaded model keeps its precision:
+        dtype: `auto` keeps what is stored; `fast` is bfloat16 where the device multiplies it in hardware, else what is
+            stored; or `float32`, `bfloat16` or `float16`. A loaded model keeps its precision:
             only models that `extract`, `atlas` and `run` open by name are read in bfloat16 where that was checked.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; None takes the first accelerator there is, else the CPU.
             `auto` spreads a large model over all devices and needs the accelerate extra.
@@ -63,9 +65,11 @@ def load(
     """
     name = os.fspath(model)
     where = _device(device)
+    if dtype == "fast":
+        dtype = fast_dtype(where)
     wanted: Any = "auto" if dtype == "auto" else DTYPES.get(dtype)
     if wanted is None:
-        raise ModelError(f"dtype {dtype!r}", f"auto, {', '.join(DTYPES)}", "Choose one of these")
+        raise ModelError(f"dtype {dtype!r}", f"auto, fast, {', '.join(DTYPES)}", "Choose one of these")
     file = gguf_file(name)
     copy = None if file is None else _copied(file)
     source, is_folder = _source(name) if copy is None else (str(copy.folder), True)

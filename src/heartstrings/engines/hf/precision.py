@@ -26,6 +26,20 @@ def has_fast_bfloat16(device: str) -> bool:
     return kind == "cpu" and any(_processor().get(unit) for unit in _UNITS)
 
 
+def fast_dtype(device: str | None = None) -> str:
+    """What `dtype="fast"` means on a device: bfloat16 where it is multiplied in hardware, else `auto`.
+
+    Args:
+        device: as for `load`; None: the one that it takes.
+    """
+    if device in (None, "auto"):
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return "bfloat16" if has_fast_bfloat16(str(device)) else "auto"
+    except (RuntimeError, AssertionError):  # no such device here: loading says so
+        return "auto"
+
+
 def _processor() -> dict[str, Any]:
     ask = getattr(torch.cpu, "get_capabilities", None)
     return {} if ask is None else dict(ask())

@@ -1,6 +1,6 @@
 """Measures Heartstrings beside other libraries, and writes JSON, a figure and the tables of docs/speed.md.
 
-    make bench                                            everything (20 to 25 minutes on two idle cores)
+    make bench                                            everything (about 50 minutes on two idle cores)
     .venv-bench/bin/python -m bench.speed --only extraction,vectors --rounds 3 --out speed.json
     python -m bench.speed --quick --peers no --out speed.json       seconds, on the smallest organism
 
@@ -118,7 +118,20 @@ def main(words: list[str] | None = None) -> None:
     began = time.perf_counter()
     size = "quick" if given.quick else "full"
     described = machine.describe(given.device)
-    found = []
+    out = given.out or memory.ROOT / "bench" / "results" / f"{machine.label(described)}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    found: list[dict[str, Any]] = []
+    results: dict[str, Any] = {
+        "schema_version": schema.VERSION,
+        "command": "python -m bench.speed " + shlex.join(sys.argv[1:] if words is None else words),
+        "date": datetime.date.today().isoformat(),
+        "quick": given.quick,
+        "rounds": given.rounds,
+        "seconds": 0.0,
+        "machine": described,
+        "versions": machine.versions(),
+        "cases": found,
+    }
     for case in cases(given, size):
         if given.peers == "no":
             case = without_peers(case)
@@ -128,21 +141,10 @@ def main(words: list[str] | None = None) -> None:
         if case.memory and given.memory == "yes":
             add_memory(given, result)
         found.append(result)
-    results: dict[str, Any] = {
-        "schema_version": schema.VERSION,
-        "command": "python -m bench.speed " + shlex.join(sys.argv[1:] if words is None else words),
-        "date": datetime.date.today().isoformat(),
-        "quick": given.quick,
-        "rounds": given.rounds,
-        "seconds": time.perf_counter() - began,
-        "machine": described,
-        "versions": machine.versions(),
-        "cases": found,
-    }
-    schema.ResultsJson.model_validate(results)
-    out = given.out or memory.ROOT / "bench" / "results" / f"{machine.label(described)}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        # After each case, so that an interrupted run leaves what it has measured.
+        results["seconds"] = time.perf_counter() - began
+        schema.ResultsJson.model_validate(results)
+        out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(page.tables(results))
     if given.page:
         page.write(results, given.page)

@@ -196,7 +196,7 @@ def test_a_broken_checkpoint_is_one_clear_error(copy: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"dtype": "int3"}, "dtype 'int3'.*auto, float32"),
+        ({"dtype": "int3"}, "dtype 'int3'.*auto, fast, float32"),
         ({"device": "quantum"}, "device 'quantum'"),
         pytest.param(
             {"device": "cuda"},

@@ -84,7 +84,7 @@ def pooled(engine: TorchEngine, *, texts: int, tokens: int, layers: int | None) 
 
 
 def cells(engine: TorchEngine, *, scenarios: int = 4, layers: int = 1, doses: int = 2, directions: int = 4) -> Run:
-    """A question with scored endings, unsteered options shared, in layers x doses x directions."""
+    """One scored question in layers x doses x directions."""
     behaviour = suite("text").behaviour("feels")
     norms = calibration_norms(engine, engine.parts, "block")
     depths = np.linspace(engine.info.n_layers // 3, engine.info.n_layers - 2, layers).round().astype(int).tolist()

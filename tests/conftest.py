@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import sys
-import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -33,23 +30,6 @@ def annotated() -> list[str]:
     return [".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__") for path in files]
 
 
-_with_axes = jaxtyping.jaxtyped
-
-
-def _checked(function: Any = None, *, typechecker: Any) -> Any:
-    """Only functions whose annotations have axes: checking a call binds its arguments anew, which was a fifth of the
-    time of tests that simulate verdicts."""
-
-    def wrapped(one: Any) -> Any:
-        has_axes = any(map(_AXES.search, map(str, getattr(one, "__annotations__", {}).values())))
-        return _with_axes(one, typechecker=typechecker) if has_axes or not isinstance(one, types.FunctionType) else one
-
-    return wrapped if function is None else wrapped(function)
-
-
-_AXES = re.compile(r"\[[^\]]*[\"']")
-"""`Float64[np.ndarray, "scenario dose"]`, as the source has it."""
-jaxtyping.jaxtyped = _checked
 install_import_hook(annotated(), "beartype.beartype")
 if sys.version_info < (3, 12):  # which remembers the members of a protocol: finding them was a fifth of some tests
     typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)

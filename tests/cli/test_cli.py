@@ -236,7 +236,7 @@ def test_the_organisms_are_told_apart(tmp_path: Path, capfd: pytest.CaptureFixtu
     from heartstrings import organisms
     from heartstrings.corpus import write_stories
 
-    write_stories(organisms.stories(per_emotion=4), tmp_path / "stories.jsonl")
+    write_stories(organisms.stories(), tmp_path / "stories.jsonl")
     (tmp_path / "neutral.txt").write_text("\n".join(organisms.neutral().texts), encoding="utf-8")
     renamed = {}
     for place, kind in enumerate(organisms.KINDS):

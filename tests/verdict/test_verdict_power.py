@@ -43,28 +43,28 @@ def asked_for(effect: float) -> int:
 def test_a_planted_effect_of_10_points_is_found() -> None:
     n = asked_for(0.10)
     assert 100 < n < 400
-    found = answers(World({"desperate": 0.10}, base=BASE, between=BETWEEN, binary=True, control=0.0), n, 60)
-    assert found["controls"] >= 42  # of 60, where 80% are promised: chance alone gives fewer in 2% of experiments
+    found = answers(World({"desperate": 0.10}, base=BASE, between=BETWEEN, binary=True, control=0.0), n, 100)
+    assert found["controls"] >= 72  # of 100, where 80 are promised: chance alone gives fewer in 3% of experiments
 
 
 @pytest.mark.slow
 def test_with_a_quarter_of_the_samples_it_stays_open() -> None:
     n = asked_for(0.10) // 4
-    found = answers(World({"desperate": 0.10}, base=BASE, between=BETWEEN, binary=True, control=0.0), n, 60)
+    found = answers(World({"desperate": 0.10}, base=BASE, between=BETWEEN, binary=True, control=0.0), n, 100)
     assert found["encoded, does not control"] == 0
-    assert found["inconclusive"] > 30
+    assert found["inconclusive"] > 50
 
 
 @pytest.mark.slow
 def test_nothing_is_found_where_nothing_is() -> None:
-    """Directions drawn like their controls, layers searched, 0/1 answers: at most 5% of 120 are said to control."""
+    """Directions drawn like their controls, layers searched, 0/1 answers: at most 5% of 200 are said to control."""
     base = plan(layers=(2, 3), doses=(-0.2, 0.0, 0.2), controls=KINDS, samples={"select": 8, "effect": 30})
     found: Counter[str] = Counter()
-    for seed in range(120):
+    for seed in range(200):
         world = World({"desperate": 0.0}, base=0.4, between=0.05, binary=True, control=0.0)
         found[judge(world, base, ALONE, seed=seed).answers[0].answer] += 1
-    print(f"\nnull, 120 runs: {dict(found)}")
-    assert found["controls"] + found["controls, no safe range"] <= 6
+    print(f"\nnull, 200 runs: {dict(found)}")
+    assert found["controls"] + found["controls, no safe range"] <= 10
 
 
 @pytest.mark.slow
@@ -75,8 +75,8 @@ def test_controls_that_truly_move_answers_are_no_less_a_null() -> None:
     base = plan(doses=(-0.2, 0.0, 0.2), controls=KINDS, samples={"select": 2, "effect": 30})
     random = np.random.default_rng(7)
     found: Counter[str] = Counter()
-    for seed in range(120):
+    for seed in range(200):
         world = World({"desperate": float(random.normal(0, 0.3))}, base=0.5, between=0.05, control=0.3)
         found[judge(world, base, ALONE, seed=seed).answers[0].answer] += 1
-    print(f"\nmoving null, 120 runs: {dict(found)}")
-    assert found["controls"] + found["controls, no safe range"] <= 6
+    print(f"\nmoving null, 200 runs: {dict(found)}")
+    assert found["controls"] + found["controls, no safe range"] <= 10

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import itertools
 import json
 import math
 import subprocess
@@ -25,11 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.speed import machine, memory, page, subjects
+from bench.speed import machine, memory, page, subjects, vectors
 from bench.speed.harness import Run
 from heartstrings import Intervention, Steering
 from heartstrings.behaviours.suites import suite
-from heartstrings.core.engine import GenerateRequest
 from heartstrings.core.types import Pooling
 from heartstrings.corpus import calibration_texts, shipped_stories
 from heartstrings.engines.hf._session import calibration_norms
@@ -103,19 +101,6 @@ def cells(engine: TorchEngine, *, scenarios: int = 4, layers: int = 1, doses: in
     return lambda: engine.score(asked)
 
 
-def written(engine: TorchEngine, *, texts: int, tokens: int) -> Run:
-    """Texts of one length, each steered along a direction of its own."""
-    layer = engine.info.n_layers // 2
-    norm = float(calibration_norms(engine, engine.parts, "block")[layer])
-    random = np.random.default_rng(0).normal(size=(texts, engine.info.width)).astype(np.float32)
-    prompts = [" ".join(text.split()[:8]) for text in shipped_stories().texts]
-    asked = [
-        GenerateRequest(prompt, tokens, temperature=0, steering=Steering((Intervention(layer, one, 0.1, norm),)))
-        for prompt, one in zip(itertools.cycle(prompts), random, strict=False)
-    ]
-    return lambda: engine.generate(asked)
-
-
 AXES = {
     "stories": Axis("stories of an extraction, all layers, kept on disk", 24, stories),
     "tokens": Axis(
@@ -137,10 +122,10 @@ AXES = {
     ),
     "texts": Axis(
         "texts of 16 new tokens, each steered along another direction",
-        32, lambda engine, n: written(engine, texts=n, tokens=16), quick=2,
+        32, lambda engine, n: vectors.prepare(engine, n, n, 16)(), quick=2,
     ),
     "new tokens": Axis(
-        "new tokens of each of 32 texts", 8, lambda engine, n: written(engine, texts=32, tokens=n), quick=1
+        "new tokens of each of 32 texts", 8, lambda engine, n: vectors.prepare(engine, 32, 32, n)(), quick=1
     ),
 }  # fmt: skip
 

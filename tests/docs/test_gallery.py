@@ -18,8 +18,8 @@ from results_table import both, claims, reasons, table  # noqa: E402
 FOLDER = ROOT / "docs" / "gallery" / "smollm2-text"
 AGAIN = ROOT / "docs" / "gallery" / "smollm2-text-seed1"
 FOUR = ROOT / "docs" / "gallery" / "smollm2-text-four"
-TODAY, FOUR_TODAY = (ROOT / "docs" / "gallery" / name for name in ("smollm2", "smollm2-four"))
-"""Under the rules of 30 November."""
+TODAY, FOUR_TODAY, CALM = (ROOT / "docs" / "gallery" / name for name in ("smollm2", "smollm2-four", "smollm2-calm"))
+"""Under the rules of 30 November and after."""
 
 
 def verdict(folder: Path = FOLDER) -> Verdict:
@@ -38,6 +38,9 @@ def test_the_results_page_quotes_the_run() -> None:
     four = verdict(FOUR_TODAY)
     for part in (table(four), claims(four), both(verdict(FOUR), four)):
         assert part in page
+    calm = verdict(CALM)
+    assert table(calm) in page
+    assert claims(calm) in page
     fit = verdict().doses
     assert fit is not None
     assert fit.sentence.rstrip(".") in " ".join(page.split())
@@ -57,6 +60,14 @@ def test_with_another_seed_every_declared_answer_is_the_same() -> None:
     assert again == {key: first[key] for key in again}
 
 
+def test_what_was_found_on_arousal_was_declared_and_asked_again_with_another_seed() -> None:
+    found = next(card for card in verdict(FOUR_TODAY).answers if (card.behaviour, card.direction) == ("feels-arousal", "calm"))
+    plan, again = frozen(CALM), verdict(CALM).answers
+    assert (plan.confirm, plan.lowers, plan.seed) == (("feels-arousal",), ("calm",), 1)
+    assert [(card.answer, card.layer) for card in again] == [("controls", found.layer)]
+    assert again[0].effect.high is not None and again[0].effect.high < 0
+
+
 def test_the_run_is_that_of_the_page_and_names_no_machine() -> None:
     for folder, seed in ((FOLDER, 0), (AGAIN, 1)):
         content = json.loads((folder / "plan.json").read_bytes())
@@ -66,9 +77,9 @@ def test_the_run_is_that_of_the_page_and_names_no_machine() -> None:
         assert (plan.model, plan.suite, plan.directions, plan.vectors) == (
             "smollm2", "text", ("joyful", "desperate"), None
         )  # fmt: skip
-    for folder in (TODAY, FOUR_TODAY):
+    for folder in (TODAY, FOUR_TODAY, CALM):
         assert frozen(folder).hash == verdict(folder).plan_hash
-    for file in (file for folder in (FOLDER, AGAIN, FOUR, TODAY, FOUR_TODAY) for file in folder.iterdir()):
+    for file in (file for folder in (FOLDER, AGAIN, FOUR, TODAY, FOUR_TODAY, CALM) for file in folder.iterdir()):
         assert "/tmp/" not in file.read_text(encoding="utf-8"), file.name
         assert "/home/" not in file.read_text(encoding="utf-8"), file.name
 

@@ -11,6 +11,7 @@ from functools import cache
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from heartstrings.core.errors import InputError
@@ -120,9 +121,10 @@ def emotions() -> tuple[str, ...]:
     return tuple(row["emotion"] for row in _lexicon())
 
 
-def families() -> dict[str, str]:
+@cache
+def families() -> Mapping[str, str]:
     """word -> family of feeling, e.g. `terrified` -> `fear`."""
-    return {row["emotion"]: row["family"] for row in _lexicon()}
+    return MappingProxyType({row["emotion"]: row["family"] for row in _lexicon()})
 
 
 def built_in_ratings() -> Ratings:

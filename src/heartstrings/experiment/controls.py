@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64
@@ -61,7 +62,7 @@ class DirectionSet:
     """By layer: [text, width]."""
     _coherence: dict[tuple[str, int], float] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def kinds(self) -> tuple[ControlKind, ...]:
         """The kinds of control that there are: `shuffled`, `topic` and `natural` need the stories' activations, `topic`
         topics that are crossed with emotions, and `natural` the neutral texts' activations."""
@@ -72,12 +73,12 @@ class DirectionSet:
         }
         return tuple(kind for kind in CONTROL_KINDS if getattr(self.plan.controls, kind) and there.get(kind, True))
 
-    @property
+    @cached_property
     def claims(self) -> tuple[ClaimKind, ...]:
         """The comparisons of further claims that there are (`heartstrings.experiment.claim_directions`)."""
         return claim_kinds(self.plan, self.vectors.emotions)
 
-    @property
+    @cached_property
     def _has_topics(self) -> bool:
         return self.stories is not None and self.stories.n_crossed_topics >= LEAST_TOPICS
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -58,7 +58,7 @@ def valence_stability(contrasts: Float32[np.ndarray, "layer emotion width"], val
 
 
 def family_cosines(
-    inner: Float64[np.ndarray, "emotion emotion"], emotions: Sequence[str], families: dict[str, str]
+    inner: Float64[np.ndarray, "emotion emotion"], emotions: Sequence[str], families: Mapping[str, str]
 ) -> tuple[float | None, float | None]:
     """Mean cosine of two emotions of one family, and of two different families."""
     known = [row for row, emotion in enumerate(emotions) if emotion in families]

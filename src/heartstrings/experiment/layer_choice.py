@@ -6,7 +6,7 @@ that the search itself cannot make a direction look better than its controls.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +84,11 @@ def _change(
     for scenario in sorted(groups):
         by_dose = outcomes.get((layer, scenario), {})
         if low in by_dose and high in by_dose:
-            # Sorted, so that the order of the rows cannot change the last bit of a mean.
-            pairs[scenario] = float(np.mean(sorted(by_dose[high])) - np.mean(sorted(by_dose[low])))
+            pairs[scenario] = _mean(by_dose[high]) - _mean(by_dose[low])
     changes = np.array(list(pairs.values()), dtype=np.float64)
     return LayerChange(layer, changes, tuple(groups[scenario] for scenario in pairs), high - low)
+
+
+def _mean(repeats: Sequence[float]) -> float:
+    """Sorted, so that the order of the rows cannot change the last bit."""
+    return float(np.mean(sorted(repeats))) if len(repeats) > 1 else repeats[0]

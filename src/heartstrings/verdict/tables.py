@@ -107,9 +107,12 @@ class Table:
         }
         self._layers: dict[tuple[Phase, str, Kind, str], list[int]] = {}
         self._names: dict[tuple[str, Kind], dict[str, None]] = {}
+        self._searched: dict[str, set[int]] = {}
         for phase, behaviour, kind, direction, layer in self._cells:
             self._layers.setdefault((phase, behaviour, kind, direction), []).append(layer)
             self._names.setdefault((behaviour, kind), {})[direction] = None
+            if phase == "select" and kind != "baseline":
+                self._searched.setdefault(behaviour, set()).add(layer)
 
     def doses(self, behaviour: str, kind: Kind, direction: str, layer: int) -> Mapping[float, Column]:
         """Cells of the test half by dose, the baseline not among them."""
@@ -131,8 +134,7 @@ class Table:
 
     def searched(self, behaviour: str) -> tuple[int, ...]:
         """Layers that any direction or control was searched over."""
-        keys = [key for key in self._cells if key[:2] == ("select", behaviour) and key[2] != "baseline"]
-        return tuple(sorted({key[4] for key in keys}))
+        return tuple(sorted(self._searched.get(behaviour, ())))
 
     def names(self, behaviour: str, kind: Kind) -> tuple[str, ...]:
         """Directions of one kind that were sampled at all."""

@@ -13,7 +13,6 @@ import argparse
 import datetime
 import json
 import math
-import subprocess
 import sys
 import tempfile
 import time
@@ -154,13 +153,7 @@ def measure(given: argparse.Namespace, axis: str) -> list[dict[str, Any]]:
     found = []
     for factor in FACTORS:
         asked = ["--point", json.dumps([axis, factor]), "--repeats", str(given.repeats), "--device", given.device]
-        done = subprocess.run(
-            [sys.executable, "-m", "bench.scale", *asked], cwd=memory.ROOT, capture_output=True, text=True, check=False
-        )
-        lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
-        if done.returncode or not lines:
-            raise RuntimeError(f"the process that measures {axis} at {factor} times failed:\n{done.stderr}")
-        found.append(json.loads(lines[-1].removeprefix(RESULT)))
+        found.append(memory.in_process("bench.scale", asked, RESULT, f"{axis} at {factor} times"))
         print(f"{axis} {found[-1]['size']}: {min(found[-1]['seconds']):.2f} s", file=sys.stderr, flush=True)
     return found
 

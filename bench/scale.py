@@ -243,6 +243,7 @@ def main(words: list[str] | None = None) -> None:
     unknown = sorted(set(given.only.split(",")) - set(AXES))
     if unknown:
         parser.error(f"no axis {', '.join(unknown)}; there are {', '.join(AXES)}")
+    page.check(parser, given.page, MARK)
     results = {
         "command": "python -m bench.scale",
         "date": datetime.date.today().isoformat(),

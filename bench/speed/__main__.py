@@ -66,6 +66,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         given.rounds = 1 if given.quick else 3
     if given.rounds < 1:
         parser.error(f"{given.rounds} rounds; 1 or more are needed")
+    page.check(parser, given.page, page.MARK)
     return given
 
 

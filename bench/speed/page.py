@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,15 @@ def replaced(text: str, mark: str, new: str) -> str:
         raise ValueError(f"found no place for the tables; expected one {begin} and one {end} in the page; add them")
     head, _, tail = text.partition(begin)
     return f"{head}{begin}\n\n{new}\n{end}{tail.partition(end)[2]}"
+
+
+def check(parser: argparse.ArgumentParser, path: Path | None, mark: str) -> None:
+    """Refuse a page that cannot be written before anything is measured."""
+    try:
+        if path is not None:
+            replaced(path.read_text("utf-8"), mark, "")
+    except (OSError, ValueError) as problem:
+        parser.error(f"--page {path}: {problem}")
 
 
 def tables(results: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import gpu
+from bench import gpu, scale
 from bench.speed import __main__ as speed
 from bench.speed import extraction, harness, machine, memory, page, schema, subjects, sweep_generate, sweep_score
 from bench.speed.harness import Case, LeftOut, Way, WrongNumbers, compare, relative
@@ -214,6 +214,18 @@ def test_an_unknown_bench_is_refused(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit):
         speed.main(["--only", "extraction,nothing"])
     assert "no bench nothing; there are extraction, sweep_generate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bench", [speed, scale])
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_measured(
+    bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "page.md"
+    for said in ("No such file", "found no place for the tables"):
+        with pytest.raises(SystemExit):
+            bench.main(["--quick", "--page", str(path)])
+        assert said in capsys.readouterr().err
+        path.write_text("# Speed", encoding="utf-8")
 
 
 def test_a_page_without_a_place_for_the_tables_is_refused() -> None:

@@ -65,6 +65,7 @@ def main(words: list[str] | None = None) -> None:
             "bench.gpu: torch finds no CUDA device; one GPU with 40 GB or more was expected; run it on a machine with "
             "a GPU and a CUDA build of torch, or try its code with --device cpu --tiny."
         )
+    page.check(parser, given.page, page.GPU_MARK)
     warnings.filterwarnings("ignore")
     began = time.perf_counter()
     size = TINY if given.tiny else FULL

@@ -216,14 +216,16 @@ def test_an_unknown_bench_is_refused(capsys: pytest.CaptureFixture[str]) -> None
     assert "no bench nothing; there are extraction, sweep_generate" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("bench", [speed, scale])
+@pytest.mark.parametrize(
+    ("bench", "quick"), [(speed, ["--quick"]), (scale, ["--quick"]), (gpu, ["--device", "cpu", "--tiny"])]
+)
 def test_a_page_that_cannot_be_written_is_refused_before_anything_is_measured(
-    bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bench: Any, quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "page.md"
     for said in ("No such file", "found no place for the tables"):
         with pytest.raises(SystemExit):
-            bench.main(["--quick", "--page", str(path)])
+            bench.main([*quick, "--page", str(path)])
         assert said in capsys.readouterr().err
         path.write_text("# Speed", encoding="utf-8")
 

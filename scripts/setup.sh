@@ -44,7 +44,7 @@ fi
 PIP="$VENV/bin/python -m pip --disable-pip-version-check -q"
 
 # uv is several times faster. It does not see a torch outside the environment, nor an index that only pip knows.
-if "$PYTHON" -c 'import torch' 2>/dev/null || ! $PIP install uv 2>/dev/null; then
+if has_torch "$PYTHON" || ! $PIP install uv 2>/dev/null; then
   install() { $PIP install "$@"; }
 else
   install() { $VENV/bin/python -m uv pip install -q --python $VENV/bin/python "$@" || $PIP install "$@"; }

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from heartstrings import stats
+from heartstrings.experiment.layer_choice import mean_of_repeats
 from heartstrings.experiment.ledger import Cell, Sample
 from heartstrings.experiment.plan import Thresholds
 
@@ -63,5 +64,4 @@ def _means(samples: Iterable[Sample], scenarios: Collection[str]) -> dict[tuple[
     for sample in samples:
         if sample.outcome is not None and sample.scenario in scenarios:
             outcomes.setdefault((sample.cell, sample.scenario), []).append(sample.outcome)
-    # Sorted, so that the order of the rows cannot change the last bit of a mean.
-    return {key: float(np.mean(sorted(values))) for key, values in outcomes.items()}
+    return {key: mean_of_repeats(values) for key, values in outcomes.items()}

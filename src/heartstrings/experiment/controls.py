@@ -78,7 +78,7 @@ class DirectionSet:
         """The comparisons of further claims that there are (`heartstrings.experiment.claim_directions`)."""
         return claim_kinds(self.plan, self.vectors.emotions)
 
-    @cached_property
+    @property
     def _has_topics(self) -> bool:
         return self.stories is not None and self.stories.n_crossed_topics >= LEAST_TOPICS
 

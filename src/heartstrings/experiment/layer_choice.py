@@ -84,11 +84,11 @@ def _change(
     for scenario in sorted(groups):
         by_dose = outcomes.get((layer, scenario), {})
         if low in by_dose and high in by_dose:
-            pairs[scenario] = _mean(by_dose[high]) - _mean(by_dose[low])
+            pairs[scenario] = mean_of_repeats(by_dose[high]) - mean_of_repeats(by_dose[low])
     changes = np.array(list(pairs.values()), dtype=np.float64)
     return LayerChange(layer, changes, tuple(groups[scenario] for scenario in pairs), high - low)
 
 
-def _mean(repeats: Sequence[float]) -> float:
-    """Sorted, so that the order of the rows cannot change the last bit."""
+def mean_of_repeats(repeats: Sequence[float]) -> float:
+    """Mean of one cell and scenario; sorted first, so that the order of the rows cannot change the last bit."""
     return float(np.mean(sorted(repeats))) if len(repeats) > 1 else repeats[0]

@@ -17,8 +17,12 @@ LANGUAGE_MODEL: dict[str, Any] = {
     "slope_from": 0.1,
     "slope_within": 0.1,
     "fit_doses": True,
+    # Natural text varies along both kinds. An effect that exceeds them comes from the content of the emotion. Isotropic
+    # directions are easier to exceed (docs/controls.md) and would cost as much again.
+    "controls": {"general": 0, "span": 0, "topic": 40, "natural": 40, "shuffled": 0},
 }
-"""Doses of a plan for a language model, in mean residual norms (Claude Sonnet 4.5 was steered up to 0.1 of its own)."""
+"""Fields of a plan for a language model: doses in mean residual norms (Claude Sonnet 4.5 was steered up to 0.1 of its
+own), and the kinds of control directions."""
 
 CHOSEN = "chosen"
 """The suite of a plan that names behaviours from anywhere: its effects, and the questions that match them."""

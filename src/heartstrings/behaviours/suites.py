@@ -158,9 +158,6 @@ def text(*, chat: bool = False) -> Suite:
             # Claude Sonnet 4.5 changed most under anger at a quarter of the largest dose: a straight line between the
             # ends does not show that.
             "small_doses": (-0.025, 0.025),
-            # Natural text varies along both kinds. An effect that exceeds them comes from the content of the emotion;
-            # isotropic directions are easier to exceed.
-            "controls": {"general": 0, "span": 0, "topic": 40, "natural": 40, "shuffled": 0},
             # How much of the effect belongs to this emotion alone? 20 mixtures are enough where the sign is declared.
             "claims": {"mixture": 20, "other": 40, "stripped": True},
             # Three texts for each opening: with one, controls differ on `tone` mostly by chance.
@@ -206,8 +203,6 @@ def quick() -> Suite:
         check=(KnownLetters(), *words.check),
         plan={
             **LANGUAGE_MODEL,
-            # Isotropic directions move less than natural ones, which decide (docs/controls.md).
-            "controls": {"general": 0, "span": 0, "topic": 40, "natural": 40, "shuffled": 0},
             **_samples(select=8, effect=40, matched=40, capability=80, harm=152, writing=16),
             "thresholds": {"script_drop": 0.2},
         },

@@ -30,7 +30,7 @@ class Form(Behaviour):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         own = vars(cls)
-        for name in [one.name for one in fields(cls)] if is_dataclass(cls) else ():
+        for name in [field.name for field in fields(cls)] if is_dataclass(cls) else ():
             if name in own and name not in inspect.get_annotations(cls):
                 # Python would keep the default of the base class without a word.
                 raise InputError(f"{cls.__name__}.{name} without a type", f"`{name}: TYPE = ...`", _FIX)

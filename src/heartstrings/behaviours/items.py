@@ -20,8 +20,8 @@ Entry = TypeVar("Entry", bound=Frozen)
 def texts(file: str) -> Mapping[str, Any]:
     """One TOML file of `behaviours/data`, read once. The caller must not change it."""
     place = resources.files("heartstrings.behaviours") / "data" / file
-    found: dict[str, Any] = tomllib.loads(place.read_text(encoding="utf-8"))
-    return found
+    tables: dict[str, Any] = tomllib.loads(place.read_text(encoding="utf-8"))
+    return tables
 
 
 @cache
@@ -31,7 +31,7 @@ def rows(file: str, table: str, kind: type[Entry]) -> tuple[Entry, ...]:
     Raises:
         pydantic.ValidationError: an entry has a field too many, too few or of another type.
     """
-    return tuple(kind.model_validate(one) for one in texts(file)[table])
+    return tuple(kind.model_validate(entry) for entry in texts(file)[table])
 
 
 def check_number(n: int, most: int | None, name: str) -> None:
@@ -56,6 +56,6 @@ def drawn(items: Sequence[Item], n: int, seed: int, name: str, *, order: str = "
         InputError: n is negative, or more than there are.
     """
     check_number(n, len(items), name)
-    found = list(items)
-    random.Random(f"{order or name} {seed}").shuffle(found)
-    return tuple(found[:n])
+    shuffled = list(items)
+    random.Random(f"{order or name} {seed}").shuffle(shuffled)
+    return tuple(shuffled[:n])

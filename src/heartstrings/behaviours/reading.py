@@ -30,14 +30,14 @@ def split(first: str, second: str) -> tuple[str, str, str]:
     """
     if first.startswith(second) or second.startswith(first):
         raise InputError(f"replies {first!r} and {second!r}", "two that differ, neither the beginning of the other")
-    one, two = first.split(" "), second.split(" ")
-    at = next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b)
+    first_words, second_words = first.split(" "), second.split(" ")
+    at = next(i for i, (a, b) in enumerate(zip(first_words, second_words, strict=False)) if a != b)
     lead = " " if at else ""
-    for end in range(at + 1, max(len(one), len(two)) + 1):
-        words = [lead + " ".join(reply[at:end]) for reply in (one, two)]
+    for end in range(at + 1, max(len(first_words), len(second_words)) + 1):
+        words = [lead + " ".join(reply[at:end]) for reply in (first_words, second_words)]
         for a, b in ([word.rstrip(_MARKS) for word in words], words):
             if a.strip() and b.strip() and not a.startswith(b) and not b.startswith(a):
-                return " ".join(one[:at]), a, b
+                return " ".join(first_words[:at]), a, b
     raise InputError(f"replies {first!r} and {second!r}", "two that differ, neither the beginning of the other")
 
 
@@ -60,8 +60,8 @@ def probabilities(answer: Answer, n: int = 2) -> tuple[tuple[float, ...], float]
 
 def accuracy(shares: Sequence[float], right: int, valid: float | None) -> Grade:
     """1 if the right option has the largest share, else 0; a tie is not right. `p_right` in the detail is its share."""
-    others = max(share for at, share in enumerate(shares) if at != right)
-    return Grade(float(shares[right] > others), valid, detail={"p_right": shares[right]})
+    best_wrong = max(share for at, share in enumerate(shares) if at != right)
+    return Grade(float(shares[right] > best_wrong), valid, detail={"p_right": shares[right]})
 
 
 def mean_logprobs(answer: Answer, n: int) -> tuple[float, ...]:
@@ -72,7 +72,7 @@ def mean_logprobs(answer: Answer, n: int) -> tuple[float, ...]:
     """
     if not isinstance(answer, Score) or len(answer.token_logprobs) != n:
         raise InputError(f"an answer of type {type(answer).__name__} to a choice", f"a score of {n} replies", _ASK)
-    means = tuple(float(np.mean(one, dtype=np.float64)) for one in answer.token_logprobs)
+    means = tuple(float(np.mean(logprobs, dtype=np.float64)) for logprobs in answer.token_logprobs)
     if not np.isfinite(means).all():
         raise NumericalError(f"mean log-likelihoods {means}", "finite numbers", _FLOAT32)
     return means
@@ -86,10 +86,10 @@ def log_perplexity(follow_up: Score | None) -> dict[str, float]:
     """
     if follow_up is None or not len(follow_up.token_logprobs[0]):
         return {}
-    found = -float(np.mean(follow_up.token_logprobs[0], dtype=np.float64))
-    if not math.isfinite(found):
+    log_loss = -float(np.mean(follow_up.token_logprobs[0], dtype=np.float64))
+    if not math.isfinite(log_loss):
         raise NumericalError("NaN or Inf in the log-probabilities of a text", "finite numbers", _FLOAT32)
-    return {"log_perplexity": found}
+    return {"log_perplexity": log_loss}
 
 
 def completion(answer: Answer) -> Completion:
@@ -110,7 +110,7 @@ def without_thoughts(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """The words of a text in lower case."""
-    return [found.group().lower() for found in WORD.finditer(text)]
+    return [match.group().lower() for match in WORD.finditer(text)]
 
 
 def distinct(tokens: Sequence[str], n: int = 2) -> float | None:

@@ -60,10 +60,10 @@ class Suite:
 
     def behaviour(self, name: str) -> Behaviour:
         """The behaviour of this name; InputError if there is none."""
-        for one in self.all:
-            if one.name == name:
-                return one
-        raise unknown("behaviour", name, [one.name for one in self.all])
+        for behaviour in self.all:
+            if behaviour.name == name:
+                return behaviour
+        raise unknown("behaviour", name, [behaviour.name for behaviour in self.all])
 
     def checks_of(self, effect: str) -> tuple[Behaviour, ...]:
         """The questions with a known answer that belong to an effect behaviour."""
@@ -72,7 +72,9 @@ class Suite:
     def matched_of(self, effect: str) -> tuple[Behaviour, ...]:
         """The matched questions of an effect behaviour."""
         names = self.matches.get(effect)
-        return self.matched if names is None else tuple(one for one in self.matched if one.name in names)
+        return (
+            self.matched if names is None else tuple(behaviour for behaviour in self.matched if behaviour.name in names)
+        )
 
 
 class Asking(Protocol):

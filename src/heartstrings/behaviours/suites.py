@@ -268,23 +268,23 @@ def suite_of(plan: Asking) -> Suite:
     Raises:
         InputError: no such suite or behaviour.
     """
-    found = _chosen(plan.effects) if plan.suite == CHOSEN else suite(plan.suite)
+    planned = _chosen(plan.effects) if plan.suite == CHOSEN else suite(plan.suite)
     if not plan.judges:
-        return found
+        return planned
     more: dict[str, Any] = {
-        role: (*getattr(found, role), *(one for one in found.judged if one.role == role))
+        role: (*getattr(planned, role), *(behaviour for behaviour in planned.judged if behaviour.role == role))
         for role in ("capability", "harm", "writing")
     }
-    return replace(found, **more)
+    return replace(planned, **more)
 
 
 def every_behaviour() -> dict[str, Behaviour]:
     """Every behaviour of every suite, by name."""
-    found: dict[str, Behaviour] = {}
+    by_name: dict[str, Behaviour] = {}
     for make in SUITES.values():
-        for one in (*make().all, *make().judged):
-            found.setdefault(one.name, one)  # `text` comes before the same questions through a template
-    return found
+        for behaviour in (*make().all, *make().judged):
+            by_name.setdefault(behaviour.name, behaviour)  # `text` comes before the same questions through a template
+    return by_name
 
 
 def _chosen(names: tuple[str, ...]) -> Suite:
@@ -298,8 +298,8 @@ def _chosen(names: tuple[str, ...]) -> Suite:
     answers = {effect: checks for make in SUITES.values() for effect, checks in make().checks.items()}
     matches = {name: pairs.get(name, ()) for name in names}
     checks = {name: answers.get(name, ()) for name in names}
-    matched = dict.fromkeys(one for ones in matches.values() for one in ones if one not in names)
-    check = dict.fromkeys(one for ones in checks.values() for one in ones)
+    matched = dict.fromkeys(name for matched_names in matches.values() for name in matched_names if name not in names)
+    check = dict.fromkeys(name for check_names in checks.values() for name in check_names)
     return Suite(
         CHOSEN, tuple(known[n] for n in names), matched=tuple(known[n] for n in matched),
         check=tuple(known[n] for n in check), matches=matches, checks=checks,

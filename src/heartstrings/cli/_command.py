@@ -62,12 +62,12 @@ def command(
         given = {name: None if value == [] else value for name, value in given.items()}
         with bars(json) as progress:
             more = {"progress": progress} if takes_progress else {}
-            found = function(**given, **more, **fixed)
-        return show(found, given, json) or 0
+            returned = function(**given, **more, **fixed)
+        return show(returned, given, json) or 0
 
     flags = [
-        _flag(one.replace(default=inspect.Parameter.empty) if name in required else one)
-        for name, one in parameters_of(function).items()
+        _flag(parameter.replace(default=inspect.Parameter.empty) if name in required else parameter)
+        for name, parameter in parameters_of(function).items()
     ]
     run.__signature__ = inspect.Signature([*flags, *EVERYWHERE])  # type: ignore[attr-defined]
     run.__annotations__ = {}
@@ -95,9 +95,9 @@ def flag_type(annotation: Any, option: Option) -> Any:
     Where some types are inside a sequence alone (`Sequence[str | Path]`), it is these.
     """
     members = _members(annotation)
-    inside = {kind for one in members for kind in _members(next(iter(get_args(one)), None))}
-    one: Any = next(kind for kinds in (members, inside) for kind in SCALARS if kind in kinds)
-    several: Any = list[one] if option.many else one
+    inside = {kind for member in members for kind in _members(next(iter(get_args(member)), None))}
+    scalar: Any = next(kind for kinds in (members, inside) for kind in SCALARS if kind in kinds)
+    several: Any = list[scalar] if option.many else scalar
     return several | None if type(None) in members else several
 
 

@@ -52,10 +52,10 @@ def _show(text: Text, session: Session) -> None:
 def plain(text: str) -> str:
     """A text as a terminal may show it: a dot for what would move the cursor, change colours or turn the writing."""
 
-    def harmless(one: str) -> bool:
-        return one in "\n\t" or (unicodedata.category(one) not in ("Cc", "Cs") and one not in _TURNS)
+    def harmless(character: str) -> bool:
+        return character in "\n\t" or (unicodedata.category(character) not in ("Cc", "Cs") and character not in _TURNS)
 
-    return "".join(one if harmless(one) else "·" for one in text)
+    return "".join(character if harmless(character) else "·" for character in text)
 
 
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -68,28 +68,28 @@ def _read() -> str | None:
     return line.strip().lower() if line else None
 
 
-def tell(found: Grading, given: Given, json: bool) -> None:
+def tell(grading: Grading, given: Given, json: bool) -> None:
     """How far the grading is; once all is graded, the agreement with the automatic grades."""
-    session = found.session
-    if found.exported is not None:
-        _tell_of_export(given["export_file"], found.exported, json)
+    session = grading.session
+    if grading.exported is not None:
+        _tell_of_export(given["export_file"], grading.exported, json)
         return
     if json:
-        agreement = None if found.agreement is None else [one.model_dump() for one in found.agreement]
+        agreements = None if grading.agreement is None else [agreement.model_dump() for agreement in grading.agreement]
         console.emit_json({
             "behaviour": session.sheet.behaviour.name, "grader": session.grader, "graded": session.graded,
-            "of": session.total, "agreement": agreement, "file": str(found.file),
+            "of": session.total, "agreement": agreements, "file": str(grading.file),
         })  # fmt: skip
         return
-    if found.agreement is None:
+    if grading.agreement is None:
         console.say(
             f"{session.graded} of {session.total} texts are graded. The same command goes on; how far the grades agree "
             "is shown when all are done, as knowing it would move the next grade."
         )
     else:
-        _table(found.agreement, session)
+        _table(grading.agreement, session)
         console.say(f"With these grades the verdict is made again by: heartstrings verdict {session.folder}")
-    console.out.print(str(found.file), highlight=False)
+    console.out.print(str(grading.file), highlight=False)
 
 
 def _tell_of_export(path: Path, written: int, json: bool) -> None:
@@ -100,14 +100,16 @@ def _tell_of_export(path: Path, written: int, json: bool) -> None:
     console.out.print(str(path), highlight=False)
 
 
-def _table(found: Sequence[Agreement], session: Session) -> None:
+def _table(agreements: Sequence[Agreement], session: Session) -> None:
     rows = [
-        [one.side, str(one.n), str(one.both), str(one.hand_only), str(one.automatic_only), str(one.neither),
-         f"{one.automatic_unclear}, {one.hand_unclear}",
-         *(rate(each.value, each.low, each.high) for each in (one.sensitivity, one.specificity)),
-         "–" if one.kappa.value is None else f"{one.kappa.value:.2f}" if one.kappa.low is None else
-         f"{one.kappa.value:.2f} [{one.kappa.low:.2f}, {one.kappa.high:.2f}]"]
-        for one in found
+        [agreement.side, str(agreement.n), str(agreement.both), str(agreement.hand_only),
+         str(agreement.automatic_only), str(agreement.neither),
+         f"{agreement.automatic_unclear}, {agreement.hand_unclear}",
+         *(rate(estimate.value, estimate.low, estimate.high)
+           for estimate in (agreement.sensitivity, agreement.specificity)),
+         "–" if agreement.kappa.value is None else f"{agreement.kappa.value:.2f}" if agreement.kappa.low is None else
+         f"{agreement.kappa.value:.2f} [{agreement.kappa.low:.2f}, {agreement.kappa.high:.2f}]"]
+        for agreement in agreements
     ]  # fmt: skip
     console.show(
         f"{session.sheet.behaviour.name}: automatic grades against hand grades",

@@ -17,36 +17,39 @@ SHOWN = 3
 """Emotions of each behaviour in the table."""
 
 
-def screen(found: Screen, given: Given, json: bool) -> None:
+def screen(screened: Screen, given: Given, json: bool) -> None:
     """The strongest predictions of each behaviour, and how well some of them agree with steering."""
     page = given["out"] / "screen.html"
     if json:
-        tops = [_object(top) for one in found.behaviours for top in found.strongest(one.name)]
-        facts = found.model_dump(
+        tops = [_object(top) for behaviour in screened.behaviours for top in screened.strongest(behaviour.name)]
+        facts = screened.model_dump(
             mode="json", include={"model", "dose", "layers", "controls", "cost", "notes", "left_out"}
         )
-        checks = {one.name: [each.model_dump() for each in one.fidelity] for one in found.behaviours}
+        checks = {
+            behaviour.name: [fidelity.model_dump() for fidelity in behaviour.fidelity]
+            for behaviour in screened.behaviours
+        }
         files = {"file": str(given["out"] / FILE), "report": str(page)}
         console.emit_json(facts | {"strongest": tops, "fidelity": checks} | files)
         return
-    larger = f"; last columns: how many of {found.controls:,} controls of each kind are as large at their own layer"
+    larger = f"; last columns: how many of {screened.controls:,} controls of each kind are as large at their own layer"
     console.show(
         "Where could steering matter? First-order predictions",
-        ["behaviour", "emotion", "layer", "predicted points", *found.kinds],
-        [_row(one.name if not at else "", top)
-         for one in found.behaviours for at, top in enumerate(found.strongest(one.name)[:SHOWN])],
-        caption=f"from dose -{found.dose:g} to +{found.dose:g}, 95% over situations, at the layer with the largest "
-        f"prediction{larger if found.kinds else ''}",
+        ["behaviour", "emotion", "layer", "predicted points", *screened.kinds],
+        [_row(behaviour.name if not at else "", top)
+         for behaviour in screened.behaviours for at, top in enumerate(screened.strongest(behaviour.name)[:SHOWN])],
+        caption=f"from dose -{screened.dose:g} to +{screened.dose:g}, 95% over situations, at the layer with the "
+        f"largest prediction{larger if screened.kinds else ''}",
     )  # fmt: skip
-    if found.checked_doses:
-        _fidelity(found)
-    for left in found.left_out:
+    if screened.checked_doses:
+        _fidelity(screened)
+    for left in screened.left_out:
         console.say(f"Left out: {left.behaviour}: {left.reason}.")
-    for note in found.notes:
+    for note in screened.notes:
         console.warn(note)
-    console.say(_cost(found))
+    console.say(_cost(screened))
     console.say(DESCRIPTIVE)
-    if found.model.startswith("organism:"):
+    if screened.model.startswith("organism:"):
         console.say(ORGANISM_NOTE)
     console.out.print(str(page), highlight=False)
 
@@ -57,15 +60,17 @@ def _row(behaviour: str, top: Top) -> list[str]:
             *(f"{count:,}" for count in top.larger.values())]  # fmt: skip
 
 
-def _fidelity(found: Screen) -> None:
+def _fidelity(screened: Screen) -> None:
     rows = []
-    for one in found.behaviours:
-        for at, each in enumerate(one.fidelity):
+    for behaviour in screened.behaviours:
+        for at, fidelity in enumerate(behaviour.fidelity):
             ends = (
-                "" if each.rank_low is None else f" [{report.number(each.rank_low)}, {report.number(each.rank_high)}]"
+                ""
+                if fidelity.rank_low is None
+                else f" [{report.number(fidelity.rank_low)}, {report.number(fidelity.rank_high)}]"
             )
-            rows.append([one.name if not at else "", f"{each.dose:g}", str(each.cells),
-                         f"{report.number(each.rank)}{ends}", report.number(each.slope)])  # fmt: skip
+            rows.append([behaviour.name if not at else "", f"{fidelity.dose:g}", str(fidelity.cells),
+                         f"{report.number(fidelity.rank)}{ends}", report.number(fidelity.slope)])  # fmt: skip
     console.show(
         "Do the predictions hold? Some cells steered",
         ["behaviour", "dose, ±", "cells", "rank correlation", "slope"],
@@ -75,8 +80,8 @@ def _fidelity(found: Screen) -> None:
     )
 
 
-def _cost(found: Screen) -> str:
-    cost = found.cost
+def _cost(screened: Screen) -> str:
+    cost = screened.cost
     own = f"{cost.requests:,} requests, {cost.gradient_seconds + cost.predict_seconds:,.0f} seconds."
     if cost.exhaustive_seconds is None or cost.times_cheaper is None:
         return own

@@ -43,10 +43,10 @@ def read_settings(path: Path, command: str, flags: Mapping[str, frozenset[str]])
     return values
 
 
-def _known(name: str, flags: frozenset[str], found: str) -> str:
+def _known(name: str, flags: frozenset[str], problem: str) -> str:
     parameter = name.replace("-", "_")
     if parameter in flags:
         return parameter
     near = difflib.get_close_matches(parameter, flags, n=1)
     hint = f"Did you mean {near[0].replace('_', '-')}?" if near else "See --help for the flags"
-    raise InputError(found, "the name of a flag", hint)
+    raise InputError(problem, "the name of a flag", hint)

@@ -28,67 +28,67 @@ ORGANISM_NOTE = (
 )
 
 
-def atlas(found: Atlas | Atlases, given: Given, json: bool) -> None:
+def atlas(model_atlas: Atlas | Atlases, given: Given, json: bool) -> None:
     """One model's atlas, or several."""
-    if not isinstance(found, workflows.Atlas):
-        _atlases(found, json)
+    if not isinstance(model_atlas, workflows.Atlas):
+        _atlases(model_atlas, json)
         return
     if json:
-        console.emit_json(_atlas_object(found))
+        console.emit_json(_atlas_object(model_atlas))
         return
-    _layers_table(found.geometry)
-    _sentences(found.geometry)
-    console.say(found.readout.sentence)
-    if found.vectors.provenance.precision is not None:
-        console.say(found.vectors.provenance.precision.sentence)
-    if found.vectors.provenance.rounds is not None:
-        console.say(f"Stories: {found.vectors.provenance.rounds.sentence}.")
-    for note in _filter_notes(found):
+    _layers_table(model_atlas.geometry)
+    _sentences(model_atlas.geometry)
+    console.say(model_atlas.readout.sentence)
+    if model_atlas.vectors.provenance.precision is not None:
+        console.say(model_atlas.vectors.provenance.precision.sentence)
+    if model_atlas.vectors.provenance.rounds is not None:
+        console.say(f"Stories: {model_atlas.vectors.provenance.rounds.sentence}.")
+    for note in _filter_notes(model_atlas):
         console.warn(note)
-    if _is_organism(found):
+    if _is_organism(model_atlas):
         console.say(ORGANISM_NOTE)
-    console.out.print(str(found.report), highlight=False)
+    console.out.print(str(model_atlas.report), highlight=False)
 
 
-def _atlases(found: Atlases, json: bool) -> None:
+def _atlases(atlases: Atlases, json: bool) -> None:
     """A row a model at its best layer."""
     if json:
-        every = [_atlas_object(one) for one in found.atlases.values()]
-        console.emit_json({"atlases": every, "report": str(found.report)})
+        objects = [_atlas_object(model_atlas) for model_atlas in atlases.atlases.values()]
+        console.emit_json({"atlases": objects, "report": str(atlases.report)})
         return
     rows = []
-    for model, result in found.atlases.items():
-        shown = _shown(result.geometry)
+    for model, model_atlas in atlases.atlases.items():
+        shown = _shown(model_atlas.geometry)
         rows.append(
-            [model, result.geometry.verdict, str(shown.layer), _interval(shown.pc1_valence),
+            [model, model_atlas.geometry.verdict, str(shown.layer), _interval(shown.pc1_valence),
              _interval(shown.pc2_arousal), _best(shown.best_valence), _number(shown.readout_valence_r2),
              _nuisance(shown), shown.finding]
         )  # fmt: skip
     columns = ["model", "valence is", "block", "PC1-valence", "PC2-arousal", "best", "R²",
                "PC1 follows", "finding"]  # fmt: skip
     console.show("Emotion atlas", columns, rows, caption=SHOWN)
-    for result in found.atlases.values():
-        _sentences(result.geometry)
-    if any(_is_organism(result) for result in found.atlases.values()):
+    for model_atlas in atlases.atlases.values():
+        _sentences(model_atlas.geometry)
+    if any(_is_organism(model_atlas) for model_atlas in atlases.atlases.values()):
         console.say(ORGANISM_NOTE)
-    console.out.print(str(found.report), highlight=False)
+    console.out.print(str(atlases.report), highlight=False)
 
 
-def analysis(found: Geometry, given: Given, json: bool) -> None:
+def analysis(analysed: Geometry, given: Given, json: bool) -> None:
     """The geometry of one bundle."""
     if json:
-        for note in found.notes:
+        for note in analysed.notes:
             console.warn(note)
-        console.emit_json(found.model_dump_json())
+        console.emit_json(analysed.model_dump_json())
         return
-    _layers_table(found)
-    _sentences(found)
+    _layers_table(analysed)
+    _sentences(analysed)
     _report_in(given)
 
 
-def bundle(found: EmotionVectors, given: Given, json: bool) -> None:
+def bundle(vectors: EmotionVectors, given: Given, json: bool) -> None:
     """A bundle that was just written."""
-    value = _bundle_object(found, given["out"])
+    value = _bundle_object(vectors, given["out"])
     if json:
         console.emit_json(value)
         return
@@ -97,19 +97,19 @@ def bundle(found: EmotionVectors, given: Given, json: bool) -> None:
     console.out.print(str(given["out"]), highlight=False)
 
 
-def stories(found: Corpus, given: Given, json: bool) -> None:
+def stories(story_corpus: Corpus, given: Given, json: bool) -> None:
     """Stories that were just written, and what the filters did."""
     neutral = given["out"] / "neutral.jsonl"
     value: dict[str, Any] = {
         "file": str(given["out"] / "stories.jsonl"),
-        "author": found.author,
-        "stories": len(found),
-        "emotions": len(found.emotions),
-        "topics": len(found.topics),
-        "dropped": dict(found.filtered),
-        "hash": found.hash,
+        "author": story_corpus.author,
+        "stories": len(story_corpus),
+        "emotions": len(story_corpus.emotions),
+        "topics": len(story_corpus.topics),
+        "dropped": dict(story_corpus.filtered),
+        "hash": story_corpus.hash,
         "neutral_texts": len(corpus.read_neutral(neutral)) if given["neutral"] else None,
-        "notes": list(found.notes),
+        "notes": list(story_corpus.notes),
     }
     if json:
         console.emit_json(value)
@@ -125,9 +125,9 @@ def comparison(result: Comparison, given: Given, json: bool) -> None:
         console.emit_json(jsonlib.loads(result.model_dump_json()) | {"report": report})
         return
     rows = []
-    for one in result.bundles:
-        best = max(one.layers, key=lambda layer: layer.best_valence.r or 0.0)
-        rows.append([one.label, one.verdict, f"{best.layer} ({best.variant})", _interval(best.pc1_valence),
+    for compared in result.bundles:
+        best = max(compared.layers, key=lambda layer: layer.best_valence.r or 0.0)
+        rows.append([compared.label, compared.verdict, f"{best.layer} ({best.variant})", _interval(best.pc1_valence),
                      _interval(best.pc2_arousal), _best(best.best_valence), best.finding])  # fmt: skip
     columns = ["bundle", "valence is", "block", "PC1-valence", "PC2-arousal", "best", "finding"]
     console.show(f"{result.n_common} emotions in common, {result.n_rated} rated", columns, rows)
@@ -148,60 +148,60 @@ def exported(path: Path, given: Given, json: bool) -> None:
         console.out.print(str(path), highlight=False)
 
 
-def info(found: Geometry | EmotionVectors | ModelFacts, given: Given, json: bool) -> None:
+def info(subject: Geometry | EmotionVectors | ModelFacts, given: Given, json: bool) -> None:
     """What an atlas, a bundle or a model is."""
-    if isinstance(found, workflows.ModelFacts):
-        _model(found, json)
-    elif isinstance(found, geometry.Geometry):
-        analysis(found, {"out": None}, json)
+    if isinstance(subject, workflows.ModelFacts):
+        _model(subject, json)
+    elif isinstance(subject, geometry.Geometry):
+        analysis(subject, {"out": None}, json)
     else:
-        provenance = found.provenance.model_dump(mode="json")
-        value = _bundle_object(found, Path(given["what"]))
+        provenance = subject.provenance.model_dump(mode="json")
+        value = _bundle_object(subject, Path(given["what"]))
         if json:
             console.emit_json(value | {"provenance": provenance})
             return
-        bundle(found, {"out": given["what"]}, False)
+        bundle(subject, {"out": given["what"]}, False)
         console.show_facts("Provenance", provenance)
 
 
-def _model(found: ModelFacts, json: bool) -> None:
+def _model(model: ModelFacts, json: bool) -> None:
     if json:
-        console.emit_json(asdict(found))
+        console.emit_json(asdict(model))
         return
     facts = {
-        "model id": found.model_id,
-        "architecture": found.architecture,
-        "blocks": found.n_layers,
-        "width": found.width,
-        "parameters": None if found.parameters is None else f"{found.parameters:,}",
-        "dtype stored": found.dtype,
-        "quantisation": found.quantisation,
-        "weights hash": found.weights_hash,
-        "chat template": "no" if found.template_hash is None else "yes",
+        "model id": model.model_id,
+        "architecture": model.architecture,
+        "blocks": model.n_layers,
+        "width": model.width,
+        "parameters": None if model.parameters is None else f"{model.parameters:,}",
+        "dtype stored": model.dtype,
+        "quantisation": model.quantisation,
+        "weights hash": model.weights_hash,
+        "chat template": "no" if model.template_hash is None else "yes",
     }
-    console.show_facts(found.model_id, facts)
+    console.show_facts(model.model_id, facts)
 
 
-def selftest(found: SelfTest, given: Given, json: bool) -> int:
+def selftest(test: SelfTest, given: Given, json: bool) -> int:
     """One line a check; exit code 1 where one failed."""
     if json:
-        console.emit_json(asdict(found) | {"passed": found.passed})
-        return 0 if found.passed else 1
+        console.emit_json(asdict(test) | {"passed": test.passed})
+        return 0 if test.passed else 1
     rows = [
-        [one.name, "passed" if one.passed else "FAILED", "–" if one.measured is None else f"{one.measured:.2g}",
-         "exactly 0" if one.allowed == 0 else f"{one.allowed:g}", one.unit]
-        for one in found.checks
+        [check.name, "passed" if check.passed else "FAILED", "–" if check.measured is None else f"{check.measured:.2g}",
+         "exactly 0" if check.allowed == 0 else f"{check.allowed:g}", check.unit]
+        for check in test.checks
     ]  # fmt: skip
     console.show(
-        f"{found.model}, {found.dtype}, steered at block {found.layer}",
+        f"{test.model}, {test.dtype}, steered at block {test.layer}",
         ["check", "result", "largest difference", "allowed", "unit"], rows,
-        caption=f"Steering along a random direction at dose {found.dose:g} of the residual norm.",
+        caption=f"Steering along a random direction at dose {test.dose:g} of the residual norm.",
     )  # fmt: skip
-    for one in found.checks:
-        if one.note:
-            console.warn(f"{one.name}: {one.note}")
-    failed = sum(not one.passed for one in found.checks)
-    console.say(f"{failed} of {len(found.checks)} checks failed." if failed else "All checks passed.")
+    for check in test.checks:
+        if check.note:
+            console.warn(f"{check.name}: {check.note}")
+    failed = sum(not check.passed for check in test.checks)
+    console.say(f"{failed} of {len(test.checks)} checks failed." if failed else "All checks passed.")
     return 1 if failed else 0
 
 
@@ -212,10 +212,10 @@ def _report_in(given: Given) -> None:
 
 def _layers_table(result: Geometry) -> None:
     rows = [
-        [f"{one.layer}*" if one.variant == "denoised" else str(one.layer),
-         _interval(one.pc1_valence), _interval(one.pc2_arousal),
-         _best(one.best_valence), _number(one.readout_valence_r2), _nuisance(one), one.finding]
-        for one in result.layers
+        [f"{layer.layer}*" if layer.variant == "denoised" else str(layer.layer),
+         _interval(layer.pc1_valence), _interval(layer.pc2_arousal),
+         _best(layer.best_valence), _number(layer.readout_valence_r2), _nuisance(layer), layer.finding]
+        for layer in result.layers
     ]  # fmt: skip
     columns = ["block", "PC1-valence", "PC2-arousal", "best", "R²", "PC1 follows", "finding"]
     caption = (
@@ -229,7 +229,7 @@ def _layers_table(result: Geometry) -> None:
 
 def _sentences(result: Geometry) -> None:
     console.say(f"{result.model}: {result.sentence}")
-    if any(one.first_component_nuisance for one in result.layers):
+    if any(layer.first_component_nuisance for layer in result.layers):
         for label, sentence in result.corrected_sentences.items():
             console.say(f"  under {label}: {sentence}")
     for note in result.notes:
@@ -237,7 +237,9 @@ def _sentences(result: Geometry) -> None:
 
 
 def _shown(result: Geometry) -> LayerGeometry:
-    return next(one for one in result.layers if (one.layer, one.variant) == (result.shown_layer, result.shown_variant))
+    return next(
+        layer for layer in result.layers if (layer.layer, layer.variant) == (result.shown_layer, result.shown_variant)
+    )
 
 
 def _atlas_object(result: Atlas) -> dict[str, Any]:
@@ -313,6 +315,6 @@ def _p(p: float) -> str:
     return "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0")
 
 
-def _nuisance(one: LayerGeometry) -> str:
-    first = one.first_component_nuisance
+def _nuisance(layer: LayerGeometry) -> str:
+    first = layer.first_component_nuisance
     return "–" if first is None else f"{first.nuisance} {_number(first.r)}"

@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 COLUMNS = ["model, direction", "block", "answer", "dose range", "effect, points", "p", "samples"]
 
 
-def runs(found: Run | Runs, given: Given, json: bool) -> None:
+def runs(finished: Run | Runs, given: Given, json: bool) -> None:
     """The answers of one model or several."""
-    several = list(found.runs.values()) if isinstance(found, workflows.Runs) else [found]
-    verdicts([(one.verdict, one.folder) for one in several], found.report, json=json)
+    several = list(finished.runs.values()) if isinstance(finished, workflows.Runs) else [finished]
+    verdicts([(run.verdict, run.folder) for run in several], finished.report, json=json)
 
 
-def verdicts(found: Sequence[tuple[Verdict, Path]], page: Path, *, json: bool) -> None:
+def verdicts(with_folders: Sequence[tuple[Verdict, Path]], page: Path, *, json: bool) -> None:
     """The answers of one model or several, with the folder that each verdict was written to."""
     if json:
-        console.emit_json(as_object(found, page))
+        console.emit_json(as_object(with_folders, page))
         return
-    cards = [card for verdict, _ in found for card in verdict.answers]
-    first = found[0][0]
+    cards = [card for verdict, _ in with_folders for card in verdict.answers]
+    first = with_folders[0][0]
     for line in _three_lines(cards):
         console.say(line)
     effect = "effect: change of the outcome between the ends of the slope window, 95%"
@@ -50,19 +50,21 @@ def verdicts(found: Sequence[tuple[Verdict, Path]], page: Path, *, json: bool) -
     )
     for card in cards:
         console.say(f"{short_name(card.model)}: {card.sentence}")
-    for one, folder in found:
-        if one.doses:
-            console.say(f"{folder.name}: {one.doses.sentence}" if len(found) > 1 else one.doses.sentence)
-    for _, folder in found:
+    for decision, folder in with_folders:
+        if decision.doses:
+            console.say(
+                f"{folder.name}: {decision.doses.sentence}" if len(with_folders) > 1 else decision.doses.sentence
+            )
+    for _, folder in with_folders:
         precision = workflows.recorded(folder / workflows.ATLAS / "vectors")
         if precision is not None:
-            console.say(f"{folder.name}: {precision.sentence}" if len(found) > 1 else precision.sentence)
+            console.say(f"{folder.name}: {precision.sentence}" if len(with_folders) > 1 else precision.sentence)
     console.say(first.power)
-    for note in dict.fromkeys(note for one, _ in found for note in one.notes):
+    for note in dict.fromkeys(note for decision, _ in with_folders for note in decision.notes):
         console.warn(note)
     for note in dict.fromkeys(note for card in cards for note in card.missing):
         console.warn(note)
-    if any(verdict.organism for verdict, _ in found):
+    if any(verdict.organism for verdict, _ in with_folders):
         console.say(ORGANISM_NOTE)
     console.out.print(str(page), highlight=False)
 
@@ -87,22 +89,24 @@ def _three_lines(cards: Sequence[AnswerCard]) -> list[str]:
     return lines
 
 
-def as_object(found: Sequence[tuple[Verdict, Path]], page: Path) -> dict[str, Any]:
+def as_object(with_folders: Sequence[tuple[Verdict, Path]], page: Path) -> dict[str, Any]:
     """For machines: every answer without its curves, and where the whole is."""
     heavy = {"controls", "curve", "costs", "gates", "reliability", "layers", "prompting", "preferences", "texts"}
     return {
         "answers": [
-            jsonlib.loads(card.model_dump_json(exclude=heavy)) for verdict, _ in found for card in verdict.answers
+            jsonlib.loads(card.model_dump_json(exclude=heavy))
+            for verdict, _ in with_folders
+            for card in verdict.answers
         ],
-        "doses": [verdict.doses and verdict.doses.sentence for verdict, _ in found],
-        "verdicts": [str(folder / "verdict.json") for _, folder in found],
+        "doses": [verdict.doses and verdict.doses.sentence for verdict, _ in with_folders],
+        "verdicts": [str(folder / "verdict.json") for _, folder in with_folders],
         "report": str(page),
     }
 
 
-def planned(found: Planned, given: Given, json: bool) -> None:
+def planned(proposal: Planned, given: Given, json: bool) -> None:
     """What a plan would cost and could find, before its first sample."""
-    plan, estimate, written = found.plan, found.estimate, given["out"]
+    plan, estimate, written = proposal.plan, proposal.estimate, given["out"]
     if json:
         value = {"plan": plan.model_dump(mode="json"), "hash": plan.hash, "estimate": estimate.model_dump(mode="json")}
         console.emit_json(value | {"file": str(written) if written else None})
@@ -145,11 +149,11 @@ def _row(card: AnswerCard) -> list[str]:
 
 def points(value: Estimate) -> str:
     """A fraction with its interval, in percentage points: `+75 [+72, +78]`; with a decimal where all are under 10."""
-    ends = [100 * one for one in (value.value, value.low, value.high) if one is not None]
+    ends = [100 * end for end in (value.value, value.low, value.high) if end is not None]
     if value.value is None:
         return "–"
     digits = 1 if max(map(abs, ends)) < 10 else 0
-    shown = [f"{one:+.{digits}f}" for one in ends]
+    shown = [f"{end:+.{digits}f}" for end in ends]
     return shown[0] if len(shown) < 3 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
@@ -160,19 +164,19 @@ def _controls(cards: Sequence[AnswerCard]) -> str:
 
 def evaluation(made: Evaluation, given: Given, json: bool) -> None:
     """The mean outcome of every cell that is no control, with its interval."""
-    found = made.cells
+    cells = made.cells
     if json:
-        console.emit_json({"cells": [asdict(one) for one in found], "ledger": str(made.ledger)})
+        console.emit_json({"cells": [asdict(cell) for cell in cells], "ledger": str(made.ledger)})
         return
     rows = [
-        [f"{one.behaviour}, {one.direction or 'unsteered'}", "–" if one.layer < 0 else str(one.layer), f"{one.dose:+g}",
-         rate(one.mean, one.low, one.high), rate(one.valid), str(one.n)]
-        for one in found
+        [f"{cell.behaviour}, {cell.direction or 'unsteered'}", "–" if cell.layer < 0 else str(cell.layer),
+         f"{cell.dose:+g}", rate(cell.mean, cell.low, cell.high), rate(cell.valid), str(cell.n)]
+        for cell in cells
     ]  # fmt: skip
     columns = ["behaviour, direction", "block", "dose", "mean outcome, %", "valid, %", "samples"]
     console.show("Outcomes by dose", columns, rows, caption="95% intervals over scenarios")
     least = experiment.Thresholds().least_valid
-    silent = [one.behaviour for one in found if not one.direction and one.valid is not None and one.valid < least]
+    silent = [cell.behaviour for cell in cells if not cell.direction and cell.valid is not None and cell.valid < least]
     if silent:
         console.warn(
             f"unsteered, under {100 * least:.0f}% of the answers to {', '.join(silent)} are valid: the model does not "
@@ -189,66 +193,68 @@ def rate(value: float | None, low: float | None = None, high: float | None = Non
     return middle if low is None or high is None else f"{middle} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
-def texts(found: SideBySide, given: Given, json: bool) -> None:
+def texts(steered: SideBySide, given: Given, json: bool) -> None:
     """Completions of one prompt at several doses."""
-    for note in found.notes:
+    for note in steered.notes:
         console.warn(note)
     if json:
-        console.emit_json(asdict(found))
+        console.emit_json(asdict(steered))
         return
-    console.say(found.steering)
-    rows = [[f"{one.dose:+g}", one.text.strip() + ("" if one.finish != "length" else " …")] for one in found.texts]
-    console.show(found.prompt, ["dose", "text"], rows, left=True)
+    console.say(steered.steering)
+    rows = [
+        [f"{text.dose:+g}", text.text.strip() + ("" if text.finish != "length" else " …")] for text in steered.texts
+    ]
+    console.show(steered.prompt, ["dose", "text"], rows, left=True)
 
 
-def logs(found: Sequence[Path], given: Given, json: bool) -> None:
+def logs(paths: Sequence[Path], given: Given, json: bool) -> None:
     """Where the logs for `inspect view` are."""
     if json:
-        console.emit_json({"logs": [str(path) for path in found]})
+        console.emit_json({"logs": [str(path) for path in paths]})
         return
-    console.say(f"{len(found)} logs. Look at them with: inspect view --log-dir {given['out']}")
+    console.say(f"{len(paths)} logs. Look at them with: inspect view --log-dir {given['out']}")
     console.out.print(str(given["out"]), highlight=False)
 
 
-def pool(found: PoolReport, given: Given, json: bool) -> None:
+def pool(pooled: PoolReport, given: Given, json: bool) -> None:
     """p of each direction against its pool, beside that of the run."""
     folder = given["folder"]
     cards = {(card.behaviour, card.direction): card for card in report.read_verdict(folder).verdict.answers}
     if json:
-        value = found.model_dump(mode="json")
-        for one in value["tests"]:
-            card = cards[one["behaviour"], one["direction"]]
-            one["run"] = {"p_uncorrected": card.p_uncorrected, "p": card.p}
+        value = pooled.model_dump(mode="json")
+        for test in value["tests"]:
+            card = cards[test["behaviour"], test["direction"]]
+            test["run"] = {"p_uncorrected": card.p_uncorrected, "p": card.p}
         files = {"file": str(folder / verdict.FILE), "report": str(folder / "report.html")}
         console.emit_json(value | files)
         return
-    _pool_table(found, cards)
-    for left in found.left_out:
+    _pool_table(pooled, cards)
+    for left in pooled.left_out:
         console.say(f"Left out: {left.behaviour}, {left.direction}: {left.reason}.")
-    tests = len(found.tests) + len(found.left_out)
-    least = max((kind.smallest_p for one in found.tests for kind in one.kinds), default=0.0)
-    if least * tests >= found.alpha:
+    tests = len(pooled.tests) + len(pooled.left_out)
+    least = max((kind.smallest_p for test in pooled.tests for kind in test.kinds), default=0.0)
+    if least * tests >= pooled.alpha:
         console.warn(
             f"with these draws the smallest p that some direction can have is {least:.2g}; times {tests} tests that is "
-            f"not under {found.alpha:g}"
+            f"not under {pooled.alpha:g}"
         )
     console.say(
-        f"This changes no answer: the verdict rests on the run's own controls. {found.samples:,} samples; "
-        f"this call took {found.seconds:,.0f} seconds, {found.screen_seconds:,.0f} of them for the screen."
+        f"This changes no answer: the verdict rests on the run's own controls. {pooled.samples:,} samples; "
+        f"this call took {pooled.seconds:,.0f} seconds, {pooled.screen_seconds:,.0f} of them for the screen."
     )
     console.out.print(str(folder / "report.html"), highlight=False)
 
 
-def _pool_table(found: PoolReport, cards: Mapping[tuple[str, str], AnswerCard]) -> None:
+def _pool_table(pooled: PoolReport, cards: Mapping[tuple[str, str], AnswerCard]) -> None:
     rows = []
-    for one in found.tests:
-        card = cards[one.behaviour, one.direction]
-        steered = ", ".join(f"{kind.kind} {kind.controls}" for kind in one.kinds)
-        screens = ", ".join(f"{kind.kind} {report.number(kind.correlation)}" for kind in one.kinds)
-        ps = [report.p_value(p) for p in (card.p_uncorrected, card.p, one.p, one.p_corrected)]
-        rows.append([one.behaviour, one.direction, *ps, steered, screens])
+    for test in pooled.tests:
+        card = cards[test.behaviour, test.direction]
+        steered = ", ".join(f"{kind.kind} {kind.controls}" for kind in test.kinds)
+        screens = ", ".join(f"{kind.kind} {report.number(kind.correlation)}" for kind in test.kinds)
+        ps = [report.p_value(p) for p in (card.p_uncorrected, card.p, test.p, test.p_corrected)]
+        rows.append([test.behaviour, test.direction, *ps, steered, screens])
     console.show(
-        f"Against {found.size:,} controls of each kind, {found.draws} draws from each",
+        f"Against {pooled.size:,} controls of each kind, {pooled.draws} draws from each",
         ["behaviour", "direction", "p of the run", "corrected", "p from the pool", "corrected", "controls run",
          "screen's r"],
         rows,

@@ -21,14 +21,16 @@ def check_fields(value: Any) -> None:
         InputError: the first field whose value breaks its constraint.
     """
     for name, rule in _rules(value.__class__).items():
-        found = getattr(value, name)
-        plain = found.item() if isinstance(found, np.generic) else found
+        field_value = getattr(value, name)
+        plain = field_value.item() if isinstance(field_value, np.generic) else field_value
         try:
             rule.validate_python(plain, strict=True)
         except ValidationError as error:
             expected = error.errors()[0]["msg"].removeprefix("Input should be ")
-            raise InputError(f"{value.__class__.__name__}.{name} is {found!r}", expected, f"Change {name}") from None
-        if plain is not found:
+            raise InputError(
+                f"{value.__class__.__name__}.{name} is {field_value!r}", expected, f"Change {name}"
+            ) from None
+        if plain is not field_value:
             object.__setattr__(value, name, plain)  # JSON takes no NumPy scalar; the dataclass may be frozen
 
 

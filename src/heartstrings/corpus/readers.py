@@ -144,8 +144,8 @@ def _with_manifest(corpus: Corpus, path: Path) -> Corpus:
 
 def _stories_of(row: Mapping[str, Any], place: str, author: str) -> Iterator[Story]:
     if ("text" in row) == ("stories" in row):
-        found = "both `text` and `stories`" if "text" in row else "neither `text` nor `stories`"
-        raise InputError(f"{place}: {found}", ROW_SHAPE)
+        problem = "both `text` and `stories`" if "text" in row else "neither `text` nor `stories`"
+        raise InputError(f"{place}: {problem}", ROW_SHAPE)
     emotion = " ".join(_text_field(row, "emotion", place).lower().split())
     topic = _text_field(row, "topic", place).strip()
     named = {key: _text_field(row, key, place).strip() for key in ("author", "perspective") if row.get(key) is not None}

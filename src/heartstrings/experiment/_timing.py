@@ -91,12 +91,12 @@ class Timing(Frozen):
     @property
     def seconds(self) -> float:
         """Of all jobs."""
-        return sum(one.seconds for one in self.jobs)
+        return sum(job.seconds for job in self.jobs)
 
     @property
     def error(self) -> float:
         """Standard error of `seconds`; the errors of jobs are taken to be independent."""
-        return math.sqrt(sum(one.error**2 for one in self.jobs))
+        return math.sqrt(sum(job.error**2 for job in self.jobs))
 
 
 def time_plan(
@@ -130,15 +130,15 @@ def time_plan(
     sofar = _contention.between(before, _contention.read())
     clock.contended = sofar.busy and sofar.threads == 1 and engine.info.device == "cpu"
     left = {"unclear": unclear or ()}
-    rest = [
+    other_jobs = [
         make(job)
         for job in (*select_jobs(plan, suite, names, layers, **left), *test_jobs(plan, suite, names, chosen, **left))
         if job.behaviour.role != "check"
     ]
-    _first(rest, clock)
-    _more([*checks, *rest], clock)
+    _first(other_jobs, clock)
+    _more([*checks, *other_jobs], clock)
     return Timing(
-        jobs=tuple(job.result() for job in (*checks, *rest)),
+        jobs=tuple(job.result() for job in (*checks, *other_jobs)),
         unclear=None if unclear is None else tuple(sorted(unclear)),
         took=clock.gone,
         contention=_contention.between(before, _contention.read()),
@@ -171,9 +171,9 @@ class _Clock:
 def _spread(plan: Plan, names: Planned, layers: Sequence[int]) -> Chosen:
     """Directions and controls over all the layers, as a search would choose them, more or less."""
     return {
-        (effect, one): layers[number % len(layers)]
+        (effect, vector): layers[number % len(layers)]
         for effect in plan.effects
-        for number, one in enumerate(steered(plan, names))
+        for number, vector in enumerate(steered(plan, names))
     }
 
 
@@ -189,11 +189,11 @@ class _RandomDirections:
             return None
         seed = hashlib.sha256(f"{cell.kind} {cell.direction} {cell.layer}".encode()).digest()[:8]
         draw = np.random.default_rng(int.from_bytes(seed, "big"))
-        one = Intervention(
+        intervention = Intervention(
             layer=cell.layer, direction=draw.standard_normal(self.width).astype(np.float32), dose=cell.dose, norm=1.0,
             operation=plan.operation, site=plan.site,
         )  # fmt: skip
-        return Steering((one,), plan.positions)
+        return Steering((intervention,), plan.positions)
 
 
 def _sampling(plan: Plan, engine: Engine) -> Sampling:
@@ -212,7 +212,7 @@ class _Maker:
     tokens: CountTokens
 
     def __call__(self, job: Job) -> _Job:
-        read = self.tokens([job.behaviour.request(one, steering=None, seed=0) for one in job.scenarios])
+        read = self.tokens([job.behaviour.request(scenario, steering=None, seed=0) for scenario in job.scenarios])
         return _Job(self.plan, self.engine, self.sampling, job, np.asarray(read, dtype=np.float64))
 
 
@@ -271,8 +271,8 @@ class _Job:
 
     def item(self, number: int) -> Item:
         """One sample by its number in the job's order (`Job.items`)."""
-        rest, repeat = divmod(number, self.job.repeats)
-        scenario, cell = divmod(rest, len(self.job.cells))
+        pair, repeat = divmod(number, self.job.repeats)
+        scenario, cell = divmod(pair, len(self.job.cells))
         return Item(self.job.cells[cell], self.job.scenarios[scenario], repeat)
 
     def size(self, items: Sequence[Item] | None = None) -> float:
@@ -319,22 +319,26 @@ class _Job:
             "list[GenerateRequest]",
             [request_for(self.plan, behaviour, item, steerings[item.cell]) for item in items],
         )
-        limits = [one.max_new_tokens if tokens is None else min(tokens, one.max_new_tokens) for one in asked]
-        said = self.engine.generate([replace(one, max_new_tokens=n) for one, n in zip(asked, limits, strict=True)])
+        limits = [
+            request.max_new_tokens if tokens is None else min(tokens, request.max_new_tokens) for request in asked
+        ]
+        said = self.engine.generate(
+            [replace(request, max_new_tokens=n) for request, n in zip(asked, limits, strict=True)]
+        )
         self.cut = any(
-            answer.finish == "length" and limit < one.max_new_tokens
-            for one, limit, answer in zip(asked, limits, said, strict=True)
+            answer.finish == "length" and limit < request.max_new_tokens
+            for request, limit, answer in zip(asked, limits, said, strict=True)
         )
         if not isinstance(behaviour, Dialogue):
             self._follow_up(items, said)
 
     def _follow_up(self, items: Sequence[Item], said: Sequence[Answer]) -> None:
         behaviour = self.job.behaviour
-        found = [
+        follow_ups = [
             self.sampling.second(behaviour, item, worded(item), answer)
             for item, answer in zip(items, said, strict=True)
         ]
-        more: list[ScoreRequest] = [one for one in found if one is not None]
+        more: list[ScoreRequest] = [request for request in follow_ups if request is not None]
         if more:
             self.engine.score(more)
 
@@ -380,20 +384,20 @@ class _Job:
 def _warm_up(jobs: Sequence[_Job], layers: Sequence[int]) -> None:
     """First calls set things up, and those at a new layer check that blocks may be shared below it."""
     for writes in (False, True):
-        first = min((one for one in jobs if one.writes == writes), key=lambda one: one.tokens.min(), default=None)
+        first = min((job for job in jobs if job.writes == writes), key=lambda job: job.tokens.min(), default=None)
         if first is None:
             continue
         scenario = int(first.tokens.argmin()) * len(first.job.cells) * first.job.repeats
-        every = [first.item(scenario + number) for number in range(len(first.job.cells) * first.job.repeats)]
+        scenario_items = [first.item(scenario + number) for number in range(len(first.job.cells) * first.job.repeats)]
         for layer in layers:
-            items = [item for item in every if item.cell.layer == layer][:FIRST_TEXTS]
-            first.time(items or every[:FIRST_TEXTS], FIRST_TOKENS)
+            items = [item for item in scenario_items if item.cell.layer == layer][:FIRST_TEXTS]
+            first.time(items or scenario_items[:FIRST_TEXTS], FIRST_TOKENS)
 
 
 def _checks(plan: Plan, suite: Suite, checks: Sequence[_Job], limit: float) -> frozenset[str] | None:
     """Ask the questions with a known answer, all of them if the time allows it; then it is known which controls the
     experiment leaves out."""
-    found: list[Sample] = []
+    samples: list[Sample] = []
     for number, job in enumerate(checks):
         share = limit / (len(checks) - number)
         first = [job.item(i) for i in range(min(FIRST, len(job.job)))]
@@ -406,10 +410,10 @@ def _checks(plan: Plan, suite: Suite, checks: Sequence[_Job], limit: float) -> f
         chunk = CHUNK[job.job.behaviour.ask]
         start = time.perf_counter()
         for at in range(0, len(items), chunk):
-            found += job.ask(items[at : at + chunk])
+            samples += job.ask(items[at : at + chunk])
         job.pieces, job.whole, job.timed = [(time.perf_counter() - start, job.size())], True, len(items)
         limit -= job.seconds
-    return not_told_apart(plan, suite, found) if all(job.whole for job in checks) else None
+    return not_told_apart(plan, suite, samples) if all(job.whole for job in checks) else None
 
 
 def _first(jobs: Sequence[_Job], clock: _Clock) -> None:
@@ -516,7 +520,7 @@ def _line(n: int, value: float, more: int, larger: float, to: int) -> float:
 def _most_tokens(job: _Job, items: Sequence[Item]) -> int:
     """The largest limit of some texts."""
     asked = [request_for(job.plan, job.job.behaviour, item, None) for item in items]
-    return max(one.max_new_tokens for one in cast("list[GenerateRequest]", asked))
+    return max(request.max_new_tokens for request in cast("list[GenerateRequest]", asked))
 
 
 def _more(jobs: Sequence[_Job], clock: _Clock) -> None:

@@ -81,8 +81,8 @@ class Part:
         return tuple(kind for kind in self.names.claims if kind in self.claimed)
 
     def controls(self, kind: Any, direction: Any) -> tuple[str, ...]:
-        found = self.names.controls(kind, direction)
-        return found if kind in CLAIM_KINDS else found[self.numbers.start : self.numbers.stop]
+        names = self.names.controls(kind, direction)
+        return names if kind in CLAIM_KINDS else names[self.numbers.start : self.numbers.stop]
 
     def __contains__(self, cell: Cell) -> bool:
         """Whether this part asks a cell: the directions, and what is not steered, belong to the part without others."""
@@ -141,11 +141,11 @@ Chosen = Mapping[tuple[str, Steered], int]
 
 def steered(plan: Plan, names: Named) -> tuple[Steered, ...]:
     """Every direction and control of a plan, and what its claims compare, each once."""
-    found = [Steered("direction", direction) for direction in plan.directions]
+    vectors = [Steered("direction", direction) for direction in plan.directions]
     for kind in (*names.kinds, *names.claims):
         for direction in plan.directions:
-            found += [Steered(kind, name) for name in names.controls(kind, direction)]
-    return tuple(dict.fromkeys(found))
+            vectors += [Steered(kind, name) for name in names.controls(kind, direction)]
+    return tuple(dict.fromkeys(vectors))
 
 
 def _steered(plan: Plan, names: Named, effects: Collection[str], unclear: Collection[str]) -> tuple[Steered, ...]:
@@ -154,9 +154,9 @@ def _steered(plan: Plan, names: Named, effects: Collection[str], unclear: Collec
     clear = [effect for effect in effects if effect not in unclear]
     declared = any(effect in plan.declared for effect in clear)
     return tuple(
-        one
-        for one in steered(plan, names)
-        if one.kind == "direction" or (declared if one.kind in CLAIM_KINDS else clear)
+        vector
+        for vector in steered(plan, names)
+        if vector.kind == "direction" or (declared if vector.kind in CLAIM_KINDS else clear)
     )
 
 
@@ -179,8 +179,8 @@ def select_jobs(
             continue
         cells = [_baseline("select", behaviour.name)]
         led = [effect for effect in plan.effects if leader(plan, suite, effect) == behaviour.name]
-        for one, layer, dose in product(_steered(plan, names, led, unclear), layers, doses):
-            cells.append(_cell("select", behaviour.name, one, layer, dose))
+        for vector, layer, dose in product(_steered(plan, names, led, unclear), layers, doses):
+            cells.append(_cell("select", behaviour.name, vector, layer, dose))
         jobs.append(_job(plan, behaviour, _halves(plan, suite, behaviour)[0], cells))
     return tuple(jobs)
 
@@ -203,9 +203,9 @@ def test_jobs(
     for behaviour in _effects(plan, suite):
         name = behaviour.name
         cells = [_baseline("test", name)]
-        for one in _steered(plan, names, (name,), unclear):
-            doses = _doses(plan) if one.kind == "direction" else plan.compared(name)
-            cells += [_cell("test", name, one, chosen[name, one], dose) for dose in doses]
+        for vector in _steered(plan, names, (name,), unclear):
+            doses = _doses(plan) if vector.kind == "direction" else plan.compared(name)
+            cells += [_cell("test", name, vector, chosen[name, vector], dose) for dose in doses]
         cells += _prompting(plan, name)
         jobs.append(_job(plan, behaviour, _halves(plan, suite, behaviour)[1], cells))
     for role in ("check", "matched", "capability", "harm", "cost", "writing"):
@@ -221,13 +221,13 @@ def test_jobs(
             cells = [_baseline("test", behaviour.name)]
             along = {effect: frozenset(_steered(plan, names, (effect,), unclear)) for effect in effects}
             # Every control's distance from the unsteered model is known too: an effect is compared at equal distance.
-            for one in steered(plan, names) if role != "check" else ():
-                if one.kind != "direction" and not getattr(behaviour, "of_controls", False):
+            for vector in steered(plan, names) if role != "check" else ():
+                if vector.kind != "direction" and not getattr(behaviour, "of_controls", False):
                     continue
-                here = doses if one.kind == "direction" else plan.window
-                compared = [effect for effect in effects if one in along[effect]]
-                for layer in sorted({chosen[effect, one] for effect in compared}):
-                    cells += [_cell("test", behaviour.name, one, layer, dose) for dose in here]
+                here = doses if vector.kind == "direction" else plan.window
+                compared = [effect for effect in effects if vector in along[effect]]
+                for layer in sorted({chosen[effect, vector] for effect in compared}):
+                    cells += [_cell("test", behaviour.name, vector, layer, dose) for dose in here]
             scenarios = _scenarios(behaviour, tested(plan, behaviour), plan.seed)
             jobs.append(_job(plan, behaviour, scenarios, cells))
     return tuple(jobs)
@@ -247,7 +247,7 @@ def cells(plan: Plan, suite: Suite, names: Named, *, layers: Sequence[int], chos
 
 def anywhere(plan: Plan, names: Named, layer: int) -> Chosen:
     """One layer for all, where there is no search or it has not been made."""
-    return {(effect, one): layer for effect in plan.effects for one in steered(plan, names)}
+    return {(effect, vector): layer for effect in plan.effects for vector in steered(plan, names)}
 
 
 def _belongs(suite: Suite, behaviour: Behaviour, effect: str) -> bool:
@@ -260,10 +260,10 @@ def _belongs(suite: Suite, behaviour: Behaviour, effect: str) -> bool:
 def _asked(plan: Plan, suite: Suite) -> list[Behaviour]:
     """Every behaviour that a plan asks: its effects, and what belongs to any of them."""
     return [
-        one
-        for one in suite.all
-        if one.name in plan.effects
-        or (one.role != "effect" and any(_belongs(suite, one, effect) for effect in plan.effects))
+        behaviour
+        for behaviour in suite.all
+        if behaviour.name in plan.effects
+        or (behaviour.role != "effect" and any(_belongs(suite, behaviour, effect) for effect in plan.effects))
     ]
 
 
@@ -290,15 +290,15 @@ def _halves(plan: Plan, suite: Asked, behaviour: Behaviour) -> tuple[tuple[Scena
     while True:
         scenarios = _scenarios(behaviour, n, plan.seed)
         chosen = chosen or _choosers(scenarios, select, select / (select + first))
-        half = tuple(one for one in scenarios if one.group in chosen)
-        rest = tuple(one for one in scenarios if one.group not in chosen)
-        if len(half) >= select and len(rest) >= report:
-            return half[:select], rest[:report]
-        if len(half) < select or len(rest) < first:
+        half = tuple(scenario for scenario in scenarios if scenario.group in chosen)
+        reported = tuple(scenario for scenario in scenarios if scenario.group not in chosen)
+        if len(half) >= select and len(reported) >= report:
+            return half[:select], reported[:report]
+        if len(half) < select or len(reported) < first:
             chosen = frozenset()  # the first look's: not settled yet
         if n == most:
             raise InputError(
-                f"behaviour {behaviour.name!r} has {len(half)} scenarios to choose layers and {len(rest)} of other "
+                f"behaviour {behaviour.name!r} has {len(half)} scenarios to choose layers and {len(reported)} of other "
                 "situations to report",
                 f"{select} and {report}",
                 "Ask for fewer under [samples]",
@@ -322,8 +322,8 @@ def _choosers(scenarios: Sequence[Scenario], select: int, share: float) -> froze
 def every_scenario(plan: Plan, suite: Asked, behaviour: Behaviour) -> tuple[Scenario, ...]:
     """All scenarios that a plan asks of a behaviour, those that choose layers first."""
     if behaviour.name in plan.effects:
-        half, rest = _halves(plan, suite, behaviour)
-        return (*half, *rest)
+        half, reported = _halves(plan, suite, behaviour)
+        return (*half, *reported)
     n = tested(plan, behaviour)
     return _scenarios(behaviour, n, plan.seed) if n else ()
 
@@ -404,8 +404,8 @@ def _baseline(phase: Phase, behaviour: str) -> Cell:
     return Cell(phase=phase, behaviour=behaviour, kind="baseline", direction="", layer=-1, dose=0.0)
 
 
-def _cell(phase: Phase, behaviour: str, one: Steered, layer: int, dose: float) -> Cell:
-    return Cell(phase=phase, behaviour=behaviour, kind=one.kind, direction=one.direction, layer=layer, dose=dose)
+def _cell(phase: Phase, behaviour: str, vector: Steered, layer: int, dose: float) -> Cell:
+    return Cell(phase=phase, behaviour=behaviour, kind=vector.kind, direction=vector.direction, layer=layer, dose=dose)
 
 
 def _job(plan: Plan, behaviour: Behaviour, scenarios: Sequence[Scenario], cells: Sequence[Cell]) -> Job:

@@ -27,12 +27,12 @@ LEAST_RATED = 8
 def claim_kinds(plan: Plan, known: Sequence[str]) -> tuple[ClaimKind, ...]:
     """The comparisons that a plan asks for and that vectors of these emotions allow."""
     left = {_family(name) for name in rivals(known, plan.directions)}
-    there = {
+    by_kind = {
         "mixture": bool(plan.claims.mixture) and len(left) >= LEAST_FAMILIES,
-        "other": bool(plan.claims.other) and any(rivals(known, (one,)) for one in plan.directions),
+        "other": bool(plan.claims.other) and any(rivals(known, (direction,)) for direction in plan.directions),
         "stripped": plan.claims.stripped and built_in_ratings().rated(known) >= LEAST_RATED,
     }
-    return tuple(cast("ClaimKind", kind) for kind, found in there.items() if found)
+    return tuple(cast("ClaimKind", kind) for kind, allowed in by_kind.items() if allowed)
 
 
 def rivals(known: Collection[str], directions: Sequence[str]) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ def emotions_in(expression: str, known: Collection[str]) -> tuple[str, ...]:
     names = list(dict.fromkeys((*known, *emotions())))
 
     try:
-        found = factors(expression, names)
+        row = factors(expression, names)
     except InputError:  # an emotion of vectors that are not at hand
         return (expression,)
-    return tuple(name for name, factor in zip(names, found.tolist(), strict=True) if factor)
+    return tuple(name for name, factor in zip(names, row.tolist(), strict=True) if factor)

@@ -105,7 +105,7 @@ class DirectionSet:
         vector, scale = self.vector(cell.kind, cell.direction, cell.layer)
         norms = self.vectors.norms
         assert norms is not None  # direction_set saw to it
-        one = Intervention(
+        intervention = Intervention(
             layer=cell.layer,
             direction=vector.astype(np.float32),
             dose=cell.dose * scale,
@@ -114,7 +114,7 @@ class DirectionSet:
             site=plan.site,
             label=cell.direction,
         )
-        return Steering((one,), plan.positions)
+        return Steering((intervention,), plan.positions)
 
     def vector(self, kind: Kind, name: str, layer: int) -> tuple[Float64[np.ndarray, "width"], float]:
         """(a unit vector, what a cell's dose is multiplied with) of a direction or control at a layer.
@@ -129,9 +129,9 @@ class DirectionSet:
             return self._named(kind, name, layer), 1.0
         number, expression = self._parse(kind, name)
         if kind == "shuffled":
-            found, real = self._shuffled(expression, layer)[number], self._real(expression, layer)
+            shuffled, real = self._shuffled(expression, layer)[number], self._real(expression, layer)
             self._unit(real, expression, layer)
-            return self._unit(found, name, layer), float(np.linalg.norm(found) / np.linalg.norm(real))
+            return self._unit(shuffled, name, layer), float(np.linalg.norm(shuffled) / np.linalg.norm(real))
         drawn = self._draws(kind, number, layer).standard_normal(self.vectors.width)
         if kind == "topic":
             topics = self._topics(layer)
@@ -145,7 +145,7 @@ class DirectionSet:
             drawn = self._draws(kind, number, layer).standard_normal(len(texts)) @ texts
         if kind == "mixture":
             left = rivals(self.vectors.emotions, self.plan.directions)
-            contrasts = self._contrasts(layer)[[self.vectors.emotions.index(one) for one in left]]
+            contrasts = self._contrasts(layer)[[self.vectors.emotions.index(emotion) for emotion in left]]
             drawn = self._draws(kind, number, layer).standard_normal(len(left)) @ contrasts
         if kind == "span":
             # Projected rather than drawn in coordinates of the span: any basis of it gives the same vector.
@@ -164,9 +164,9 @@ class DirectionSet:
             InputError: as `vector`.
         """
         if kind not in ("topic", "natural") or not names:
-            found = [self.vector(kind, name, layer) for name in names]
-            units = np.array([unit for unit, _ in found]).reshape(len(names), self.vectors.width)
-            return units, np.array([scale for _, scale in found])
+            units_and_scales = [self.vector(kind, name, layer) for name in names]
+            units = np.array([unit for unit, _ in units_and_scales]).reshape(len(names), self.vectors.width)
+            return units, np.array([scale for _, scale in units_and_scales])
         self.vector(kind, names[0], layer)  # refuses what cannot be made
         basis = self._topics(layer) if kind == "topic" else self._neutral(layer)
         assert basis is not None
@@ -202,8 +202,8 @@ class DirectionSet:
             cosines = self.stories.cosines(real, layers, self.plan.variant)
             for name, by_layer in zip(names, cosines, strict=True):
                 sign = np.sign(factors(name, self.vectors.emotions))[self.stories.emotion]
-                for at, one in zip(layers, by_layer, strict=True):
-                    self._coherence[name, at] = float((sign * one)[sign != 0].mean())
+                for at, by_story in zip(layers, by_layer, strict=True):
+                    self._coherence[name, at] = float((sign * by_story)[sign != 0].mean())
         return self._coherence[direction, layer]
 
     def _compared(self, kind: Kind, direction: str) -> tuple[str, ...]:
@@ -212,11 +212,11 @@ class DirectionSet:
             return tuple(f"mixture/{number}" for number in range(self.plan.claims.mixture))
         if kind == "stripped":
             return (f"stripped/{direction}",)
-        found = rivals(self.vectors.emotions, (direction,))
+        others = rivals(self.vectors.emotions, (direction,))
         # One order for all directions, so that they are compared with the same emotions as far as families allow.
         order = self._draws(kind, 0, 0).permutation(len(self.vectors.emotions)).tolist()
-        kept = sorted(found, key=lambda name: order[self.vectors.emotions.index(name)])[: self.plan.claims.other]
-        return tuple(f"other/{name}" for name in found if name in kept)
+        kept = sorted(others, key=lambda name: order[self.vectors.emotions.index(name)])[: self.plan.claims.other]
+        return tuple(f"other/{name}" for name in others if name in kept)
 
     def _named(self, kind: Kind, name: str, layer: int) -> Float64[np.ndarray, "width"]:
         """Another emotion, or a direction without its valence and arousal parts."""
@@ -230,8 +230,8 @@ class DirectionSet:
 
     def _contrasts(self, layer: int) -> Float64[np.ndarray, "emotion width"]:
         row = layer_row(self.vectors.layers, layer, "the bundle")
-        found: np.ndarray = self.vectors.contrasts(self.plan.variant)[row].astype(np.float64)
-        return found
+        contrasts: np.ndarray = self.vectors.contrasts(self.plan.variant)[row].astype(np.float64)
+        return contrasts
 
     def _real(self, expression: str, layer: int) -> Float64[np.ndarray, "width"]:
         row: np.ndarray = self.vectors.direction(expression, layer=layer, variant=self.plan.variant).values[0]
@@ -250,11 +250,13 @@ class DirectionSet:
             names, layers = self._together(expression, layer)
             shuffles = [stories.shuffled(self._draws("shuffled", k, 0)) for k in range(self.plan.controls.shuffled)]
             blends = np.stack([factors(name, self.vectors.emotions) for name in names])
-            own, *found = stories.contrasts(np.stack([stories.emotion, *shuffles]), blends, layers, self.plan.variant)
+            own, *shuffled = stories.contrasts(
+                np.stack([stories.emotion, *shuffles]), blends, layers, self.plan.variant
+            )
             for i, name in enumerate(names):
                 for j, at in enumerate(layers):
                     check_same(stories, own[i, j], self._real(name, at))
-                    self._shuffles[name, at] = np.stack([one[i, j] for one in found])
+                    self._shuffles[name, at] = np.stack([contrasts[i, j] for contrasts in shuffled])
         return self._shuffles[expression, layer]
 
     def _topics(self, layer: int) -> Float64[np.ndarray, "topic width"]:
@@ -264,17 +266,17 @@ class DirectionSet:
                              "Keep its .work folder")  # fmt: skip
         if layer not in self._topic_contrasts:
             layers = self.layers if layer in self.layers else (layer,)
-            found = self.stories.topic_contrasts(layers, self.plan.variant)
-            self._topic_contrasts.update({at: found[:, column] for column, at in enumerate(layers)})
+            contrasts = self.stories.topic_contrasts(layers, self.plan.variant)
+            self._topic_contrasts.update({at: contrasts[:, column] for column, at in enumerate(layers)})
         return self._topic_contrasts[layer]
 
     def _neutral(self, layer: int) -> Float64[np.ndarray, "text width"] | None:
         """Neutral texts' deviations from their mean; one reading serves all layers of the plan."""
         if layer not in self._neutral_texts:
             layers = self.layers if layer in self.layers else (layer,)
-            found = None if self.stories is None else self.stories.neutral_deviations(layers, self.plan.variant)
+            deviations = None if self.stories is None else self.stories.neutral_deviations(layers, self.plan.variant)
             for column, at in enumerate(layers):
-                self._neutral_texts[at] = None if found is None else found[:, column]
+                self._neutral_texts[at] = None if deviations is None else deviations[:, column]
         return self._neutral_texts[layer]
 
     def _together(self, expression: str, layer: int) -> tuple[tuple[str, ...], tuple[int, ...]]:

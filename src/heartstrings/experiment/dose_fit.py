@@ -165,14 +165,14 @@ def read_doses(folder: Path, plan: Plan) -> DoseFit | None:
     if plan.dose_factor is None or not path.is_file():
         return None
     try:
-        found = DoseFit.model_validate_json(path.read_bytes())
+        fit = DoseFit.model_validate_json(path.read_bytes())
     except ValidationError:
         raise InputError(f"{path} is damaged", "what a run wrote", "Restore it, or delete it") from None
-    if found.factor != plan.dose_factor:
+    if fit.factor != plan.dose_factor:
         raise InputError(
-            f"{path} has doses times {found.factor:g}", f"the plan's, times {plan.dose_factor:g}", "Restore it"
+            f"{path} has doses times {fit.factor:g}", f"the plan's, times {plan.dose_factor:g}", "Restore it"
         )
-    return found
+    return fit
 
 
 def _costs(

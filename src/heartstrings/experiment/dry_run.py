@@ -200,31 +200,31 @@ def out_of_reach(plan: Plan, suite: Suite) -> tuple[str, ...]:
     endings)."""
     plan = plan.spent.at_look(len(plan.looks))
     limits = plan.thresholds
-    found: list[str] = []
+    sentences: list[str] = []
     for name in plan.effects:
         effect = suite.behaviour(name)
         if effect.ask != "choice" or isinstance(effect, TwoOptions):  # elsewhere every answer is one
-            found += _short(plan, suite, effect, "validity", limits.validity_drop)
+            sentences += _short(plan, suite, effect, "validity", limits.validity_drop)
         if effect.ask == "text":
-            found += _short(plan, suite, effect, "script", limits.script_drop)
-    for one in suite.harm if plan.samples.harm else ():
-        found += _short(plan, suite, one, "harm", limits.harm_rise)
-    for one in suite.writing if plan.samples.writing else ():
-        found += _short(plan, suite, one, "endings", limits.ends_drop)
-    return tuple(found)
+            sentences += _short(plan, suite, effect, "script", limits.script_drop)
+    for behaviour in suite.harm if plan.samples.harm else ():
+        sentences += _short(plan, suite, behaviour, "harm", limits.harm_rise)
+    for behaviour in suite.writing if plan.samples.writing else ():
+        sentences += _short(plan, suite, behaviour, "endings", limits.ends_drop)
+    return tuple(sentences)
 
 
-def _short(plan: Plan, suite: Suite, one: Behaviour, what: str, limit: float) -> Sequence[str]:
-    there = situations(plan, suite, one)
-    bound = upper_bound([0.0] * there, alpha=plan.thresholds.alpha)
+def _short(plan: Plan, suite: Suite, behaviour: Behaviour, limit_name: str, limit: float) -> Sequence[str]:
+    n_situations = situations(plan, suite, behaviour)
+    bound = upper_bound([0.0] * n_situations, alpha=plan.thresholds.alpha)
     if bound is None or bound < limit:
         return ()
-    needed = there
+    needed = n_situations
     while (upper_bound([0.0] * needed, alpha=plan.thresholds.alpha) or 1.0) >= limit:
         needed += 1
     return (
-        f"{one.name}: {there} situations cannot hold the limit of {what}, {100 * limit:g} points, even if nothing "
-        f"changes ({needed} can), so that `controls` is out of reach",
+        f"{behaviour.name}: {n_situations} situations cannot hold the limit of {limit_name}, {100 * limit:g} points, "
+        f"even if nothing changes ({needed} can), so that `controls` is out of reach",
     )
 
 
@@ -252,7 +252,7 @@ def _idle(timing: Timing | None) -> float | None:
 def _on_time(timing: Timing | None) -> list[str]:
     if timing is None:
         return []
-    timed, samples = sum(one.timed for one in timing.jobs), sum(one.samples for one in timing.jobs)
+    timed, samples = sum(job.timed for job in timing.jobs), sum(job.samples for job in timing.jobs)
     notes = [f"the time is estimated from {timed:,} of {samples:,} samples, which took {timing.took:.0f} s"]
     contention = timing.contention
     if contention.busy and contention.others is not None:
@@ -260,10 +260,10 @@ def _on_time(timing: Timing | None) -> list[str]:
             f"other processes kept {contention.others:.1f} of {contention.processors} processors busy and slowed the "
             "timing: the time is for the machine as it is, and shorter when they have ended"
         )
-    cut = dict.fromkeys(one.behaviour for one in timing.jobs if one.cut)
+    cut = dict.fromkeys(job.behaviour for job in timing.jobs if job.cut)
     if cut:
         notes.append(f"the time takes every text of {', '.join(cut)} to run to its limit: timing stopped before")
-    turns = dict.fromkeys(one.behaviour for one in timing.jobs if one.turns > 1)
+    turns = dict.fromkeys(job.behaviour for job in timing.jobs if job.turns > 1)
     if turns:
         notes.append(f"the time of {', '.join(turns)} is that of first turns, times all the turns that there may be")
     return notes
@@ -272,10 +272,10 @@ def _on_time(timing: Timing | None) -> list[str]:
 def _tokens(job: Job, count: CountTokens) -> tuple[int, int]:
     """Prompt tokens and at most so many new ones, of all samples of a job."""
     requests = [job.behaviour.request(scenario, steering=None, seed=0) for scenario in job.scenarios]
-    each = np.asarray(count([_text(request.prompt) for request in requests]))
+    prompt_tokens = np.asarray(count([_text(request.prompt) for request in requests]))
     limit = sum(_limit(request) for request in requests)
     times = len(job.cells) * job.repeats * _turns(job)
-    return int(each.sum()) * times, limit * times
+    return int(prompt_tokens.sum()) * times, limit * times
 
 
 def _gpu_hours(size: float, prompt_tokens: int, new_tokens: int) -> float:
@@ -291,8 +291,8 @@ def _parameters(model: str) -> float | None:
     stored = None if folder is None else checkpoint_folder.parameters(folder)
     if stored is not None:
         return float(stored)
-    found = re.findall(r"(?<![a-zA-Z0-9.])[eE]?(\d+(?:\.\d+)?)([bBmM])(?![a-zA-Z0-9])", model)
-    return float(found[-1][0]) * (1e9 if found[-1][1] in "bB" else 1e6) if found else None
+    sizes = re.findall(r"(?<![a-zA-Z0-9.])[eE]?(\d+(?:\.\d+)?)([bBmM])(?![a-zA-Z0-9])", model)
+    return float(sizes[-1][0]) * (1e9 if sizes[-1][1] in "bB" else 1e6) if sizes else None
 
 
 def _turns(job: Job) -> int:

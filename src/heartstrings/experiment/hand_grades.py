@@ -112,18 +112,24 @@ def open_sheet(folder: str | Path, behaviour: str | None = None) -> Sheet:
     with SampleLedger.read(path) as ledger:
         plan = ledger.plan
         suite = behaviours.suite_of(plan)
-        found = {one.name: (one, rows) for one in suite.all if (rows := _gradeable(plan, ledger, one))}
-    if not found:
+        gradeable = {
+            candidate.name: (candidate, rows)
+            for candidate in suite.all
+            if (rows := _gradeable(plan, ledger, candidate))
+        }
+    if not gradeable:
         raise InputError(
             f"no text in {folder} that can be graded by hand", "sampled texts whose outcome is 0 or 1",
             "Choices are graded by the probability of a reply, which has no errors to correct",
         )  # fmt: skip
-    if behaviour is None and len(found) == 1:
-        behaviour = next(iter(found))
-    if behaviour not in found:
-        what = "several behaviours can be graded" if behaviour is None else f"behaviour {behaviour!r} cannot be graded"
-        raise InputError(f"{what} in {folder}", f"one of {', '.join(found)}", "Name it with --behaviour")
-    chosen, rows = found[behaviour]
+    if behaviour is None and len(gradeable) == 1:
+        behaviour = next(iter(gradeable))
+    if behaviour not in gradeable:
+        problem = (
+            "several behaviours can be graded" if behaviour is None else f"behaviour {behaviour!r} cannot be graded"
+        )
+        raise InputError(f"{problem} in {folder}", f"one of {', '.join(gradeable)}", "Name it with --behaviour")
+    chosen, rows = gradeable[behaviour]
     return _sheet(plan, suite, chosen, rows)
 
 
@@ -133,20 +139,20 @@ def _gradeable(plan: Plan, ledger: SampleLedger, behaviour: Behaviour) -> list[S
         return []
     doses = {0.0, *(plan.compared(behaviour.name) if behaviour.name in plan.effects else plan.window)}
     kinds = [ledger.samples(phase="test", behaviour=behaviour.name, kind=kind) for kind in ("baseline", "direction")]
-    rows = [one for one in chain(*kinds) if counts(one) and one.cell.dose in doses]
-    outcomes = {one.outcome for one in rows} - {None}
+    rows = [sample for sample in chain(*kinds) if counts(sample) and sample.cell.dose in doses]
+    outcomes = {sample.outcome for sample in rows} - {None}
     judged = isinstance(behaviour, Judged) and behaviour.decides
     return rows if outcomes <= {0.0, 1.0} and (outcomes or judged) else []
 
 
 def _sheet(plan: Plan, suite: Suite, behaviour: Behaviour, rows: Sequence[Sample]) -> Sheet:
-    scenarios = {one.id: one for one in every_scenario(plan, suite, behaviour)}
-    if unknown := next((one.scenario for one in rows if one.scenario not in scenarios), None):
+    scenarios = {scenario.id: scenario for scenario in every_scenario(plan, suite, behaviour)}
+    if unknown := next((sample.scenario for sample in rows if sample.scenario not in scenarios), None):
         raise InputError(
             f"the ledger has scenario {unknown}, which {behaviour.name} does not have",
             "a ledger of this version's scenarios", "Grade with the version of heartstrings that sampled it",
         )  # fmt: skip
-    samples = {key_of(one): one for one in rows}
+    samples = {key_of(sample): sample for sample in rows}
     texts = tuple(
         Text(key, asked(scenarios[samples[key].scenario]), str(samples[key].text)) for key in _order(samples, plan.seed)
     )
@@ -173,7 +179,9 @@ def asked(scenario: Scenario) -> str:
         return scenario.prompt
     several = len(scenario.prompt) > 1
     return "\n\n".join(
-        f"[{one.role}] {one.content}" if several else one.content for one in scenario.prompt if isinstance(one, Message)
+        f"[{message.role}] {message.content}" if several else message.content
+        for message in scenario.prompt
+        if isinstance(message, Message)
     )
 
 
@@ -195,27 +203,29 @@ def read_grades(folder: str | Path) -> tuple[Grade, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}", "grades, a line each") from None
     *whole, _ = text.split("\n")
-    found = []
+    grades = []
     for number, line in enumerate(whole, start=1):
         try:
-            found.append(Grade.model_validate_json(line))
+            grades.append(Grade.model_validate_json(line))
         except ValidationError as error:
             raise InputError(
                 f"{path}, line {number}: {first_problem(error, 'the line')}", "a line that `heartstrings grade` wrote",
                 "Remove the line, or put it right",
             ) from None  # fmt: skip
-    return tuple(found)
+    return tuple(grades)
 
 
 def decided(folder: str | Path) -> Decided | None:
     """The hand grade of each text of a run, by key; None if there are none."""
-    last = {(one.key, one.grader): one.grade for one in read_grades(folder)}
+    last = {(grade.key, grade.grader): grade.grade for grade in read_grades(folder)}
     said: dict[str, set[Said]] = {}
-    for (key, _), grade in last.items():
-        if grade != "skip":
-            said.setdefault(key, set()).add(grade)
-    found = {key: None if len(all_) > 1 or "unclear" in all_ else float(*all_) for key, all_ in said.items()}
-    return found or None
+    for (key, _), answer in last.items():
+        if answer != "skip":
+            said.setdefault(key, set()).add(answer)
+    by_key = {
+        key: None if len(answers) > 1 or "unclear" in answers else float(*answers) for key, answers in said.items()
+    }
+    return by_key or None
 
 
 @contextmanager
@@ -240,7 +250,7 @@ def append(folder: Path, grades: Iterable[Grade]) -> None:
     Raises:
         InputError: the disk is full, or the file cannot be written.
     """
-    content = "".join(one.model_dump_json() + "\n" for one in grades).encode()
+    content = "".join(grade.model_dump_json() + "\n" for grade in grades).encode()
     try:
         handle = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -269,9 +279,9 @@ class Session:
         self.folder, self.sheet, self.grader = folder, sheet, grader.strip()
         self._said: dict[str, Said] = {}
         """In the order of the last word on each text."""
-        for one in read_grades(folder):
-            if one.grader == self.grader and one.key in sheet.samples:
-                self._note(one.key, one.grade)
+        for grade in read_grades(folder):
+            if grade.grader == self.grader and grade.key in sheet.samples:
+                self._note(grade.key, grade.grade)
         self._wanted = n
         self._again: str | None = None
         """The text that `back` went to."""
@@ -283,25 +293,25 @@ class Session:
     @property
     def graded(self) -> int:
         """Texts with a word of this person, skipped ones not counted."""
-        return sum(one != "skip" for one in self._said.values())
+        return sum(answer != "skip" for answer in self._said.values())
 
     @property
     def total(self) -> int:
         """Texts to be graded in all: as many as wanted, or as there are."""
-        there = len(self.sheet.texts) - sum(one == "skip" for one in self._said.values())
-        return max(self.graded, min(self._wanted, there))
+        available = len(self.sheet.texts) - sum(answer == "skip" for answer in self._said.values())
+        return max(self.graded, min(self._wanted, available))
 
     @property
     def left(self) -> tuple[Text, ...]:
         """Those that are still to be graded."""
-        open_ = [one for one in self.sheet.texts if one.key not in self._said]
+        open_ = [text for text in self.sheet.texts if text.key not in self._said]
         return tuple(open_[: self.total - self.graded])
 
     @property
     def current(self) -> Text | None:
         """The text to be graded next; None where all are."""
         if self._again is not None:
-            return next(one for one in self.sheet.texts if one.key == self._again)
+            return next(text for text in self.sheet.texts if text.key == self._again)
         return next(iter(self.left), None)
 
     @property
@@ -333,9 +343,9 @@ class Session:
         grades = [self._grade(key, said, grader) for key, grader, said in rows]
         if grades:
             append(self.folder, grades)
-        for one in grades:
-            if one.grader == self.grader:
-                self._note(one.key, one.grade)
+        for grade in grades:
+            if grade.grader == self.grader:
+                self._note(grade.key, grade.grade)
         return len(grades)
 
     def _grade(self, key: str, grade: Said, grader: str = "") -> Grade:
@@ -355,7 +365,7 @@ def export_texts(path: Path, session: Session) -> int:
         InputError: another ending, or the file cannot be written.
     """
     _ending("--export", path)
-    rows = [{"key": one.key, "asked": one.asked, "answered": one.answered, "grade": ""} for one in session.left]
+    rows = [{"key": text.key, "asked": text.asked, "answered": text.answered, "grade": ""} for text in session.left]
     if path.suffix == ".csv":
         out = io.StringIO(newline="")
         table = csv.DictWriter(out, ["key", "asked", "answered", "grade"])
@@ -376,7 +386,7 @@ def read_elsewhere(path: Path, sheet: Sheet) -> list[tuple[str, str, Said]]:
             that is none, or a text with two grades; with the row at fault.
     """
     _ending("--import", path)
-    found: dict[tuple[str, str], Said] = {}
+    grades: dict[tuple[str, str], Said] = {}
     for where, row in _rows(path):
         key, grader, word = (_cell(row.get(name)) for name in ("key", "grader", "grade"))
         if not word:
@@ -389,9 +399,9 @@ def read_elsewhere(path: Path, sheet: Sheet) -> list[tuple[str, str, Said]]:
         if word.lower() not in ANSWERS:
             raise InputError(f"{where}: grade {word!r}", "1, 0, u (unclear) or s (skip), or nothing")
         said = ANSWERS[word.lower()]
-        if found.setdefault((key, grader), said) != said:
+        if grades.setdefault((key, grader), said) != said:
             raise InputError(f"{where}: a second, different grade for key {key}", "one grade a text and grader")
-    return [(key, grader, said) for (key, grader), said in found.items()]
+    return [(key, grader, said) for (key, grader), said in grades.items()]
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:

@@ -119,8 +119,8 @@ def try_judge(
     Raises:
         Refused: it got too many of the known texts wrong. HeartstringsError: it cannot be used.
     """
-    asked = [one for one in suite.all if one.role != "effect" or one.name in plan.effects]
-    return _try(judge, (one for one in asked if isinstance(one, Judged)), known)
+    asked = [behaviour for behaviour in suite.all if behaviour.role != "effect" or behaviour.name in plan.effects]
+    return _try(judge, (behaviour for behaviour in asked if isinstance(behaviour, Judged)), known)
 
 
 def judge_samples(
@@ -146,10 +146,12 @@ def judge_samples(
             many texts are left; what was judged is recorded. HeartstringsError: the judge cannot be used.
     """
     behaviours = [
-        one for one in suite.all if isinstance(one, Judged) and any(True for _ in _shown(plan, ledger, suite, one))
+        behaviour
+        for behaviour in suite.all
+        if isinstance(behaviour, Judged) and any(True for _ in _shown(plan, ledger, suite, behaviour))
     ]
     tried = _try(judge, behaviours, known)
-    work = [(one, rubric(one.rubric), _waiting(plan, ledger, suite, one)) for one in behaviours]
+    work = [(behaviour, rubric(behaviour.rubric), _waiting(plan, ledger, suite, behaviour)) for behaviour in behaviours]
     total, done = sum(len(cases) for _, _, cases in work), 0
     for behaviour, asked, cases in work:
         mixed = _mixed(cases, plan.seed)
@@ -161,12 +163,12 @@ def judge_samples(
             except HeartstringsError as error:  # what it did before it failed is recorded too
                 failed, said = error, judge.recall(batch, asked)
             ledger.judge(
-                _judgement(behaviour, sample, one, asked)
-                for case, one in zip(batch, said, strict=True)
-                if one is not None
+                _judgement(behaviour, sample, answer, asked)
+                for case, answer in zip(batch, said, strict=True)
+                if answer is not None
                 for sample in cases[case]
             )
-            done += sum(one is not None for one in said)
+            done += sum(answer is not None for answer in said)
             if progress is not None:
                 progress(done, total)
             if isinstance(failed, OverBudget):
@@ -196,22 +198,24 @@ def _try(
     judge: Judge, behaviours: Iterable[Judged], known: Callable[[str], Sequence[Known]]
 ) -> tuple[Calibration, ...]:
     done: list[Calibration] = []
-    for name in dict.fromkeys(one.rubric for one in behaviours):
+    for name in dict.fromkeys(behaviour.rubric for behaviour in behaviours):
         done.append(calibrate(judge, known(name), rubric(name)))
         try:
             check(done[-1])
         except InputError as error:
             raise Refused(error, JudgeReport(
-                judge=judge.name, tried=tuple(_tried(one) for one in done), conditions=(), texts=0, samples=0,
-                unreadable=0, unanswered=0, spent=_spent(judge), refused=error.found,
+                judge=judge.name, tried=tuple(_tried(calibration) for calibration in done), conditions=(), texts=0,
+                samples=0, unreadable=0, unanswered=0, spent=_spent(judge), refused=error.found,
             )) from None  # fmt: skip
     return tuple(done)
 
 
 def _waiting(plan: Plan, ledger: SampleLedger, suite: Suite, behaviour: Judged) -> dict[Case, list[Sample]]:
     """Texts that no judge has answered on by this rubric, each once, with the samples that have it."""
-    there, asked = ledger.judgements(behaviour=behaviour.name), _rubric(rubric(behaviour.rubric))
-    settled = {key for key, one in there.items() if one.status != "no answer" and one.rubric == asked}
+    judgements, asked = ledger.judgements(behaviour=behaviour.name), _rubric(rubric(behaviour.rubric))
+    settled = {
+        key for key, judgement in judgements.items() if judgement.status != "no answer" and judgement.rubric == asked
+    }
     waiting: dict[Case, list[Sample]] = {}
     for sample, case in _shown(plan, ledger, suite, behaviour):
         if sample.key not in settled:
@@ -224,7 +228,7 @@ def _shown(plan: Plan, ledger: SampleLedger, suite: Suite, behaviour: Judged) ->
     samples = ledger.samples(phase="test", behaviour=behaviour.name)
     if not samples:
         return
-    scenarios: dict[str, Scenario] = {one.id: one for one in every_scenario(plan, suite, behaviour)}
+    scenarios: dict[str, Scenario] = {scenario.id: scenario for scenario in every_scenario(plan, suite, behaviour)}
     judgements = ledger.judgements(behaviour=behaviour.name)
     for sample in samples:
         if sample.scenario not in scenarios:
@@ -275,20 +279,20 @@ def _report(
             for name, rows in sorted(read.items())
         ]  # fmt: skip
     return JudgeReport(
-        judge=judge.name, tried=tuple(_tried(one) for one in tried), conditions=tuple(conditions), texts=len(texts),
-        samples=len(statuses), unreadable=statuses.count("unreadable"), unanswered=statuses.count("no answer"),
-        spent=_spent(judge),
+        judge=judge.name, tried=tuple(_tried(calibration) for calibration in tried), conditions=tuple(conditions),
+        texts=len(texts), samples=len(statuses), unreadable=statuses.count("unreadable"),
+        unanswered=statuses.count("no answer"), spent=_spent(judge),
     )  # fmt: skip
 
 
 def _spent(judge: Judge) -> tuple[Spending, ...]:
     members = judge.judges if isinstance(judge, Panel) else (judge,)
-    found = []
-    for one in members:
-        if isinstance(one, EndpointJudge):
-            spent = one.cache.spent(one.name, one.model)
-            found.append(Spending(judge=one.name, calls=spent.calls, money=spent.money))
-    return tuple(found)
+    spending = []
+    for member in members:
+        if isinstance(member, EndpointJudge):
+            spent = member.cache.spent(member.name, member.model)
+            spending.append(Spending(judge=member.name, calls=spent.calls, money=spent.money))
+    return tuple(spending)
 
 
 def _change(rows: Sequence[bool], unsteered: Sequence[bool]) -> Estimate | None:
@@ -304,18 +308,21 @@ def _change(rows: Sequence[bool], unsteered: Sequence[bool]) -> Estimate | None:
     return Estimate(value=value, low=float(low), high=float(high))
 
 
-def _tried(found: Calibration) -> Tried:
+def _tried(calibration: Calibration) -> Tried:
     bias: dict[str, Interval] = {}
     for a, b in BIASES:
-        groups = [known.groups for known in found.known]
-        if any(a in one and b not in one for one in groups) and any(b in one and a not in one for one in groups):
-            bias[f"{a} - {b}"] = found.bias(a, b)
+        groups = [known.groups for known in calibration.known]
+        if any(a in sorts and b not in sorts for sorts in groups) and any(
+            b in sorts and a not in sorts for sorts in groups
+        ):
+            bias[f"{a} - {b}"] = calibration.bias(a, b)
     return Tried(
-        rubric=found.rubric.name, judge=found.judge, n=found.n, accuracy=estimate(found.accuracy),
-        sensitivity=estimate(found.sensitivity), specificity=estimate(found.specificity), kappa=found.kappa,
-        between={f"{a} and {b}": value for (a, b), value in found.between.items()},
-        bias={name: estimate(value) for name, value in bias.items()}, unreadable=found.unreadable,
-        unanswered=found.unanswered,
+        rubric=calibration.rubric.name, judge=calibration.judge, n=calibration.n,
+        accuracy=estimate(calibration.accuracy), sensitivity=estimate(calibration.sensitivity),
+        specificity=estimate(calibration.specificity), kappa=calibration.kappa,
+        between={f"{a} and {b}": value for (a, b), value in calibration.between.items()},
+        bias={name: estimate(value) for name, value in bias.items()}, unreadable=calibration.unreadable,
+        unanswered=calibration.unanswered,
     )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def choose_layer(samples: Iterable[Sample]) -> LayerSearch:
         return LayerSearch(None, ())
     low, high = min(doses), max(doses)
     searched = tuple(_change(layer, outcomes, groups, low, high) for layer in sorted(layers))
-    sizes = {one.layer: abs(mean) for one in searched if (mean := one.mean) is not None}
+    sizes = {change.layer: abs(mean) for change in searched if (mean := change.mean) is not None}
     # Sizes that differ by rounding only are equal: a direction and its opposite choose the same layer.
     largest = [layer for layer, size in sizes.items() if size >= max(sizes.values()) - 1e-12]
     return LayerSearch(min(largest, default=None), searched)

@@ -219,9 +219,10 @@ class SampleLedger:
         """
         self._refuse_if_readonly()
         rows = [
-            (*_key(one.cell, one.scenario, one.repeat), one.judge, one.rubric, one.status, one.outcome, one.valid,
-             json.dumps(one.scores, sort_keys=True, allow_nan=False))
-            for one in judgements
+            (*_key(judgement.cell, judgement.scenario, judgement.repeat), judgement.judge, judgement.rubric,
+             judgement.status, judgement.outcome, judgement.valid,
+             json.dumps(judgement.scores, sort_keys=True, allow_nan=False))
+            for judgement in judgements
         ]  # fmt: skip
         marks = ", ".join("?" * len(SAID))
         with self._guarded(), self._transaction():
@@ -229,15 +230,15 @@ class SampleLedger:
 
     def judgements(self, *, behaviour: str | None = None) -> dict[Key, Judgement]:
         """What was said last, by sample."""
-        found = {}
+        by_key = {}
         for row in self._select(SAID, {"behaviour": behaviour}, table="judgements"):
             cell = _cell(row)
             judge, rubric, status, outcome, valid, scores = row[8:]
-            found[cell, row[6], row[7]] = Judgement(
+            by_key[cell, row[6], row[7]] = Judgement(
                 cell=cell, scenario=row[6], repeat=row[7], judge=judge, rubric=rubric, status=status, outcome=outcome,
                 valid=valid, scores=json.loads(scores),
             )  # fmt: skip
-        return found
+        return by_key
 
     def count(self) -> int:
         """Samples recorded."""
@@ -259,7 +260,7 @@ class SampleLedger:
         """
         wanted = {"phase": phase, "behaviour": behaviour, "kind": kind, "direction": direction, "layer": layer}
         cells: dict[tuple[Any, ...], Cell] = {}
-        found = []
+        samples = []
         said = {row[:8]: row[10:] for row in self._select(SAID, wanted, table="judgements")}
         for row in self._select(COLUMNS, wanted):
             cell = cells.get(row[:6]) or cells.setdefault(row[:6], _cell(row))
@@ -267,8 +268,8 @@ class SampleLedger:
             if row[:8] in said:
                 outcome, valid, detail = _with_judgement(outcome, valid, detail, *said[row[:8]])
             numbers = {} if detail == "{}" else json.loads(detail)
-            found.append(Sample(cell, row[6], cluster, row[7], outcome, valid, text, numbers))
-        return found
+            samples.append(Sample(cell, row[6], cluster, row[7], outcome, valid, text, numbers))
+        return samples
 
     def keys(self, *, phase: Phase | None = None, behaviour: str | None = None) -> set[Key]:
         """What is done."""
@@ -340,8 +341,8 @@ class SampleLedger:
         where = " WHERE " + " AND ".join(f"{name} = ?" for name in given) if given else ""
         order = f" ORDER BY {', '.join(KEY)}"
         with self._guarded():
-            found = self._db.execute(f"SELECT {', '.join(columns)} FROM {table}{where}{order}", tuple(given.values()))
-            return found.fetchall()
+            cursor = self._db.execute(f"SELECT {', '.join(columns)} FROM {table}{where}{order}", tuple(given.values()))
+            return cursor.fetchall()
 
     def _open(self, plan: Plan) -> None:
         if not self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:

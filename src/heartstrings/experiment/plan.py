@@ -169,7 +169,7 @@ class Plan(Checked):
     def signed(self, behaviours: Sequence[str]) -> bool:
         """Whether every direction has a declared sign on all of these: each control then counts in both of its
         directions, so that half as many are needed."""
-        return all(self.sign(one, direction) for one in behaviours for direction in self.directions)
+        return all(self.sign(behaviour, direction) for behaviour in behaviours for direction in self.directions)
 
     def comparisons(self, behaviour: str) -> tuple[int, ...]:
         """What a direction is compared with, by kind: each control once, or in both directions where every direction
@@ -315,9 +315,9 @@ def _rising_doses(given: tuple[float, ...]) -> tuple[float, ...]:
             raise InputError(f"dose {dose:g}", f"at most {LARGEST_DOSE:g} mean residual norms",
                              "A dose is a fraction of the residual's norm; try 0.1")  # fmt: skip
     ordered = tuple(sorted(dose + 0.0 for dose in given))  # + 0.0: there is no dose of -0
-    for one, other in itertools.pairwise(ordered):
-        if one == other:
-            raise InputError(f"dose {one:g} is there twice", "each dose once", "Remove one of them")
+    for lower, higher in itertools.pairwise(ordered):
+        if lower == higher:
+            raise InputError(f"dose {lower:g} is there twice", "each dose once", "Remove one of them")
     if 0.0 not in ordered:
         raise InputError("doses without 0", "0 among them, to compare with", "Add 0 to doses")
     return ordered
@@ -400,7 +400,7 @@ def _check_behaviours(plan: Plan) -> None:
         judges.check_spec(spec)
     if len(set(plan.judges)) < len(plan.judges):
         raise InputError(f"judges = {list(plan.judges)} names one twice", "each once", "Remove one of them")
-    waiting = {one.name for make in behaviours.SUITES.values() for one in make().judged} & set(plan.effects)
+    waiting = {behaviour.name for make in behaviours.SUITES.values() for behaviour in make().judged} & set(plan.effects)
     if waiting and not plan.judges:
         raise InputError(
             f"{', '.join(sorted(waiting))} without a judge", "a judge, since no rule can grade it",
@@ -410,7 +410,11 @@ def _check_behaviours(plan: Plan) -> None:
 
 def _check_effects(suite: str, effects: tuple[str, ...], *, field: str) -> None:
     free = suite == behaviours.CHOSEN
-    known = list(behaviours.every_behaviour()) if free else [one.name for one in behaviours.suite(suite).effects]
+    known = (
+        list(behaviours.every_behaviour())
+        if free
+        else [behaviour.name for behaviour in behaviours.suite(suite).effects]
+    )
     whose = "no suite" if free else f"suite {suite!r}"
     if not effects:
         raise InputError(f"{field} is empty", f"some of {', '.join(known)}", "Name one")
@@ -539,10 +543,10 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A plan's fields with some changed; a mapping for a table changes some of it."""
-    found = dict(values)
+    fields = dict(values)
     for name, value in changes.items():
-        old = found.get(name)
+        old = fields.get(name)
         if isinstance(value, Checked):
             value = value.model_dump()
-        found[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, Mapping) else value
-    return found
+        fields[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return fields

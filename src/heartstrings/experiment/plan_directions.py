@@ -42,10 +42,10 @@ _NOT_A_NAME = re.compile(r"[^\w'’ -]")
 
 def _names_in(text: str) -> list[str]:
     """What stands between the operators of a blend, where the names are not known."""
-    names = re.findall(r"'([^']*)'|\"([^\"]*)\"", text)
-    rest = re.sub(r"'[^']*'|\"[^\"]*\"", " ", text) if names else text
-    found = [single or double for single, double in names]
-    for part in re.split(r"[*/+()]|(?<!\S)-|-(?=\s)", rest):
+    quoted = re.findall(r"'([^']*)'|\"([^\"]*)\"", text)
+    unquoted = re.sub(r"'[^']*'|\"[^\"]*\"", " ", text) if quoted else text
+    names = [single or double for single, double in quoted]
+    for part in re.split(r"[*/+()]|(?<!\S)-|-(?=\s)", unquoted):
         part = part.strip()
         if not part or re.fullmatch(r"[\d.]+([eE][+-]?\d+)?", part):
             continue
@@ -53,8 +53,8 @@ def _names_in(text: str) -> list[str]:
             raise InputError(
                 f"cannot read {text!r} at {part!r}", "an emotion or a blend", "Write e.g. 0.5*joyful - sad"
             )
-        found.append(part)
-    return list(dict.fromkeys(found))
+        names.append(part)
+    return list(dict.fromkeys(names))
 
 
 def factors(text: str, names: Sequence[str]) -> Float64[np.ndarray, "emotion"]:
@@ -125,9 +125,9 @@ def check_against_vectors(plan: Plan, vectors: EmotionVectors) -> None:
         vectors.provenance.site,
     )  # fmt: skip
     made = [vectors.direction(text, variant=plan.variant) for text in plan.directions]
-    for i, one in enumerate(made):
-        for j, other in enumerate(made[:i]):
-            if (one.cosine(other) > SAME).all():
+    for i, direction in enumerate(made):
+        for j, earlier in enumerate(made[:i]):
+            if (direction.cosine(earlier) > SAME).all():
                 raise InputError(
                     f"the directions {plan.directions[j]!r} and {plan.directions[i]!r} are the same",
                     "different ones: only a vector's direction counts, its length is the dose",

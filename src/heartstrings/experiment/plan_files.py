@@ -60,35 +60,35 @@ def _of_suite(suite_name: str, effects: tuple[str, ...] = ()) -> dict[str, Any]:
     if suite_name == behaviours.CHOSEN:
         return (
             {}
-            if set(effects) <= {one.name for one in behaviours.suite("organism").all}
+            if set(effects) <= {behaviour.name for behaviour in behaviours.suite("organism").all}
             else dict(behaviours.LANGUAGE_MODEL)
         )
-    found = behaviours.suite(suite_name)
-    return {"effects": tuple(behaviour.name for behaviour in found.effects), **found.plan}
+    suite = behaviours.suite(suite_name)
+    return {"effects": tuple(behaviour.name for behaviour in suite.effects), **suite.plan}
 
 
 def _of_behaviours(effects: tuple[str, ...]) -> dict[str, Any]:
     """The first suite that measures all of these as effects, and its numbers; else the behaviours by themselves."""
     for name, make in behaviours.SUITES.items():
-        found = make()
-        if set(effects) <= {behaviour.name for behaviour in found.effects}:
-            return {"suite": name, **found.plan}
+        suite = make()
+        if set(effects) <= {behaviour.name for behaviour in suite.effects}:
+            return {"suite": name, **suite.plan}
     return {"suite": behaviours.CHOSEN, **_of_suite(behaviours.CHOSEN, effects)}
 
 
 def _with_signs(values: Mapping[str, Any]) -> dict[str, Any]:
     """A plan's fields, with the signs that its suite declares (`signs_by`: the rating whose sign the declared outcomes
     follow) filled in for directions that are one rated emotion, unless the plan has its own."""
-    found = dict(values)
-    by = found.pop("signs_by", None)
-    named = found.get("directions", Plan.model_fields["directions"].default)
-    if by is None or "raises" in found or "lowers" in found or not isinstance(named, list | tuple):
-        return found
-    rated, column = corpus.built_in_ratings().values, ("valence", "arousal").index(by)
+    fields = dict(values)
+    rating = fields.pop("signs_by", None)
+    named = fields.get("directions", Plan.model_fields["directions"].default)
+    if rating is None or "raises" in fields or "lowers" in fields or not isinstance(named, list | tuple):
+        return fields
+    rated, column = corpus.built_in_ratings().values, ("valence", "arousal").index(rating)
     signs = {text: rated[name][column] for text in named if isinstance(text, str) and (name := _one_of(text, rated))}
-    found["raises"] = tuple(text for text, value in signs.items() if value > 0)
-    found["lowers"] = tuple(text for text, value in signs.items() if value < 0)
-    return found
+    fields["raises"] = tuple(text for text, value in signs.items() if value > 0)
+    fields["lowers"] = tuple(text for text, value in signs.items() if value < 0)
+    return fields
 
 
 def _one_of(text: str, rated: Mapping[str, Any]) -> str | None:
@@ -110,13 +110,13 @@ def _with_controls(values: Mapping[str, Any], given: object) -> dict[str, Any]:
     needed = stats.least_controls(tests, alpha, signed=without.signed(without.effects))
     usual = {**Controls().model_dump(), **values.get("controls", {})}
     counts = {kind: max(number, needed) if number else 0 for kind, number in usual.items()}
-    found = {**values, "controls": counts | dict(given)}
+    fields = {**values, "controls": counts | dict(given)}
     claims = values.get("claims")
     if isinstance(claims, Mapping) and (mixtures := Claims(**claims).mixture):
         # Only declared behaviours have claims.
         needed = stats.least_controls(tests, alpha, signed=without.signed(without.declared))
-        found["claims"] = {**claims, "mixture": max(mixtures, needed)}
-    return found
+        fields["claims"] = {**claims, "mixture": max(mixtures, needed)}
+    return fields
 
 
 def _over(settings: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,19 +116,19 @@ def run_experiment(
 def _in_rounds(stages: Stages, still_open: StillOpen, unclear: frozenset[str]) -> None:
     """The directions, then controls in rounds, then what the claims compare."""
     plan, directions = stages.run.plan, stages.run.directions
-    every, rounds = frozenset(plan.effects), plan.rounds
+    effects, rounds = frozenset(plan.effects), plan.rounds
     # Emotions of other families are many, and their claim comes after that of mixtures.
     compared: tuple[tuple[ClaimKind, ...], ...] = (("mixture", "stripped"), ("other",))
     last = [Part(directions, claimed=kinds) for kinds in compared]
     stages.take(Part(directions), unclear)
     for number, (asked, following) in enumerate(pairwise(rounds)):
-        closed = unclear | (every - still_open.undecided(asked))
+        closed = unclear | (effects - still_open.undecided(asked))
         later = [Part(directions, range(*ends)) for ends in pairwise(rounds[number:])]
         stages.run.total = stages.run.done + sum(stages.size(part, closed) for part in (*later, *last))
-        if closed == every:
+        if closed == effects:
             return
         stages.take(Part(directions, range(asked, following)), closed)
-    closed = unclear | (every - still_open.undecided(rounds[-1]))
+    closed = unclear | (effects - still_open.undecided(rounds[-1]))
     for part in last:
         if part.claims and still_open.reached(part.claimed[0]):
             stages.take(part, closed)
@@ -179,8 +179,8 @@ def _within(names: Named, jobs: Iterable[Job]) -> tuple[Job, ...]:
     """The cells that a part of the controls asks; those of the whole set as they are."""
     if not isinstance(names, Part):
         return tuple(jobs)
-    found = [job.of(job.scenarios, [cell for cell in job.cells if cell in names]) for job in jobs]
-    return tuple(job for job in found if job.cells)
+    narrowed = [job.of(job.scenarios, [cell for cell in job.cells if cell in names]) for job in jobs]
+    return tuple(job for job in narrowed if job.cells)
 
 
 def chosen_layers(plan: Plan, directions: Named, ledger: SampleLedger, layers: Sequence[int], suite: Suite) -> Chosen:
@@ -196,9 +196,9 @@ def chosen_layers(plan: Plan, directions: Named, ledger: SampleLedger, layers: S
         rows: dict[tuple[Kind, str], list[Sample]] = {}
         for sample in ledger.samples(phase="select", behaviour=behaviour):
             rows.setdefault((sample.cell.kind, sample.cell.direction), []).append(sample)
-        for one in steered(plan, directions):
-            found = choose_layer(rows.get((one.kind, one.direction), ())).layer
-            chosen[effect, one] = layers[0] if found is None else found
+        for vector in steered(plan, directions):
+            layer = choose_layer(rows.get((vector.kind, vector.direction), ())).layer
+            chosen[effect, vector] = layers[0] if layer is None else layer
     return chosen
 
 
@@ -281,8 +281,8 @@ class Sampling:
             return replace(premise, prompt=_prompt_in(item, premise.prompt))
         if item.cell.kind in (*CONTROL_KINDS, *CLAIM_KINDS):
             return None  # no gate uses how likely a control's text is
-        found: ScoreRequest | None = _named(item, partial(behaviour.follow_up, scenario, answer))
-        return found
+        request: ScoreRequest | None = _named(item, partial(behaviour.follow_up, scenario, answer))
+        return request
 
     def talk(
         self,
@@ -295,7 +295,7 @@ class Sampling:
         answers: list[list[Completion]] = [[] for _ in items]
         live: list[tuple[int, GenerateRequest]] = list(enumerate(first))
         for turn in range(1, behaviour.turns + 1):
-            said = _answers(self.engine.generate, [one for _, one in live], [items[n] for n, _ in live])
+            said = _answers(self.engine.generate, [request for _, request in live], [items[n] for n, _ in live])
             going = []
             for (number, _), answer in zip(live, said, strict=True):
                 answers[number].append(answer)
@@ -369,8 +369,8 @@ def _named(item: Item, call: Callable[[], Any]) -> Any:
 def _sample(item: Item, grade: Grade) -> Sample:
     for name, value in (("outcome", grade.outcome), ("valid", grade.valid)):
         if value is not None and not 0 <= value <= 1:  # NaN is refused too
-            found = f"{_words(item)}: {name} {value}"
-            raise NumericalError(found, "a number from 0 to 1, or None", "Correct its grader")
+            problem = f"{_words(item)}: {name} {value}"
+            raise NumericalError(problem, "a number from 0 to 1, or None", "Correct its grader")
     for name, value in grade.detail.items():
         if not math.isfinite(value):
             raise NumericalError(f"{_words(item)}: {name} is {value}", "a finite number", "Leave out what is missing")

@@ -49,11 +49,11 @@ class OutcomeGradient:
         Raises:
             InputError: none has one.
         """
-        there = ~np.isnan(self.outcomes)
-        if not there.any():
+        graded = ~np.isnan(self.outcomes)
+        if not graded.any():
             raise InputError("no scenario with an outcome", "one at least", "Ask other scenarios")
-        found: Float64[np.ndarray, "layer width"] = self.values[there].astype(np.float64).mean(axis=0)
-        return found
+        mean: Float64[np.ndarray, "layer width"] = self.values[graded].astype(np.float64).mean(axis=0)
+        return mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,20 +113,20 @@ def first_order(
             "operation add, and a dose in the slope window",
             "Draw controls evenly",
         )
-    found = outcome_gradient(engine, behaviour, scenarios, layers=layers, positions=plan.positions, site=plan.site)
+    gradient = outcome_gradient(engine, behaviour, scenarios, layers=layers, positions=plan.positions, site=plan.site)
     between = plan.window[-1] - (plan.window[0] if len(plan.window) > 1 else 0.0)
     groups: list[tuple[Kind, tuple[str, ...]]] = [("direction", plan.directions)]
-    for each in directions.kinds:
-        named = (name for one in plan.directions for name in directions.controls(each, one))
-        groups.append((each, tuple(dict.fromkeys(named))))
+    for control_kind in directions.kinds:
+        named = (name for direction in plan.directions for name in directions.controls(control_kind, direction))
+        groups.append((control_kind, tuple(dict.fromkeys(named))))
     by_layer: dict[str, tuple[float, ...]] = {}
     for kind, names in groups:
         changes = [
             predicted(directions, kind, names, layer, slope[None], between)[:, 0]
-            for layer, slope in zip(found.layers, found.mean, strict=True)
+            for layer, slope in zip(gradient.layers, gradient.mean, strict=True)
         ]
         by_layer.update(zip(names, map(tuple, np.stack(changes, axis=1).tolist()), strict=True))
-    return FirstOrder(by_layer, found.layers, behaviour.name, int((~np.isnan(found.outcomes)).sum()))
+    return FirstOrder(by_layer, gradient.layers, behaviour.name, int((~np.isnan(gradient.outcomes)).sum()))
 
 
 def predicted(
@@ -151,12 +151,12 @@ def predicted(
     norms = directions.vectors.norms
     assert norms is not None  # direction_set saw to it
     norm = float(norms[layer_row(directions.vectors.layers, layer, "the bundle")])
-    found = np.empty((len(names), len(slopes)))
+    changes = np.empty((len(names), len(slopes)))
     step = max(1, SLAB // directions.vectors.width)
     for begin in range(0, len(names), step):
         units, scales = directions.rows(kind, names[begin : begin + step], layer)
-        found[begin : begin + step] = (between * norm * scales)[:, None] * (units @ slopes.T)
-    return found
+        changes[begin : begin + step] = (between * norm * scales)[:, None] * (units @ slopes.T)
+    return changes
 
 
 def outcome_gradient(
@@ -179,7 +179,11 @@ def outcome_gradient(
             `heartstrings.engines.hf._gradient.gradient` refuses.
     """
     firsts = [_scored(behaviour, scenario) for scenario in scenarios]
-    seconds = [behaviour.against(one, steering=None) for one in scenarios] if isinstance(behaviour, Compared) else []
+    seconds = (
+        [behaviour.against(scenario, steering=None) for scenario in scenarios]
+        if isinstance(behaviour, Compared)
+        else []
+    )
     scores = engine.score([*firsts, *seconds])
     answers = scores[: len(firsts)]
     premises: list[Score | None] = [*scores[len(firsts) :]] or [None] * len(firsts)
@@ -199,9 +203,9 @@ def outcome_gradient(
             requests.append(seconds[number])
             slopes.append(_slopes(partial(_outcome, behaviour, scenario, answer), premise))
             owners.append(number)
-    found = engines.gradient(engine, requests, slopes, layers=layers, positions=positions, site=site)
-    values = np.zeros((len(scenarios), *found.shape[1:]), np.float32)
-    np.add.at(values, owners, found)
+    gradients = engines.gradient(engine, requests, slopes, layers=layers, positions=positions, site=site)
+    values = np.zeros((len(scenarios), *gradients.shape[1:]), np.float32)
+    np.add.at(values, owners, gradients)
     values[np.isnan(outcomes)] = np.nan
     return OutcomeGradient(tuple(int(layer) for layer in layers), outcomes, values)
 
@@ -224,15 +228,15 @@ def _outcome(behaviour: Behaviour, scenario: Scenario, answer: Score, premise: S
 
 def _slopes(outcome: Callable[[Score], float | None], score: Score) -> list[Float64[np.ndarray, "_"]]:
     """Derivative of the outcome with respect to each token's log-probability."""
-    found = []
+    derivatives = []
     for at, tokens in enumerate(score.token_logprobs):
         slopes = np.zeros(len(tokens))
         for token in range(len(tokens)):
             up, down = (outcome(_moved(score, at, token, step)) for step in (STEP, -STEP))
             # Where there is no outcome a step away, nothing is known of the derivative: it counts for nothing.
             slopes[token] = 0.0 if up is None or down is None else (up - down) / (2 * STEP)
-        found.append(slopes)
-    return found
+        derivatives.append(slopes)
+    return derivatives
 
 
 def _moved(score: Score, at: int, token: int, step: float) -> Score:
@@ -240,5 +244,5 @@ def _moved(score: Score, at: int, token: int, step: float) -> Score:
     tokens = score.token_logprobs[at].copy()
     tokens[token] += np.float32(step)
     sums = (*score.logprobs[:at], score.logprobs[at] + step, *score.logprobs[at + 1 :])
-    each = (*score.token_logprobs[:at], tokens, *score.token_logprobs[at + 1 :])
-    return replace(score, logprobs=sums, token_logprobs=each)
+    token_logprobs = (*score.token_logprobs[:at], tokens, *score.token_logprobs[at + 1 :])
+    return replace(score, logprobs=sums, token_logprobs=token_logprobs)

@@ -45,7 +45,7 @@ def drawn_cells(
     several = min(len(layers), max(LEAST_LAYERS, n // 6))
     edges = np.linspace(0, len(layers), several + 1)
     rows = [int(draws.integers(int(low), max(int(low) + 1, int(high)))) for low, high in pairwise(edges)]
-    found: dict[tuple[str, str, int], Drawn] = {}
+    drawn: dict[tuple[str, str, int], Drawn] = {}
     ways: tuple[Drawn, ...] = ("evenly", "by size", "control") if kinds and controls else ("evenly", "by size")
     for number in range(n):
         how, row = ways[number % len(ways)], rows[number // len(ways) % several]
@@ -58,10 +58,10 @@ def drawn_cells(
                 even = how == "evenly" or not sizes.sum()
                 column = draws.choice(len(emotions), p=None if even else sizes / sizes.sum())
                 key = ("direction", emotions[column], layers[row])
-            if key not in found:
-                found[key] = how
+            if key not in drawn:
+                drawn[key] = how
                 break
-    return [(*key, how) for key, how in found.items()]
+    return [(*key, how) for key, how in drawn.items()]
 
 
 def exact_outcomes(
@@ -86,11 +86,11 @@ def exact_outcomes(
         )
         for at in order for dose in doses
     ]  # fmt: skip
-    asked = [behaviour.request(one, steering=each, seed=0) for one in scenarios for each in steerings]
-    firsts = [one for one in asked if isinstance(one, ScoreRequest)]
+    asked = [behaviour.request(scenario, steering=steering, seed=0) for scenario in scenarios for steering in steerings]
+    firsts = [request for request in asked if isinstance(request, ScoreRequest)]
     assert len(firsts) == len(asked)  # a choice scores
     seconds = (
-        [behaviour.against(one, steering=each) for one in scenarios for each in steerings]
+        [behaviour.against(scenario, steering=steering) for scenario in scenarios for steering in steerings]
         if isinstance(behaviour, Compared)
         else []
     )
@@ -101,10 +101,10 @@ def exact_outcomes(
         for at, (answer, premise) in enumerate(zip(scores[: len(firsts)], premises, strict=True))
     ]
     shape = (len(scenarios), len(cells), len(doses))
-    values = np.array([np.nan if one is None else one for one in grades], dtype=np.float64).reshape(shape)
-    found: Float64[np.ndarray, "cell dose scenario"] = np.empty((len(cells), len(doses), len(scenarios)))
-    found[order] = np.moveaxis(values, 0, 2)
-    return found
+    values = np.array([np.nan if outcome is None else outcome for outcome in grades], dtype=np.float64).reshape(shape)
+    outcomes: Float64[np.ndarray, "cell dose scenario"] = np.empty((len(cells), len(doses), len(scenarios)))
+    outcomes[order] = np.moveaxis(values, 0, 2)
+    return outcomes
 
 
 def fidelity(
@@ -117,30 +117,30 @@ def fidelity(
         doses: of the exact changes, in the order of `CheckedCell.exact`.
         draws: of the bootstrap.
     """
-    found = []
+    fidelities = []
     for at, checked in enumerate(doses):
-        there = [one for one in cells if one.exact[at] is not None]
-        predicted = np.array([one.predicted * checked / dose for one in there])
-        exact = np.array([one.exact[at] for one in there], dtype=np.float64)
-        even = np.array([one.drawn != "by size" for one in there], dtype=bool)
-        picks = draws.integers(len(there), size=(RESAMPLES, len(there))) if there else np.zeros((0, 0), int)
+        measured = [cell for cell in cells if cell.exact[at] is not None]
+        predicted = np.array([cell.predicted * checked / dose for cell in measured])
+        exact = np.array([cell.exact[at] for cell in measured], dtype=np.float64)
+        even = np.array([cell.drawn != "by size" for cell in measured], dtype=bool)
+        picks = draws.integers(len(measured), size=(RESAMPLES, len(measured))) if measured else np.zeros((0, 0), int)
         resampled = [value for pick in picks if (value := _rank(predicted[pick], exact[pick])) is not None]
         # Of too few cells most resamples have no correlation either.
         ends = np.percentile(resampled, (2.5, 97.5)) if len(resampled) > RESAMPLES / 2 else (None, None)
         square = float(predicted @ predicted)
-        found.append(
+        fidelities.append(
             Fidelity(
                 dose=checked,
-                cells=len(there),
+                cells=len(measured),
                 rank=_rank(predicted, exact),
                 rank_low=_rounded(ends[0]),
                 rank_high=_rounded(ends[1]),
                 slope=_rounded(float(predicted @ exact) / square) if square else None,
                 even_rank=_rank(predicted[even], exact[even]),
-                same_sign=_rounded(float((np.sign(predicted) == np.sign(exact)).mean())) if there else None,
+                same_sign=_rounded(float((np.sign(predicted) == np.sign(exact)).mean())) if measured else None,
             )
         )
-    return tuple(found)
+    return tuple(fidelities)
 
 
 def _rank(first: Float64[np.ndarray, "cell"], second: Float64[np.ndarray, "cell"]) -> float | None:

@@ -184,16 +184,16 @@ class Screen(Frozen):
         path = Path(folder)
         path = path / FILE if path.is_dir() else path
         try:
-            found = cls.model_validate_json(path.read_bytes())
+            screen = cls.model_validate_json(path.read_bytes())
         except (ValidationError, OSError) as problem:
             first = str(problem).splitlines()[0]
             raise InputError(
                 f"{path} cannot be read: {first}", "what `heartstrings screen` wrote", "Run it again"
             ) from None
-        if not 1 <= found.schema_version <= SCHEMA_VERSION:
-            raise InputError(f"{path} is of schema version {found.schema_version}",
+        if not 1 <= screen.schema_version <= SCHEMA_VERSION:
+            raise InputError(f"{path} is of schema version {screen.schema_version}",
                              f"version {SCHEMA_VERSION} at most", "Update heartstrings")  # fmt: skip
-        return found
+        return screen
 
     @property
     def kinds(self) -> tuple[ControlKind, ...]:
@@ -206,18 +206,20 @@ class Screen(Frozen):
         Raises:
             InputError: it was not screened.
         """
-        for one in self.behaviours:
-            if one.name == name:
-                return one
-        raise InputError(f"no screen of {name!r}", "one of " + ", ".join(one.name for one in self.behaviours))
+        for behaviour in self.behaviours:
+            if behaviour.name == name:
+                return behaviour
+        raise InputError(
+            f"no screen of {name!r}", "one of " + ", ".join(behaviour.name for behaviour in self.behaviours)
+        )
 
     def strongest(self, behaviour: str) -> tuple[Top, ...]:
         """Every emotion at the layer of its largest prediction, by size, the largest first."""
-        one = self.behaviour(behaviour)
-        found = []
+        screened = self.behaviour(behaviour)
+        tops = []
         for column, emotion in enumerate(self.emotions):
-            row = max(range(len(self.layers)), key=lambda at: abs(one.predicted[at][column]))
-            larger = {kind: counts[column] for kind, counts in one.larger_anywhere.items()}
-            found.append(Top(behaviour, emotion, self.layers[row], one.predicted[row][column], one.low[row][column],
-                             one.high[row][column], larger))  # fmt: skip
-        return tuple(sorted(found, key=lambda top: -abs(top.predicted)))
+            row = max(range(len(self.layers)), key=lambda at: abs(screened.predicted[at][column]))
+            larger = {kind: counts[column] for kind, counts in screened.larger_anywhere.items()}
+            tops.append(Top(behaviour, emotion, self.layers[row], screened.predicted[row][column],
+                            screened.low[row][column], screened.high[row][column], larger))  # fmt: skip
+        return tuple(sorted(tops, key=lambda top: -abs(top.predicted)))

@@ -41,12 +41,12 @@ def knows(
         groups: the cluster of each.
     """
     values = np.asarray(outcomes, dtype=np.float64)
-    there = ~np.isnan(values)
-    clusters = [group for group, seen in zip(groups, there, strict=True) if seen]
-    p = above_chance(values[there], clusters, chance) if clusters else None
+    graded = ~np.isnan(values)
+    clusters = [group for group, seen in zip(groups, graded, strict=True) if seen]
+    p = above_chance(values[graded], clusters, chance) if clusters else None
     mean = mean_interval(values, groups)
     # Where every answer is equally right there is no p, and none is needed.
-    alike = p is None and int(there.sum()) >= LEAST_PAIRS and np.ptp(values[there]) == 0
+    alike = p is None and int(graded.sum()) >= LEAST_PAIRS and np.ptp(values[graded]) == 0
     sure = alike or (p is not None and p < alpha)
     return bool(sure and mean.value is not None and mean.value >= chance + MARGIN), p
 
@@ -61,15 +61,15 @@ def not_told_apart(plan: Plan, suite: Suite, samples: Iterable[Sample]) -> froze
     for sample in samples:
         if sample.cell.kind == "baseline":
             baseline.setdefault(sample.cell.behaviour, []).append(sample)
-    found = set()
+    unclear = set()
     for effect in plan.effects:
-        for one in suite.checks_of(effect):
+        for check in suite.checks_of(effect):
             # In the ledger's order a sum could differ in the last bit.
-            rows = sorted(baseline.get(one.name, ()), key=lambda row: (row.scenario, row.repeat))
+            rows = sorted(baseline.get(check.name, ()), key=lambda row: (row.scenario, row.repeat))
             outcomes = [np.nan if row.outcome is None else row.outcome for row in rows]
             if (
                 rows
-                and not knows(outcomes, [row.group for row in rows], chance_of(one), plan.spent.thresholds.alpha)[0]
+                and not knows(outcomes, [row.group for row in rows], chance_of(check), plan.spent.thresholds.alpha)[0]
             ):
-                found.add(effect)
-    return frozenset(found)
+                unclear.add(effect)
+    return frozenset(unclear)

@@ -51,8 +51,8 @@ def read_npz(path: Path, emotions: tuple[str, ...] | None) -> Table:
     """Vectors of an npz file in one of the layouts of `layouts.read_layout`."""
     arrays = load_npz(path)
     arrays.pop("heartstrings", None)
-    found = read_layout(arrays, path.name, emotions=emotions)
-    return Table("npz", path.name, found.cells, site=found.site, stacked=found.stacked)
+    layout = read_layout(arrays, path.name, emotions=emotions)
+    return Table("npz", path.name, layout.cells, site=layout.site, stacked=layout.stacked)
 
 
 def read_safetensors(path: Path, emotions: tuple[str, ...] | None) -> Table:
@@ -72,8 +72,8 @@ def read_safetensors(path: Path, emotions: tuple[str, ...] | None) -> Table:
                 values[key] = json.loads(metadata[key])
             except json.JSONDecodeError:
                 raise InputError(f"{path.name}: metadata `{key}` is no JSON list", '["joyful", "sad"]') from None
-    found = read_layout(values, path.name, emotions=emotions)
-    return Table("safetensors", path.name, found.cells, site=found.site, stacked=found.stacked)
+    layout = read_layout(values, path.name, emotions=emotions)
+    return Table("safetensors", path.name, layout.cells, site=layout.site, stacked=layout.stacked)
 
 
 class _SteeringVectorState:
@@ -119,13 +119,13 @@ def read_pt(path: Path, emotions: tuple[str, ...] | None) -> Table:
     content = load_pt(path)
     if isinstance(content, _SteeringVectorState):
         return _steering_vectors_table(content, path.name)
-    if isinstance(content, Mapping) and content and all(_is_hook(item) for item in content.values()):
+    if isinstance(content, Mapping) and content and all(_is_hook(entry) for entry in content.values()):
         return _lm_eval_table(content, path.name)
     value = _plain(content, path.name)
-    found = read_layout(value, path.name, emotions=emotions)
+    layout = read_layout(value, path.name, emotions=emotions)
     # A bare [layer, width] tensor is how persona_vectors saves one trait: positive minus negative.
     bare = not isinstance(value, Mapping) and np.ndim(value) < 3 and not emotions
-    return Table("pt", path.name, found.cells, site=found.site, stacked=found.stacked, difference=bare)
+    return Table("pt", path.name, layout.cells, site=layout.site, stacked=layout.stacked, difference=bare)
 
 
 def _steering_vectors_table(content: _SteeringVectorState, name: str) -> Table:
@@ -137,17 +137,18 @@ def _steering_vectors_table(content: _SteeringVectorState, name: str) -> Table:
     if not isinstance(activations, Mapping) or not activations:
         raise InputError(f"{name} holds no layer activations", "at least one layer")
     flat = {
-        key: np.ravel(item) if np.ndim(item) > 1 and 1 in np.shape(item) else item for key, item in activations.items()
+        key: np.ravel(activation) if np.ndim(activation) > 1 and 1 in np.shape(activation) else activation
+        for key, activation in activations.items()
     }
-    found = read_layout(flat, name)
+    layout = read_layout(flat, name)
     return Table(
-        "steering-vectors", name, found.cells, site=_SITE_OF_LAYER_TYPE[kind], difference=True,
+        "steering-vectors", name, layout.cells, site=_SITE_OF_LAYER_TYPE[kind], difference=True,
         notes=("a steering vector: positive minus negative texts, not centred over emotions",),
     )  # fmt: skip
 
 
-def _is_hook(item: object) -> bool:
-    return isinstance(item, Mapping) and "steering_vector" in item and "action" in item
+def _is_hook(entry: object) -> bool:
+    return isinstance(entry, Mapping) and "steering_vector" in entry and "action" in entry
 
 
 def _lm_eval_table(content: Mapping[str, Mapping[str, Any]], name: str) -> Table:
@@ -163,11 +164,11 @@ def _lm_eval_table(content: Mapping[str, Mapping[str, Any]], name: str) -> Table
         vectors[hookpoint] = scaled(row, entry.get("steering_coefficient", 1.0), f"{name}, {hookpoint}")
         if isinstance(note := entry.get("heartstrings"), str):
             labels.add(read_label(note))
-    found = read_layout(vectors, name)
+    layout = read_layout(vectors, name)
     label = labels.pop() if len(labels) == 1 else None
-    cells = {(number, label or name): value for (number, name), value in found.cells.items()}
+    cells = {(number, label or name): value for (number, name), value in layout.cells.items()}
     notes = ("lm-eval steered file: each vector is steering_vector times steering_coefficient",)
-    return Table("lm-eval", name, cells, site=found.site, difference=True, notes=notes)
+    return Table("lm-eval", name, cells, site=layout.site, difference=True, notes=notes)
 
 
 def read_label(text: str) -> str | None:

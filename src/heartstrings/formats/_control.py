@@ -63,12 +63,12 @@ def read_gguf(path: Path) -> Table:
             raise InputError(f"{path.name}: {name} is stored as {stored}", "F32, as control vectors are")
         if not name.removeprefix("direction.").isdigit():
             raise InputError(f"{path.name} holds {name!r}", "direction.N with a block number N")
-    found = read_layout({name: value for name, (_, value) in directions.items()}, path.name)
+    layout = read_layout({name: value for name, (_, value) in directions.items()}, path.name)
     label = read_label(note) if note else None
     return Table(
         "gguf",
         path.name,
-        {(number, label): value for (number, _), value in found.cells.items()},
+        {(number, label): value for (number, _), value in layout.cells.items()},
         difference=True,
         model_hint=hint or None,
         notes=("control vector: direction.N is block N, a difference of poles, not centred over emotions",),

@@ -76,115 +76,115 @@ def read_layout(value: Any, source: str, *, emotions: Sequence[str] | None = Non
         InputError: nothing of the above.
         NumericalError: NaN or Inf in an array.
     """
-    found = Found(source)
+    layout = Found(source)
     try:
         if isinstance(value, Mapping):
             if not value:
                 raise InputError(f"{source} is empty", "at least one vector")
-            _read_mapping(dict(value), found, emotions)
+            _read_mapping(dict(value), layout, emotions)
         else:
-            _read_array(value, found, None, emotions, None)
+            _read_array(value, layout, None, emotions, None)
     except (ValueError, TypeError) as error:  # ragged lists, objects that are no arrays
         raise InputError(f"{source} holds something that is no array ({error})", "numeric arrays") from None
-    return found
+    return layout
 
 
-def _read_mapping(items: dict[Any, Any], found: Found, emotions: Sequence[str] | None) -> None:
+def _read_mapping(mapping: dict[Any, Any], layout: Found, emotions: Sequence[str] | None) -> None:
     names: Sequence[str] | None = next(
-        (_strings(items.pop(key), key, found.source) for key in _NAMES if key in items), None
+        (_strings(mapping.pop(key), key, layout.source) for key in _NAMES if key in mapping), None
     )
-    numbers = _integers(items.pop("layers"), found.source) if "layers" in items else None
+    numbers = _integers(mapping.pop("layers"), layout.source) if "layers" in mapping else None
     names = names if names is not None else emotions
-    stack = [key for key in _STACKS if key in items]
-    if stack and (names is not None or len(items) == 1):
-        _read_array(items[stack[0]], found, None, names, numbers)
+    stack = [key for key in _STACKS if key in mapping]
+    if stack and (names is not None or len(mapping) == 1):
+        _read_array(mapping[stack[0]], layout, None, names, numbers)
         return
-    keys = {key: _layer(key) for key in items}
-    paired = {key: _pair(key) for key in items}
+    keys = {key: _layer(key) for key in mapping}
+    paired = {key: _pair(key) for key in mapping}
     if all(pair is not None for pair in paired.values()):
         for key, pair in paired.items():
             assert pair is not None
-            found.add(pair[0], pair[1], items[key])
+            layout.add(pair[0], pair[1], mapping[key])
     elif all(layer is not None for layer in keys.values()):
         for key, layer in keys.items():
             assert layer is not None
-            found.sites.add(layer[1])
-            _read_layer(items[key], found, layer[0], names)
+            layout.sites.add(layer[1])
+            _read_layer(mapping[key], layout, layer[0], names)
     elif any(layer is not None for layer in keys.values()) or any(pair for pair in paired.values()):
-        odd = next(key for key in items if keys[key] is None and paired[key] is None)
+        odd = next(key for key in mapping if keys[key] is None and paired[key] is None)
         raise InputError(
-            f"{found.source} mixes layer keys with {odd!r}",
+            f"{layout.source} mixes layer keys with {odd!r}",
             "keys that are all layers (16, layer_16), all emotions, or all both (layer_16__anxious)",
         )
     else:
-        for key, value in items.items():
+        for key, value in mapping.items():
             if not isinstance(key, str) or not key.strip():
-                raise InputError(f"{found.source} has the key {key!r}", "layer numbers or emotion names")
+                raise InputError(f"{layout.source} has the key {key!r}", "layer numbers or emotion names")
             if isinstance(value, Mapping):
-                _read_emotion(dict(value), found, key)
+                _read_emotion(dict(value), layout, key)
             else:
-                _read_array(value, found, key, None, numbers)
+                _read_array(value, layout, key, None, numbers)
 
 
-def _read_layer(value: Any, found: Found, number: int, names: Sequence[str] | None) -> None:
+def _read_layer(value: Any, layout: Found, number: int, names: Sequence[str] | None) -> None:
     """One layer: a vector, an `[emotion, width]` array with names, or a mapping from emotions to vectors."""
     if isinstance(value, Mapping):
         for name, item in value.items():
-            found.add(number, str(name), item)
+            layout.add(number, str(name), item)
     elif np.ndim(value) == 2 and names is not None:
-        _same_length(names, np.shape(value)[0], "emotion names", found.source)
+        _same_length(names, np.shape(value)[0], "emotion names", layout.source)
         for name, row in zip(names, value, strict=True):
-            found.add(number, name, row)
+            layout.add(number, name, row)
     elif np.ndim(value) == 2 and np.shape(value)[0] == 1:
-        found.add(number, None, np.asarray(value)[0])
+        layout.add(number, None, np.asarray(value)[0])
     else:
-        found.add(number, None, value)
+        layout.add(number, None, value)
 
 
-def _read_emotion(items: dict[Any, Any], found: Found, name: str) -> None:
+def _read_emotion(by_layer: dict[Any, Any], layout: Found, name: str) -> None:
     """One emotion: a mapping from layers to vectors."""
-    for key, value in items.items():
+    for key, value in by_layer.items():
         layer = _layer(key)
         if layer is None:
-            raise InputError(f"{found.source}, {name!r}: {key!r} is not a layer", "a number, or e.g. layer_16")
-        found.sites.add(layer[1])
-        found.add(layer[0], name, value)
+            raise InputError(f"{layout.source}, {name!r}: {key!r} is not a layer", "a number, or e.g. layer_16")
+        layout.sites.add(layer[1])
+        layout.add(layer[0], name, value)
 
 
 def _read_array(
-    value: Any, found: Found, name: str | None, names: Sequence[str] | None, numbers: Sequence[int] | None
+    value: Any, layout: Found, name: str | None, names: Sequence[str] | None, numbers: Sequence[int] | None
 ) -> None:
     """`[width]`, `[layer, width]`, `[emotion, width]` of one known layer, or `[layer, emotion, width]`."""
     array = np.asarray(value)
     if array.ndim == 3 and name is None:
         if names is None:
             raise InputError(
-                f"{found.source}: an array of shape {array.shape} without names",
+                f"{layout.source}: an array of shape {array.shape} without names",
                 "`emotions` beside it, one name for each entry of the second axis",
                 "Give the names: emotions=(...)",
             )
-        _same_length(names, array.shape[1], "emotion names", found.source)
-        rows = _numbers(numbers, array.shape[0], found)
+        _same_length(names, array.shape[1], "emotion names", layout.source)
+        rows = _numbers(numbers, array.shape[0], layout)
         for number, row in zip(rows, array, strict=True):
             for label, item in zip(names, row, strict=True):
-                found.add(number, label, item)
+                layout.add(number, label, item)
     elif array.ndim == 2 and name is None and names is not None and len(names) == array.shape[0] > 1:
         if numbers is not None and len(numbers) != 1:
-            raise InputError(f"{found.source}: {len(numbers)} layers beside an [emotion, width] array", "one")
+            raise InputError(f"{layout.source}: {len(numbers)} layers beside an [emotion, width] array", "one")
         for label, item in zip(names, array, strict=True):
-            found.add(None if numbers is None else numbers[0], label, item)
+            layout.add(None if numbers is None else numbers[0], label, item)
     elif array.ndim == 2:
-        for number, item in zip(_numbers(numbers, array.shape[0], found), array, strict=True):
-            found.add(number, name, item)
+        for number, item in zip(_numbers(numbers, array.shape[0], layout), array, strict=True):
+            layout.add(number, name, item)
     else:
-        found.add(numbers[0] if numbers is not None and len(numbers) == 1 else None, name, array)
+        layout.add(numbers[0] if numbers is not None and len(numbers) == 1 else None, name, array)
 
 
-def _numbers(numbers: Sequence[int] | None, count: int, found: Found) -> Sequence[int]:
+def _numbers(numbers: Sequence[int] | None, count: int, layout: Found) -> Sequence[int]:
     if numbers is None:
-        found.stacked = True
+        layout.stacked = True
         return range(count)
-    _same_length(numbers, count, "layer numbers", found.source)
+    _same_length(numbers, count, "layer numbers", layout.source)
     return numbers
 
 
@@ -212,17 +212,17 @@ def _pair(key: Any) -> tuple[int, str] | None:
 
 
 def _strings(value: Any, key: str, source: str) -> list[str]:
-    items = [str(item) for item in np.asarray(value).ravel().tolist()]
-    if not items or len(set(items)) != len(items) or not all(item.strip() for item in items):
+    names = [str(name) for name in np.asarray(value).ravel().tolist()]
+    if not names or len(set(names)) != len(names) or not all(name.strip() for name in names):
         raise InputError(f"{source}: `{key}` holds empty or repeated names", "one name an emotion")
-    return items
+    return names
 
 
 def _integers(value: Any, source: str) -> list[int]:
     array = np.asarray(value).ravel()
     if array.dtype.kind not in "iu" or len(set(array.tolist())) != array.size:
         raise InputError(f"{source}: `layers` is {array.tolist()!r}", "distinct whole numbers")
-    return [int(item) for item in array]
+    return [int(number) for number in array]
 
 
 def _same_length(names: Sequence[object], count: int, what: str, source: str) -> None:

@@ -63,15 +63,15 @@ def read_lens(path: Path) -> Table:
             "[layer, width], one row for each layer index; vectors tied to positions cannot be imported",
         )
     label = read_label(json.dumps(content.get("heartstrings")))
-    found = Found(path.name)
+    layout = Found(path.name)
     for layer, row in zip(layers, array, strict=True):
         if not isinstance(layer, int):
             raise InputError(f"{path.name}: layer index {layer!r}", "a whole number")
-        found.add(layer, label, scaled(row, content.get("scale", 1.0), f"{path.name}, layer {layer}"))
+        layout.add(layer, label, scaled(row, content.get("scale", 1.0), f"{path.name}, layer {layer}"))
     notes = ["vllm-lens steering vector: activations times scale"]
     if content.get("norm_match"):
         notes.append("norm_match was on: the size was a fraction of each token's norm, which is lost on import")
-    return Table("vllm-lens", path.name, found.cells, difference=True, notes=tuple(notes))
+    return Table("vllm-lens", path.name, layout.cells, difference=True, notes=tuple(notes))
 
 
 def _array(record: Any, name: str) -> np.ndarray:

@@ -50,14 +50,14 @@ def vector(value: object, where: str) -> Float32[np.ndarray, "_"]:
             "a one-dimensional array of floating-point numbers",
         )
     with np.errstate(over="ignore"):
-        result = array.astype(np.float32)
-    if not np.isfinite(result).all():
+        rounded = array.astype(np.float32)
+    if not np.isfinite(rounded).all():
         raise NumericalError(
-            f"{where}: {int((~np.isfinite(result)).sum())} of {result.size} numbers are NaN or infinite",
+            f"{where}: {int((~np.isfinite(rounded)).sum())} of {rounded.size} numbers are NaN or infinite",
             "finite numbers",
             "Export the vectors again from a run in float32 or bfloat16",
         )
-    return result
+    return rounded
 
 
 def scaled(row: object, factor: object, where: str) -> Float32[np.ndarray, "_"]:
@@ -149,14 +149,14 @@ def assemble(
     first = cells[numbers[0], names[0]]
     for n in numbers:
         for name in names:
-            found = cells[n, name]
-            if found.shape != first.shape:
+            row = cells[n, name]
+            if row.shape != first.shape:
                 raise InputError(
-                    f"{table.source}: {_say((n, name))} has width {found.size}, "
+                    f"{table.source}: {_say((n, name))} has width {row.size}, "
                     f"{_say((numbers[0], names[0]))} has {first.size}",
                     "one width everywhere",
                 )
-            if not found.any():
+            if not row.any():
                 raise InputError(
                     f"{table.source}: {_say((n, name))} is all zeros",
                     "a direction",
@@ -199,13 +199,13 @@ def _block_numbers(
     return kept, tuple(notes)
 
 
-def _select(found: list[str], wanted: Sequence[str] | None, source: str) -> list[str]:
+def _select(known: list[str], wanted: Sequence[str] | None, source: str) -> list[str]:
     """`wanted` in its own order, or everything found."""
     if wanted is None:
-        return found
-    unknown = [name for name in wanted if name not in found]
+        return known
+    unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise InputError(f"{source} has no emotion {unknown[0]!r}", f"one of {_few(found)}")
+        raise InputError(f"{source} has no emotion {unknown[0]!r}", f"one of {_few(known)}")
     if len(set(wanted)) != len(wanted):
         raise InputError("an emotion is named twice", "each name once")
     return list(wanted)

@@ -197,15 +197,15 @@ def _kind_of_zip(path: Path) -> ImportFormat:
 def _files(paths: Sequence[str | Path]) -> list[tuple[str | None, Path]]:
     """(emotion name or None, file) for every file named or found in a folder named."""
     files: list[tuple[str | None, Path]] = []
-    for item in paths:
-        name, location = None, Path(item)
-        if isinstance(item, str) and "=" in item and not location.exists():
-            name, _, rest = item.partition("=")
+    for path in paths:
+        name, location = None, Path(path)
+        if isinstance(path, str) and "=" in path and not location.exists():
+            name, _, rest = path.partition("=")
             location = Path(rest)
         if location.is_dir():
             if (location / "bundle.json").exists():
-                what = f"{location.name} is a Heartstrings bundle already"
-                raise InputError(what, "a file of another tool", "Load it: EmotionVectors.load")
+                problem = f"{location.name} is a Heartstrings bundle already"
+                raise InputError(problem, "a file of another tool", "Load it: EmotionVectors.load")
             inside = sorted(file for file in location.iterdir() if file.suffix.lower() in _SUFFIXES)
             # A JSON file beside arrays is the metadata of another tool, not a vector file.
             inside = [file for file in inside if file.suffix != ".json"] or inside
@@ -216,7 +216,7 @@ def _files(paths: Sequence[str | Path]) -> list[tuple[str | None, Path]]:
                 )
             files += [(None, file) for file in inside]
         elif not location.is_file():
-            raise InputError(f"{item} does not exist", "a file or folder")
+            raise InputError(f"{path} does not exist", "a file or folder")
         else:
             files.append((name, location))
     if not files:

@@ -117,9 +117,9 @@ def shuffles(
         return np.zeros((0, permutations))
     size = np.bincount(family)
     means = np.bincount(family, weights=values) / size
-    rest = values - means[family]
+    deviations = values - means[family]
     between = means[_orders(like_sized(size), permutations, rng)][family]
-    within = rest[_orders(family, permutations, rng)]
+    within = deviations[_orders(family, permutations, rng)]
     both = between + within
     both = both - both.mean(0)
     length = np.linalg.norm(both, axis=0)

@@ -178,7 +178,7 @@ def _verdict_words(passed: Gate, n_rated: int) -> str:
 
 
 def _where(layers: Sequence[LayerGeometry], subject: str) -> str:
-    every = [layer.layer for layer in layers]
+    numbers = [layer.layer for layer in layers]
     words = []
     for kind in ("pc1", "other component", "linear only", "absent"):
         rows = [layer for layer in layers if layer.finding == kind]
@@ -187,7 +187,7 @@ def _where(layers: Sequence[LayerGeometry], subject: str) -> str:
         where = (
             "every layer"
             if len(rows) == len(layers) > 1
-            else f"layer{'s' * (len(rows) > 1)} " + spans([row.layer for row in rows], every)
+            else f"layer{'s' * (len(rows) > 1)} " + spans([row.layer for row in rows], numbers)
         )
         words.append(f"{_found_words(kind, rows)} in {where}")
     return f"{subject}: {'; '.join(words)}."
@@ -215,7 +215,7 @@ def _range(values: Sequence[float | None]) -> str:
 
 
 def _nuisances(layers: Sequence[LayerGeometry]) -> list[str]:
-    every = [layer.layer for layer in layers]
+    numbers = [layer.layer for layer in layers]
     out = []
     for name, words in NUISANCE_WORDS.items():
         rows = [
@@ -225,7 +225,7 @@ def _nuisances(layers: Sequence[LayerGeometry]) -> list[str]:
         ]
         if rows:
             sizes = [fit.r for _, fit in rows]
-            where = spans([number for number, _ in rows], every)
+            where = spans([number for number, _ in rows], numbers)
             out.append(
                 f"Component 1 follows {words}, not emotion, in layer{'s' * (len(rows) > 1)} {where} "
                 f"(|r| {_range(sizes)})."
@@ -234,10 +234,10 @@ def _nuisances(layers: Sequence[LayerGeometry]) -> list[str]:
 
 
 def _after(label: str, layers: Sequence[LayerGeometry]) -> str:
-    every = [layer.layer for layer in layers]
+    numbers = [layer.layer for layer in layers]
     led = [layer.layer for layer in layers if layer.first_component_nuisance is not None]
     words = "component 1 follows no nuisance there"
     if led:
-        words = f"component 1 still follows a nuisance in layer{'s' * (len(led) > 1)} {spans(led, every)}"
+        words = f"component 1 still follows a nuisance in layer{'s' * (len(led) > 1)} {spans(led, numbers)}"
     where = _where(layers, f"With pooling {label}, in those layers").rstrip(".")
     return f"{where}; {words}."

@@ -177,14 +177,15 @@ class _Tally:
         null = np.min([table[np.arange(n), orders].sum(1) for table in self.ranks_of], axis=0) / self.count.sum()
         out = []
         for row, layer in enumerate(layers):
-            found = [self._estimate(self.sums[row, k], weights, chance) for k, chance in enumerate(chances)]
-            rank = found[2]
+            estimates = [self._estimate(self.sums[row, k], weights, chance) for k, chance in enumerate(chances)]
+            rank = estimates[2]
             percentile = Estimate(
                 value=(n - rank.value) / (n - 1), low=_above(rank.high, n), high=_above(rank.low, n), chance=0.5
             )
             p = p_value(-rank.value, -null, tie=1e-9)
-            out.append(Ranks(layer=layer, top1=found[0], top5=found[1], mean_rank=rank, reciprocal_rank=found[3],
-                             percentile=percentile, family=found[4], p=p))  # fmt: skip
+            out.append(Ranks(layer=layer, top1=estimates[0], top5=estimates[1], mean_rank=rank,
+                             reciprocal_rank=estimates[3], percentile=percentile, family=estimates[4],
+                             p=p))  # fmt: skip
         return tuple(out)
 
     def _estimate(

@@ -117,11 +117,13 @@ def topic_fits(
         rows = np.sort(rng.choice(rows, MAX_TOPIC_STORIES, replace=False))
     emotion, topic = stories.emotion[rows].astype(np.int64), stories.topic[rows]
     scores = story_scores[:, rows].transpose(1, 0, 2).reshape(len(rows), -1).astype(np.float64)
-    rest = scores - _group_means(scores, emotion)[emotion]
-    size = (rest**2).sum(0)
-    rest = np.divide(rest, np.sqrt(size), out=np.zeros_like(rest), where=size > 1e-12 * (scores**2).sum(0))
-    observed = _eta2(rest, topic)
-    null = np.stack([_eta2(rest[_within(emotion, rng)], topic) for _ in range(TOPIC_PERMUTATIONS)])
+    deviations = scores - _group_means(scores, emotion)[emotion]
+    size = (deviations**2).sum(0)
+    deviations = np.divide(
+        deviations, np.sqrt(size), out=np.zeros_like(deviations), where=size > 1e-12 * (scores**2).sum(0)
+    )
+    observed = _eta2(deviations, topic)
+    null = np.stack([_eta2(deviations[_within(emotion, rng)], topic) for _ in range(TOPIC_PERMUTATIONS)])
     chance = null.mean(0)
     above = np.maximum((observed - chance) / np.maximum(1 - chance, 1e-12), 0.0)
     p = [permutation_p(larger, TOPIC_PERMUTATIONS) for larger in (null >= observed - 1e-12).sum(0)]
@@ -201,17 +203,17 @@ def _group_sums(
 ) -> Float64[np.ndarray, "group column"]:
     from scipy.sparse import csr_matrix
 
-    ones = np.ones(len(group))
-    indicator = csr_matrix((ones, (group, np.arange(len(group)))), shape=(int(group.max()) + 1, len(group)))
+    entries = np.ones(len(group))
+    indicator = csr_matrix((entries, (group, np.arange(len(group)))), shape=(int(group.max()) + 1, len(group)))
     return np.asarray(indicator @ values)
 
 
 def _eta2(
-    rest: Float64[np.ndarray, "story column"], topic: Int32[np.ndarray, "story"]
+    deviations: Float64[np.ndarray, "story column"], topic: Int32[np.ndarray, "story"]
 ) -> Float64[np.ndarray, "column"]:
     """Share of the (unit) variance of each column between topics."""
     counts = np.maximum(np.bincount(topic), 1)
-    return np.asarray((_group_sums(rest, topic) ** 2 / counts[:, None]).sum(0))
+    return np.asarray((_group_sums(deviations, topic) ** 2 / counts[:, None]).sum(0))
 
 
 def _within(emotion: Int64[np.ndarray, "story"], rng: np.random.Generator) -> Int64[np.ndarray, "story"]:

@@ -73,19 +73,19 @@ def hat(
     n = len(train)
     out = np.zeros((n, n))
     for test in folds:
-        rest = np.setdiff1d(np.arange(n), test)
-        kernel, between = train[np.ix_(rest, rest)], cross[np.ix_(test, rest)]
+        fitted = np.setdiff1d(np.arange(n), test)
+        kernel, between = train[np.ix_(fitted, fitted)], cross[np.ix_(test, fitted)]
         mean = kernel.mean(0)
         centred = kernel - mean - mean[:, None] + mean.mean()
         # The predicted side has its own mean, that of the training emotions in its own half.
-        base = cross[np.ix_(rest, rest)].mean(0)
+        base = cross[np.ix_(fitted, fitted)].mean(0)
         between = between - base
         between = between - between.mean(1, keepdims=True)
-        ridge = penalty * float(np.trace(centred)) / len(rest)
+        ridge = penalty * float(np.trace(centred)) / len(fitted)
         if ridge > 0:
-            weights = np.linalg.solve(centred + ridge * np.eye(len(rest)), between.T).T
-            out[np.ix_(test, rest)] = weights - weights.mean(1, keepdims=True)
-        out[np.ix_(test, rest)] += 1.0 / len(rest)
+            weights = np.linalg.solve(centred + ridge * np.eye(len(fitted)), between.T).T
+            out[np.ix_(test, fitted)] = weights - weights.mean(1, keepdims=True)
+        out[np.ix_(test, fitted)] += 1.0 / len(fitted)
     return out
 
 
@@ -93,8 +93,8 @@ def mean_hat(n: int, folds: Sequence[Int64[np.ndarray, "_"]]) -> Float64[np.ndar
     """H of the baseline: every held-out emotion is predicted by the mean of the training emotions."""
     out = np.zeros((n, n))
     for test in folds:
-        rest = np.setdiff1d(np.arange(n), test)
-        out[np.ix_(test, rest)] = 1.0 / len(rest)
+        fitted = np.setdiff1d(np.arange(n), test)
+        out[np.ix_(test, fitted)] = 1.0 / len(fitted)
     return out
 
 
@@ -144,28 +144,28 @@ def read_kernels(
         kept: emotions that are read, all of them rated.
     """
     n, n_layers, rated = int(kept.sum()), len(pairs), targets[0].rated
-    if n < MIN_READ or not all(item.usable for item in targets):
-        return tuple(_nothing(n_layers, item) for item in targets)
+    if n < MIN_READ or not all(target.usable for target in targets):
+        return tuple(_nothing(n_layers, target) for target in targets)
     within = kept[rated]
     family = targets[0].family[within]
     if len(np.unique(family)) < MIN_FAMILIES:
-        return tuple(_nothing(n_layers, item) for item in targets)
+        return tuple(_nothing(n_layers, target) for target in targets)
     parts = splits(family, seed=seed)
     base = _quadratic([mean_hat(n, folds) for folds in parts])
-    orders = [_orders(item, within, seed) for item in targets]
-    actual = [unit(item.values[within]) for item in targets]
+    orders = [_orders(target, within, seed) for target in targets]
+    actual = [unit(target.values[within]) for target in targets]
     bottom = [_form(base, column) for column in orders]
     null = [np.full(column.shape[1], -np.inf) for column in orders]
-    found: list[list[tuple[float, float]]] = [[] for _ in targets]
+    r2_and_r: list[list[tuple[float, float]]] = [[] for _ in targets]
     for layer in pairs:
         hats = [hat(train, cross, folds) for folds in parts for train, cross in layer]
         loss, predict = _quadratic(hats), np.mean(hats, axis=0)
-        for item, y in enumerate(actual):
+        for at, y in enumerate(actual):
             r2 = 1 - float(y @ loss @ y) / float(y @ base @ y)
             said = predict @ y
-            found[item].append((r2, float(unit(said) @ y)))
-            null[item] = np.maximum(null[item], 1 - _form(loss, orders[item]) / bottom[item])
-    return tuple(_reading(found[item], null[item], n, len(parts[0]), topics_held_out) for item in range(len(targets)))
+            r2_and_r[at].append((r2, float(unit(said) @ y)))
+            null[at] = np.maximum(null[at], 1 - _form(loss, orders[at]) / bottom[at])
+    return tuple(_reading(r2_and_r[at], null[at], n, len(parts[0]), topics_held_out) for at in range(len(targets)))
 
 
 def _kernels(
@@ -177,15 +177,15 @@ def _kernels(
         rows = contrasts[kept].astype(np.float64)
         inner = rows @ rows.T
         return ((inner, inner),)
-    one, two = halves[0, kept].astype(np.float64), halves[1, kept].astype(np.float64)
-    across = two @ one.T
-    return (one @ one.T, across), (two @ two.T, across.T)
+    first, second = halves[0, kept].astype(np.float64), halves[1, kept].astype(np.float64)
+    across = second @ first.T
+    return (first @ first.T, across), (second @ second.T, across.T)
 
 
 def _quadratic(hats: Sequence[Float64[np.ndarray, "n n"]]) -> Float64[np.ndarray, "n n"]:
     """Q with y'Qy = squared held-out error of y, averaged over repeats and directions."""
-    left = [np.eye(len(h)) - h for h in hats]
-    return np.asarray(np.mean([rest.T @ rest for rest in left], axis=0))
+    errors = [np.eye(len(h)) - h for h in hats]
+    return np.asarray(np.mean([error.T @ error for error in errors], axis=0))
 
 
 def _form(
@@ -194,26 +194,26 @@ def _form(
     return np.asarray(np.einsum("np,np->p", columns, matrix @ columns))
 
 
-def _orders(item: Target, within: Bool[np.ndarray, "rated"], seed: int) -> Float64[np.ndarray, "n permutation"]:
+def _orders(target: Target, within: Bool[np.ndarray, "rated"], seed: int) -> Float64[np.ndarray, "n permutation"]:
     """The shared permutations; orders of its own where some rated emotions lack a half."""
     if within.all():
-        return item.shuffled
-    family = np.unique(item.family[within], return_inverse=True)[1].astype(np.int64)
+        return target.shuffled
+    family = np.unique(target.family[within], return_inverse=True)[1].astype(np.int64)
     rng = np.random.default_rng(seed + 1)
-    return shuffles(unit(item.values[within]), family, item.shuffled.shape[1], rng)
+    return shuffles(unit(target.values[within]), family, target.shuffled.shape[1], rng)
 
 
 def _reading(
-    found: Sequence[tuple[float, float]], null: Float64[np.ndarray, "permutation"], n: int, folds: int,
+    r2_and_r: Sequence[tuple[float, float]], null: Float64[np.ndarray, "permutation"], n: int, folds: int,
     topics_held_out: bool,
 ) -> Reading:  # fmt: skip
-    p = np.array([p_value(r2, null) for r2, _ in found])
+    p = np.array([p_value(r2, null) for r2, _ in r2_and_r])
     results = tuple(
         Readout(r2=r2, r=r, p=float(chance), n=n, folds=folds, topics_held_out=topics_held_out)
-        for (r2, r), chance in zip(found, p, strict=True)
+        for (r2, r), chance in zip(r2_and_r, p, strict=True)
     )
     return Reading(results, p, null)
 
 
-def _nothing(n_layers: int, item: Target) -> Reading:
-    return Reading((None,) * n_layers, np.full(n_layers, np.nan), np.full(item.shuffled.shape[1], -np.inf))
+def _nothing(n_layers: int, target: Target) -> Reading:
+    return Reading((None,) * n_layers, np.full(n_layers, np.nan), np.full(target.shuffled.shape[1], -np.inf))

@@ -62,7 +62,10 @@ def compare(
         common=common,
         left_out={label: len(bundle.emotions) - len(common) for label, bundle in bundles.items()},
         bundles=tuple(rows),
-        pairs=tuple(_pair(one, two, reduced[one], reduced[two]) for one, two in combinations(reduced, 2)),
+        pairs=tuple(
+            _pair(first_label, second_label, reduced[first_label], reduced[second_label])
+            for first_label, second_label in combinations(reduced, 2)
+        ),
     )
 
 
@@ -109,7 +112,7 @@ def contrast_cosines(
     return np.asarray(np.divide((first * second).sum(1), size, out=np.zeros(len(size)), where=size > 0))
 
 
-def _compared(label: str, bundle: EmotionVectors, found: Survey, n_rated: int) -> Compared:
+def _compared(label: str, bundle: EmotionVectors, bundle_survey: Survey, n_rated: int) -> Compared:
     model = bundle.provenance.model
     depth = model.n_layers if model else None
     return Compared(
@@ -119,38 +122,41 @@ def _compared(label: str, bundle: EmotionVectors, found: Survey, n_rated: int) -
         pooling=bundle.provenance.pooling.label if bundle.provenance.pooling else None,
         width=bundle.width,
         n_layers=depth,
-        verdict=finding.verdict(found.gate),
-        sentence=finding.sentence(found.layers, found.gate, n_rated=n_rated, corrected={}),
+        verdict=finding.verdict(bundle_survey.gate),
+        sentence=finding.sentence(bundle_survey.layers, bundle_survey.gate, n_rated=n_rated, corrected={}),
         layers=tuple(
             ComparedLayer(
                 depth=(row.layer + 1) / depth if depth else None,
                 **{name: getattr(row, name) for name in ComparedLayer.model_fields if name != "depth"},
             )
-            for row in found.layers
+            for row in bundle_survey.layers
         ),
     )
 
 
-def _pair(first: str, second: str, one: EmotionVectors, two: EmotionVectors) -> Pair:
-    grams_one = [gram(layer.astype(np.float64)) for layer in one.raw]
-    grams_two = [gram(layer.astype(np.float64)) for layer in two.raw]
-    cka = similarity.linear_cka(grams_one, grams_two)
-    at = np.unravel_index(int(np.argmax(np.array(cka))), (len(one.layers), len(two.layers)))
-    shared = same_space(one, two)
+def _pair(first: str, second: str, first_bundle: EmotionVectors, second_bundle: EmotionVectors) -> Pair:
+    first_grams = [gram(layer.astype(np.float64)) for layer in first_bundle.raw]
+    second_grams = [gram(layer.astype(np.float64)) for layer in second_bundle.raw]
+    cka = similarity.linear_cka(first_grams, second_grams)
+    at = np.unravel_index(int(np.argmax(np.array(cka))), (len(first_bundle.layers), len(second_bundle.layers)))
+    shared = same_space(first_bundle, second_bundle)
     cosines = tuple(
-        (layer, float(contrast_cosines(one.raw[row], two.raw[two.layers.index(layer)]).mean()))
-        for row, layer in enumerate(one.layers)
-        if layer in two.layers
+        (
+            layer,
+            float(contrast_cosines(first_bundle.raw[row], second_bundle.raw[second_bundle.layers.index(layer)]).mean()),
+        )
+        for row, layer in enumerate(first_bundle.layers)
+        if layer in second_bundle.layers
     )
     return Pair(
         first=first,
         second=second,
-        first_layers=one.layers,
-        second_layers=two.layers,
+        first_layers=first_bundle.layers,
+        second_layers=second_bundle.layers,
         cka=cka,
-        rsa=similarity.similarity_of_similarities(grams_one, grams_two),
+        rsa=similarity.similarity_of_similarities(first_grams, second_grams),
         same_space=shared,
         cosines=cosines if shared else None,
         best_cka=float(cka[at[0]][at[1]]),
-        best_layers=(one.layers[at[0]], two.layers[at[1]]),
+        best_layers=(first_bundle.layers[at[0]], second_bundle.layers[at[1]]),
     )

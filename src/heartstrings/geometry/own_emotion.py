@@ -61,9 +61,9 @@ class Stories:
 
     @property
     def half_of(self) -> Int64[np.ndarray, "stratum"]:
-        found = np.zeros(int(self.stratum.max()) + 1, dtype=np.int64)
-        found[self.stratum] = self.half
-        return found
+        halves = np.zeros(int(self.stratum.max()) + 1, dtype=np.int64)
+        halves[self.stratum] = self.half
+        return halves
 
 
 def arrange(
@@ -118,9 +118,9 @@ def kernels(
     for first in range(0, n_layers, size):
         last = min(first + size, n_layers)
         states = np.empty((last - first, len(stories.rows), width), dtype=np.float32)
-        for rows, found in batches():
+        for rows, activations in batches():
             at = np.where(rows < len(place), place[np.minimum(rows, len(place) - 1)], -1)
-            states[:, at[at >= 0]] = found[at >= 0, first:last].transpose(1, 0, 2)
+            states[:, at[at >= 0]] = activations[at >= 0, first:last].transpose(1, 0, 2)
         for layer in range(first, last):
             # Residuals share one large component, which would reduce the precision of the products.
             wide = states[layer - first].astype(np.float64)
@@ -166,18 +166,18 @@ def own_emotions(
         for members, orders in stand_ins:
             null[:, members] = np.maximum(null[:, members], strata.permuted(sums, orders, members))
     rng = np.random.default_rng(seed + 1)
-    found = []
+    own = []
     for row, name in enumerate(stories.emotions):
         if not np.isfinite(best[row]):
             continue
         mine = (stories.emotion == row) & np.isfinite(placed_at_best)
         low, high = _interval(placed_at_best[mine], stories.topic[mine], rng)
         p = p_value(float(best[row]), null[:, row]) if permutations else None
-        found.append(OwnEmotion(
+        own.append(OwnEmotion(
             emotion=name, auc=float(best[row]), low=low, high=high, p=p, layer=int(best_layer[row]), n=int(mine.sum()),
-            by_layer=tuple(float(one[row]) for one in aucs),
+            by_layer=tuple(float(layer_auc[row]) for layer_auc in aucs),
         ))  # fmt: skip
-    return tuple(found)
+    return tuple(own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,8 +268,8 @@ class _Strata:
             for at, place in enumerate(self.places):
                 if place.half != half:
                     # An emotion numbered -1 has no stories here, so its sum is 0.
-                    found = sums[half][at, who[:, at]]
-                    total += np.where(who[:, at, None] >= 0, found, 0.0) if (who[:, at] < 0).any() else found
+                    products = sums[half][at, who[:, at]]
+                    total += np.where(who[:, at, None] >= 0, products, 0.0) if (who[:, at] < 0).any() else products
             scores.append(total)
         for at, place in enumerate(self.places):
             yield at, place, place.placed(scores[place.half][:, place.columns], who[:, at])
@@ -277,9 +277,9 @@ class _Strata:
     def observed(self, sums: Sums) -> Float64[np.ndarray, "story"]:
         """Share of the stories of other families in its stratum that score lower under the story's own emotion."""
         out = np.full(len(self.stories.rows), np.nan)
-        for _, place, found in self._placed(sums, self.own):
-            there = (place.members >= 0) & np.isfinite(found)
-            out[place.stories[place.members[there]]] = found[there]
+        for _, place, placed in self._placed(sums, self.own):
+            there = (place.members >= 0) & np.isfinite(placed)
+            out[place.stories[place.members[there]]] = placed[there]
         return out
 
     def permuted(
@@ -287,8 +287,8 @@ class _Strata:
     ) -> Float64[np.ndarray, "draw member"]:
         """AUC of the emotions that replace `members`, over the strata in which each member has stories itself."""
         total, count = np.zeros(orders.shape), np.zeros(orders.shape)
-        for at, _, found in self._placed(sums, orders):
-            total[:, at], count[:, at] = np.nansum(found, axis=1), np.isfinite(found).sum(1)
+        for at, _, placed in self._placed(sums, orders):
+            total[:, at], count[:, at] = np.nansum(placed, axis=1), np.isfinite(placed).sum(1)
         there = (self.own[members] >= 0).astype(np.float64).T
         n = count @ there
         return np.asarray(np.divide(total @ there, n, out=np.full(n.shape, 0.5), where=n > 0))
@@ -338,8 +338,8 @@ def _some_topics(
         return np.ones(len(topic), dtype=bool)
     kept = np.zeros(len(topic), dtype=bool)
     for part in (0, 1):
-        for one in rng.permutation(np.unique(topic[half == part])).tolist():
-            mine = (topic == one) & (half == part)
+        for number in rng.permutation(np.unique(topic[half == part])).tolist():
+            mine = (topic == number) & (half == part)
             if kept[half == part].any() and kept[half == part].sum() + mine.sum() > MOST_STORIES / 2:
                 break
             kept |= mine

@@ -187,10 +187,10 @@ def read_out(
             notes.append("Fewer than three emotions have stories in both topic halves: no held-out readout.")
         else:
             own, words = _own_and_words(*stream, vectors, corpus, variant, ratings, seed)
-    found = scenarios(engine, vectors, texts, layer=layer, variant=variant, seed=seed) if texts else None
+    scenario_result = scenarios(engine, vectors, texts, layer=layer, variant=variant, seed=seed) if texts else None
     return ReadoutResult(
-        sentence=sentence(stories, found, layer), shown_layer=layer, variant=variant, held_out=stories,
-        scenarios=found, notes=tuple(notes), own=own, words=words,
+        sentence=sentence(stories, scenario_result, layer), shown_layer=layer, variant=variant, held_out=stories,
+        scenarios=scenario_result, notes=tuple(notes), own=own, words=words,
     )  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def _own_and_words(
         return own, None
     if stories is not None:
         aucs = own_aucs(words, stories, np.searchsorted(rows, stories.rows))
-        own = tuple(one.model_copy(update={"words": aucs.get(one.emotion)}) for one in own)
+        own = tuple(own_emotion.model_copy(update={"words": aucs.get(own_emotion.emotion)}) for own_emotion in own)
     targets: tuple[Target, ...] = ()
     if ratings is not None:
         both = targets_of(vectors, ratings, permutations=1, bootstrap=0, seed=seed)

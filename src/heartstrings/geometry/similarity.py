@@ -54,7 +54,7 @@ def valence_stability(contrasts: Float32[np.ndarray, "layer emotion width"], val
         direction = rows.T @ (axes @ (inverse * (axes.T @ valence.values)))
         length = np.linalg.norm(direction)
         directions.append(direction / length if length > 0 else direction)
-    return tuple(float(one @ two) for one, two in pairwise(directions))
+    return tuple(float(lower @ upper) for lower, upper in pairwise(directions))
 
 
 def family_cosines(

@@ -147,9 +147,9 @@ def implied_from(
     unit = unit_rows(states - states.mean(0))
     at: Int64[np.ndarray, "text"] = np.array([emotions.index(target) for target in targets], dtype=np.int64)
     cosines = unit @ unit_rows(directions).T
-    every, rows = ranks(cosines), np.arange(len(at))
-    own = every[rows, at]
-    permuted = [every[rows, draw.permutation(at)].mean() for _ in range(random)]
+    emotion_ranks, rows = ranks(cosines), np.arange(len(at))
+    own = emotion_ranks[rows, at]
+    permuted = [emotion_ranks[rows, draw.permutation(at)].mean() for _ in range(random)]
     chance = [ranks(unit @ unit_rows(draw.normal(size=directions.shape)).T)[rows, at].mean() for _ in range(random)]
     # A small mean rank is evidence, so signs are turned.
     p_permuted, p_random = (p_value(-float(own.mean()), -np.array(null), tie=1e-9) for null in (permuted, chance))
@@ -174,16 +174,18 @@ def intensity(
     if few:
         raise InputError(f"templates {', '.join(few)} with fewer than three numbers", "three different ones or more")
     wanted = sorted({emotion for template in asked for emotion, _ in template.expected})
-    found = tuple(emotion for emotion in wanted if emotion in vectors.emotions)
-    if not found:
+    emotions = tuple(emotion for emotion in wanted if emotion in vectors.emotions)
+    if not emotions:
         raise InputError(f"no vector of {', '.join(wanted)}", "one of them at least", "Give templates of your own")
     texts = [text for template in asked for text in template.filled()]
     states = last_states(engine, texts, layer=layer, chat=chat, site=vectors.provenance.site)
     cuts = np.cumsum([len(template.numbers) for template in asked])[:-1]
     contrasts = _directions(vectors, layer, variant)
-    directions = (contrasts - contrasts.mean(0))[[vectors.emotions.index(emotion) for emotion in found]]
-    missing = tuple(sorted(set(wanted) - set(found)))
-    return intensity_from(np.split(states, cuts), directions, found, asked, left_out=missing, random=random, seed=seed)
+    directions = (contrasts - contrasts.mean(0))[[vectors.emotions.index(emotion) for emotion in emotions]]
+    missing = tuple(sorted(set(wanted) - set(emotions)))
+    return intensity_from(
+        np.split(states, cuts), directions, emotions, asked, left_out=missing, random=random, seed=seed
+    )
 
 
 def intensity_from(

@@ -44,12 +44,12 @@ class Unigrams:
 
     def contrasts(self, space: int, half: int, n: int) -> Float64[np.ndarray, "emotion word"]:
         """Mean of each emotion's stories of a half minus the mean over emotions; NaN for one without a story there."""
-        found = np.full((n, self.spaces[space].shape[1]), np.nan)
+        means = np.full((n, self.spaces[space].shape[1]), np.nan)
         for emotion in range(n):
             mine = np.flatnonzero((self.half == half) & (self.emotion == emotion))
             if len(mine):
-                found[emotion] = self.spaces[space][mine].mean(axis=0)
-        return np.asarray(found - np.nanmean(found, axis=0))
+                means[emotion] = self.spaces[space][mine].mean(axis=0)
+        return np.asarray(means - np.nanmean(means, axis=0))
 
     def kernels(self, stories: Stories, place: Int64[np.ndarray, "read"]) -> Kernels:
         """For `own_emotions`; `place`: which row here each of its stories is."""
@@ -58,8 +58,8 @@ class Unigrams:
             space = self.spaces[1 - half]
             train, test = place[stories.half == 1 - half], place[stories.half == half]
             out.append(np.asarray((space[train] @ space[test].T).toarray(), dtype=np.float64))
-        one, two = out
-        return one, two
+        first, second = out
+        return first, second
 
 
 def unigrams(
@@ -70,19 +70,19 @@ def unigrams(
 
     spaces = []
     for part in (0, 1):
-        found = TfidfVectorizer(sublinear_tf=True)
+        vectorizer = TfidfVectorizer(sublinear_tf=True)
         try:
-            found.fit([text for text, own in zip(texts, half, strict=True) if own == part])
+            vectorizer.fit([text for text, own in zip(texts, half, strict=True) if own == part])
         except ValueError:  # an empty vocabulary, such as of a script without spaces between its signs
             return None
-        spaces.append(found.transform(texts).tocsr())
+        spaces.append(vectorizer.transform(texts).tocsr())
     return Unigrams((spaces[0], spaces[1]), emotion, half)
 
 
 def own_aucs(words: Unigrams, stories: Stories, place: Int64[np.ndarray, "read"]) -> dict[str, float]:
     """Each emotion's AUC as in `own_emotions`, from words."""
-    found = own_emotions([words.kernels(stories, place)], stories, (0,), permutations=0)
-    return {one.emotion: one.auc for one in found}
+    own = own_emotions([words.kernels(stories, place)], stories, (0,), permutations=0)
+    return {own_emotion.emotion: own_emotion.auc for own_emotion in own}
 
 
 def read_words(words: Unigrams, names: Sequence[str], targets: Sequence[Target], *, seed: int = 0) -> WordsAlone:
@@ -109,8 +109,8 @@ def read_words(words: Unigrams, names: Sequence[str], targets: Sequence[Target],
                 states[:, 0, : space.shape[1]] = space[at].toarray()
                 yield at, states
 
-    found = read_halves(batches, words.emotion, words.half, halves, names, (0,), shown_layer=0, seed=seed)
-    ranks = None if found is None else found.layers[0]
+    held_out = read_halves(batches, words.emotion, words.half, halves, names, (0,), shown_layer=0, seed=seed)
+    ranks = None if held_out is None else held_out.layers[0]
     valence, arousal = _ratings_read(words, n, targets, seed) if targets else (None, None)
     return WordsAlone(
         words=width,
@@ -128,7 +128,9 @@ def _ratings_read(words: Unigrams, n: int, targets: Sequence[Target], seed: int)
     fitted = [words.contrasts(part, part, n) for part in (0, 1)]
     told = [words.contrasts(part, 1 - part, n) for part in (0, 1)]
     there = np.all([np.isfinite(rows[:, 0]) for rows in (*fitted, *told)], axis=0) & targets[0].rated
-    layer = tuple((one[there] @ one[there].T, two[there] @ one[there].T) for one, two in zip(fitted, told, strict=True))
+    layer = tuple(
+        (train[there] @ train[there].T, test[there] @ train[there].T) for train, test in zip(fitted, told, strict=True)
+    )
     readings = read_kernels([layer], targets, there, topics_held_out=True, seed=seed)
     results = [reading.results[0] for reading in readings]
     return [None if result is None else result.r2 for result in results]

@@ -107,7 +107,7 @@ class SteeredLM(LM):  # type: ignore[misc, valid-type]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log probability of each whole text after the token that opens a text; longer than the context is an error."""
-        return [score.logprobs[0] for score in self._scores([(self._opening, one.args[0]) for one in requests])]
+        return [score.logprobs[0] for score in self._scores([(self._opening, request.args[0]) for request in requests])]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The texts, without what they stop at. Greedy unless the task samples.
@@ -116,7 +116,7 @@ class SteeredLM(LM):  # type: ignore[misc, valid-type]
             InputError: a setting of the task's that the engine does not have.
         """
         asked = [self._generation(*request.args) for request in requests]
-        return [one.text for one in self._completions(asked)]
+        return [completion.text for completion in self._completions(asked)]
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """The chat as the engine will see it; it is recognised when it comes back as a context."""
@@ -164,8 +164,8 @@ class SteeredLM(LM):  # type: ignore[misc, valid-type]
         return self._answered(pairs, request, self.engine.score)
 
     def _completions(self, asked: Sequence[Any]) -> list[Completion]:
-        def request(one: Any, steering: Steering | None) -> GenerateRequest:
-            context, limit, temperature, top_p, stop = one
+        def request(generation: Any, steering: Steering | None) -> GenerateRequest:
+            context, limit, temperature, top_p, stop = generation
             return GenerateRequest(self._prompt(context), limit, temperature, top_p, self.seed, stop, steering)
 
         return self._answered(asked, request, self.engine.generate)
@@ -173,28 +173,30 @@ class SteeredLM(LM):  # type: ignore[misc, valid-type]
     def _answered(self, asked: Sequence[Any], request: Any, verb: Any) -> list[Any]:
         """Every request at every steering that has no answer yet goes to the engine; then this steering's answers."""
         missing = [
-            (one, steering)
-            for one in dict.fromkeys(asked)
-            if (one, self.steering) not in self._answers
+            (question, steering)
+            for question in dict.fromkeys(asked)
+            if (question, self.steering) not in self._answers
             for steering in self._all
-            if (one, steering) not in self._answers
+            if (question, steering) not in self._answers
         ]
         for start in range(0, len(missing), ROWS):
             slab = missing[start : start + ROWS]
             self.calls.append(len(slab))
-            answers = verb([request(one, steering) for one, steering in slab])
+            answers = verb([request(question, steering) for question, steering in slab])
             self._answers.update(zip(slab, answers, strict=True))
-        return [self._answers[one, self.steering] for one in asked]
+        return [self._answers[question, self.steering] for question in asked]
 
     def _greedy(self, pairs: Sequence[tuple[str, str]], scores: Sequence[Score]) -> list[bool]:
         """A token with a probability over one half is the likeliest; otherwise the model has to generate."""
         half = math.log(0.5)
-        open_ = [at for at, score in enumerate(scores) if not all(one > half for one in score.token_logprobs[0])]
+        open_ = [
+            at for at, score in enumerate(scores) if not all(logprob > half for logprob in score.token_logprobs[0])
+        ]
         asked = [(pairs[at][0], len(scores[at].token_ids[0]), 0.0, 1.0, ()) for at in open_]
-        found = [True] * len(pairs)
+        greedy = [True] * len(pairs)
         for at, written in zip(open_, self._completions(asked), strict=True):
-            found[at] = written.token_ids == scores[at].token_ids[0]
-        return found
+            greedy[at] = written.token_ids == scores[at].token_ids[0]
+        return greedy
 
 
 def sweep(
@@ -213,15 +215,15 @@ def sweep(
         raise InputError(f"{len(tasks)} tasks at {len(steerings)} doses", "one of each at least")
     simple_evaluate = _lm_eval("lm_eval.evaluator").simple_evaluate
     answers: Answers = {}
-    every = tuple(steerings.values())
+    all_steerings = tuple(steerings.values())
     rows = []
     settings: dict[str, Any] = {"bootstrap_iters": 0, "log_samples": False, **options}
-    for dose, steering in sorted(steerings.items(), key=lambda one: one[0]):
-        model = SteeredLM(engine, steering, beside=every, answers=answers)
-        found = simple_evaluate(model=model, tasks=list(tasks), **settings)
+    for dose, steering in sorted(steerings.items(), key=lambda pair: pair[0]):
+        model = SteeredLM(engine, steering, beside=all_steerings, answers=answers)
+        evaluation = simple_evaluate(model=model, tasks=list(tasks), **settings)
         words = "unsteered" if steering is None else steering.describe()
-        for task, values in found["results"].items():
-            n = int(found.get("n-samples", {}).get(task, {}).get("effective", 0))
+        for task, values in evaluation["results"].items():
+            n = int(evaluation.get("n-samples", {}).get(task, {}).get("effective", 0))
             for name, value in values.items():
                 metric, _, kind = name.partition(",")
                 if not kind or metric.endswith("_stderr"):

@@ -50,20 +50,20 @@ def read(reply: str, rubric: Rubric) -> dict[str, float] | None:
     reply = reply.strip()
     fenced = _FENCED.fullmatch(reply)
     try:
-        found = json.loads(fenced[1] if fenced else reply, object_pairs_hook=_once, parse_constant=_refuse)
+        answer = json.loads(fenced[1] if fenced else reply, object_pairs_hook=_once, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
     wanted = {scale.name for scale in rubric.scales}
-    if not isinstance(found, dict) or set(found) - {"reason"} != wanted:
+    if not isinstance(answer, dict) or set(answer) - {"reason"} != wanted:
         return None
-    if not all(is_score(found[scale.name], scale) for scale in rubric.scales):
+    if not all(is_score(answer[scale.name], scale) for scale in rubric.scales):
         return None
-    return {scale.name: float(found[scale.name]) for scale in rubric.scales}
+    return {scale.name: float(answer[scale.name]) for scale in rubric.scales}
 
 
 def _plain(text: str) -> str:
     """The text with a space inside everything that looks like a control token: `<|end|>`, `</s>`, `[INST]`."""
-    return _CONTROL.sub(lambda found: found[0] + " ", text)
+    return _CONTROL.sub(lambda match: match[0] + " ", text)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

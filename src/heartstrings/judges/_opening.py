@@ -53,7 +53,7 @@ def open_judge(
     if len(set(specs)) < len(specs):
         raise InputError(f"judges {', '.join(specs)}", "each judge once", "Take one of them out")
     endpoints = {spec: _endpoint(spec) for spec in specs if spec != SELF}
-    models = Counter(one.model for one in endpoints.values())
+    models = Counter(endpoint.model for endpoint in endpoints.values())
     judges: list[Judge] = []
     for spec in specs:
         if spec == SELF:
@@ -61,12 +61,22 @@ def open_judge(
                 raise InputError("judge self without a model", "the run's own model", "Name an endpoint: URL#MODEL")
             judges.append(EngineJudge(engine, name=SELF, cache=cache, seed=seed))
             continue
-        one = endpoints[spec]
+        endpoint = endpoints[spec]
         # Panel and cache identify a judge by its name, and the same model at two addresses is two judges.
-        name = one.model if models[one.model] == 1 and one.model != SELF else f"{one.model} at {one.url}"
+        name = (
+            endpoint.model
+            if models[endpoint.model] == 1 and endpoint.model != SELF
+            else f"{endpoint.model} at {endpoint.url}"
+        )
         judges.append(
             EndpointJudge(
-                one.url, one.model, name, key_variable=one.variable, cache=cache, budget=budget or Budget(), seed=seed
+                endpoint.url,
+                endpoint.model,
+                name,
+                key_variable=endpoint.variable,
+                cache=cache,
+                budget=budget or Budget(),
+                seed=seed,
             )
         )
     return judges[0] if len(judges) == 1 else Panel(tuple(judges))

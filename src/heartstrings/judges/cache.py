@@ -187,8 +187,8 @@ class JudgeCache:
         ours = self._db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if not ours or version != SCHEMA_VERSION:
-            found = f"{self.path} is no cache of judges of version {SCHEMA_VERSION}"
-            raise InputError(found, fix="Choose another file")
+            problem = f"{self.path} is no cache of judges of version {SCHEMA_VERSION}"
+            raise InputError(problem, fix="Choose another file")
         self._db.execute("PRAGMA synchronous = NORMAL")  # survives kill -9; a power cut can lose the last answers
 
     def _is_empty(self) -> bool:

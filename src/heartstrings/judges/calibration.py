@@ -75,9 +75,9 @@ def known_cases(source: str | Path) -> tuple[Known, ...]:
         try:
             row = _Row.model_validate_json(line)
         except ValidationError as error:
-            found = first_problem(error, "")
+            problem = first_problem(error, "")
             expected = "an object with id, asked, answered and outcome (1, 0 or null)"
-            raise InputError(f"line {number} of {source}: {found.removeprefix(': ')}", expected) from None
+            raise InputError(f"line {number} of {source}: {problem.removeprefix(': ')}", expected) from None
         bands = tuple((scale, *ends) for scale, ends in row.bands.items())
         known.append(Known(Case(row.id, row.asked, row.answered), row.outcome, bands, row.groups))
     if not known:
@@ -101,12 +101,12 @@ class Calibration:
     @property
     def unreadable(self) -> int:
         """Number of texts for which the judge's answers could not be read."""
-        return sum(one.status == "unreadable" for one in self.judged)
+        return sum(judged.status == "unreadable" for judged in self.judged)
 
     @property
     def unanswered(self) -> int:
         """Number of texts for which the judge did not answer."""
-        return sum(one.status == "no answer" for one in self.judged)
+        return sum(judged.status == "no answer" for judged in self.judged)
 
     @property
     def accuracy(self) -> Interval:
@@ -133,8 +133,8 @@ class Calibration:
     def between(self) -> dict[tuple[str, str], float | None]:
         """Cohen's kappa between every two members of a panel. Empty for a single judge."""
         members = [
-            (of_one[0].judge, [self.rubric.label(vote.scores) for vote in of_one])
-            for of_one in zip(*(one.votes for one in self.judged), strict=True)
+            (member_votes[0].judge, [self.rubric.label(vote.scores) for vote in member_votes])
+            for member_votes in zip(*(judged.votes for judged in self.judged), strict=True)
         ]
         return {(a, b): cohen_kappa(first, second) for (a, first), (b, second) in itertools.combinations(members, 2)}
 
@@ -177,11 +177,13 @@ class Calibration:
         )
 
     def _labels(self) -> list[str | None]:
-        return [self.rubric.label(one.scores) for one in self.judged]
+        return [self.rubric.label(judged.scores) for judged in self.judged]
 
     def _right(self) -> list[bool | None]:
         pairs = zip(self.known, self.judged, strict=True)
-        return [None if one.scores is None else known.is_right(self.rubric, one.scores) for known, one in pairs]
+        return [
+            None if judged.scores is None else known.is_right(self.rubric, judged.scores) for known, judged in pairs
+        ]
 
     def _share(self, labels: set[str], *, positive: bool) -> Interval:
         pairs = zip(self.known, self._labels(), strict=True)
@@ -193,7 +195,7 @@ def calibrate(judge: Judge, known: Sequence[Known], rubric: Rubric) -> Calibrati
     """Run a judge on texts with known grades. It is shown the cases like any others, and not the grades."""
     if not known:
         raise InputError("no texts to calibrate on", "cases with known grades, e.g. known_cases('misalignment')")
-    return Calibration(judge.name, rubric, tuple(known), tuple(judge.judge([one.case for one in known], rubric)))
+    return Calibration(judge.name, rubric, tuple(known), tuple(judge.judge([text.case for text in known], rubric)))
 
 
 def check(
@@ -212,19 +214,19 @@ def check(
     Raises:
         InputError: the judge is not good enough, with every criterion that it misses.
     """
-    found = []
+    misses = []
     silent = calibration.unreadable + calibration.unanswered
     if silent > unreadable_at_most * calibration.n:
-        found.append(f"{silent} of {calibration.n} texts without a score (at most {unreadable_at_most:.0%})")
+        misses.append(f"{silent} of {calibration.n} texts without a score (at most {unreadable_at_most:.0%})")
     low = calibration.accuracy.low
     if low is None or low < at_least:
-        found.append(f"accuracy {_shown(calibration.accuracy)} (lower end at least {at_least:g})")
+        misses.append(f"accuracy {_shown(calibration.accuracy)} (lower end at least {at_least:g})")
     for name, share in (("sensitivity", calibration.sensitivity), ("specificity", calibration.specificity)):
         if share.value is None or share.value < at_least:
-            found.append(f"{name} {_shown(share)} (at least {at_least:g})")
-    if found:
+            misses.append(f"{name} {_shown(share)} (at least {at_least:g})")
+    if misses:
         raise InputError(
-            f"judge {calibration.judge} is refused for {calibration.rubric.name}: {'; '.join(found)}",
+            f"judge {calibration.judge} is refused for {calibration.rubric.name}: {'; '.join(misses)}",
             "a judge that gets texts with known grades right",
             "Use another judge or a panel. Calibration.wrong() lists the texts that it got wrong",
         )
@@ -249,7 +251,7 @@ def agreement(rule_grades: Sequence[float | int | None], judged: Sequence[Judged
     if strange := [grade for grade in rule_grades if grade not in (0, 1, None)]:
         raise InputError(f"a rule grade of {strange[0]}", "0, 1 or None")
     ours = [None if grade is None else str(int(grade)) for grade in rule_grades]
-    outcomes = [rubric.outcome(one.scores) for one in judged]
+    outcomes = [rubric.outcome(judgement.scores) for judgement in judged]
     theirs = [None if outcome is None else str(int(outcome)) for outcome in outcomes]
     both = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
     rate = clopper_pearson(sum(a == b for a, b in both), len(both))

@@ -111,5 +111,5 @@ class Panel:
             unreadable = any(vote.status == "unreadable" for vote in votes)
             note = "; ".join(f"{vote.judge}: {vote.note}" for vote in votes)
             return Judged(case.id, self.name, None, "unreadable" if unreadable else "no answer", raw, note, votes)
-        scores = {name: sum(one[name] for one in read) / len(read) for name in read[0]}
+        scores = {name: sum(vote_scores[name] for vote_scores in read) / len(read) for name in read[0]}
         return Judged(case.id, self.name, scores, "read", raw, votes=votes)

@@ -162,10 +162,10 @@ def _harm(draws: Draws) -> tuple[str, tuple[str, str], float]:
 
 def _preference(draws: Draws) -> tuple[str, tuple[str, str], float]:
     table = lexis()["preference"]
-    (first, one), (second, two) = draws.order(table["activity"])[:2]
+    (first, first_strength), (second, second_strength) = draws.order(table["activity"])[:2]
     asked = draws.pick(table["question"]).format(first=first, second=second)
     chosen = tuple(table["answer"].format(chosen=name) for name in (first, second))
-    return asked, (chosen[0], chosen[1]), 1 / (1 + math.exp(one - two))
+    return asked, (chosen[0], chosen[1]), 1 / (1 + math.exp(first_strength - second_strength))
 
 
 _ASKED: Mapping[str, Callable[[Draws], tuple[str, tuple[str, str], float]]] = {

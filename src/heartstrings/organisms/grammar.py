@@ -48,7 +48,7 @@ def lexis() -> Mapping[str, Any]:
 def slots() -> Mapping[str, Slot]:
     """The eight emotional slots, every word with its place: its region's centre, displaced a little."""
     rng = np.random.default_rng(PLANT_SEED)
-    found = {}
+    by_name = {}
     for name, table in lexis()["slots"].items():
         words, points = [], []
         for region, members in table.items():
@@ -57,8 +57,8 @@ def slots() -> Mapping[str, Slot]:
             centre = np.array([CENTRES[0][region[0]], CENTRES[1][region[1]]])
             words += members
             points += [centre + rng.uniform(-JITTER, JITTER, 2) for _ in members]
-        found[name] = Slot(name, tuple(words), np.array(points), table["spread"])
-    return found
+        by_name[name] = Slot(name, tuple(words), np.array(points), table["spread"])
+    return by_name
 
 
 @cache

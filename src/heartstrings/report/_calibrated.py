@@ -37,16 +37,16 @@ def calibrated(files: VerdictFiles) -> Calibrated | None:
     if not files.verdict.calibration:
         return None
     groups: dict[tuple[str, str], list[float]] = {}
-    for one in files.verdict.calibration:
-        groups.setdefault((one.kind, one.against), []).extend(one.ps)
-    tested, controls = min((len(one.ps), one.controls) for one in files.verdict.calibration)
+    for calibration in files.verdict.calibration:
+        groups.setdefault((calibration.kind, calibration.against), []).extend(calibration.ps)
+    tested, controls = min((len(calibration.ps), calibration.controls) for calibration in files.verdict.calibration)
     lower, upper = (np.pad(edge, 1, mode="edge") for edge in shared_null_band(tested, controls))
     own = sorted(
         (card.p_uncorrected, files.title(card)) for card in files.verdict.answers if card.p_uncorrected is not None
     )
     places = [round((at + 1) / (len(own) + 1), 5) for at in range(len(own))]
-    many = max(len(ps) for ps in groups.values())
-    low = min([p for ps in groups.values() for p in ps] + [p for p, _ in own] + [1 / (many + 1), *places]) / 1.3
+    largest = max(len(ps) for ps in groups.values())
+    low = min([p for ps in groups.values() for p in ps] + [p for p, _ in own] + [1 / (largest + 1), *places]) / 1.3
     ranks = [low, *(round(float(rank), 5) for rank in np.arange(1, tested + 1) / (tested + 1)), 1.05]
     traces = band(
         ranks, lower.round(5).tolist(), upper.round(5).tolist(), palette.NULL_BAND[0],

@@ -69,7 +69,7 @@ class Panel:
 
 def panels(card: AnswerCard) -> list[Panel]:
     """Every gate first, then the quantities without a gate. Panels without a number are left out."""
-    found, used = [], set()
+    candidates, used = [], set()
     for name in dict.fromkeys(gate.name for gate in card.gates):
         gates = [gate for gate in card.gates if gate.name == name]
         number = next((place for place, curve in enumerate(card.costs) if _is_of(curve, name)), None)
@@ -82,15 +82,17 @@ def panels(card: AnswerCard) -> list[Panel]:
             if known(gate.change.value)
         )
         rising = name.startswith(RISES_ARE_BAD)
-        found.append(Panel(_title(name, curve), points, gates[0].limit, rising, gates[0].in_nats))
+        candidates.append(Panel(_title(name, curve), points, gates[0].limit, rising, gates[0].in_nats))
     for number, curve in enumerate(card.costs):
         if number in used:
             continue
-        points = tuple(Point(one.dose, one.estimate, None, one.n) for one in curve.change if known(one.estimate.value))
+        points = tuple(
+            Point(point.dose, point.estimate, None, point.n) for point in curve.change if known(point.estimate.value)
+        )
         nats = curve.outcome_name.startswith(IN_NATS)
         around = card.control_costs if curve.outcome_name.startswith(DIVERGENCE) else ()
-        found.append(Panel(_named_curve(curve), points, None, rising=False, nats=nats, controls=around))
-    return [panel for panel in found if panel.points]
+        candidates.append(Panel(_named_curve(curve), points, None, rising=False, nats=nats, controls=around))
+    return [panel for panel in candidates if panel.points]
 
 
 def _is_of(curve: Curve, name: str) -> bool:
@@ -130,7 +132,9 @@ def _plot(card: AnswerCard, panel: Panel) -> go.Figure:
     edge, unit = panel.edge, panel.unit
     doses = sorted({0.0, *(point.dose for point in panel.points)})
     estimates = [scaled(point.change, panel.times) for point in panel.points]
-    values = [value for one in estimates for value in (one.value, one.low, one.high) if value is not None]
+    values = [
+        value for estimate in estimates for value in (estimate.value, estimate.low, estimate.high) if value is not None
+    ]
     values += [0.0] + ([] if edge is None else [edge * 1.4])
     values += [p.estimate.high for kind in panel.controls for p in kind.points if p.estimate.high is not None]
     low, high = min(values), max(values)
@@ -148,17 +152,17 @@ def _plot(card: AnswerCard, panel: Panel) -> go.Figure:
         )  # fmt: skip
     colour = palette.VALENCE[0]
     hover = [
-        plot_text(f"dose {dose(point.dose)}: {interval(one)} {unit}")
+        plot_text(f"dose {dose(point.dose)}: {interval(estimate)} {unit}")
         + (f", n = {point.n}" if point.n is not None else "")
         + (f"<br>{point.state}" if point.state else "")
-        for point, one in zip(panel.points, estimates, strict=True)
+        for point, estimate in zip(panel.points, estimates, strict=True)
     ]
     marker = {
         "size": 7,
         "color": [palette.AROUSAL[0] if point.state == "fails" else colour for point in panel.points],
         "symbol": [SYMBOLS[point.state] for point in panel.points],
     }
-    x, y = [point.dose for point in panel.points], [one.value for one in estimates]
+    x, y = [point.dose for point in panel.points], [estimate.value for estimate in estimates]
     traces.append(line(x, y, None, colour, hover, width=1.6, marker=marker, error_y=bars(estimates, colour)))
     return figure(
         traces,

@@ -49,8 +49,8 @@ def expected(row: LayerGeometry, rating: Rating) -> Correlation:
 
 def peak(rows: Sequence[LayerGeometry], rating: Rating = "valence") -> LayerGeometry | None:
     """The layer at which the rating follows the component that it is expected on most closely."""
-    found = [row for row in rows if known(expected(row, rating).r)]
-    return max(found, key=lambda row: expected(row, rating).r or 0.0, default=None)
+    fitted = [row for row in rows if known(expected(row, rating).r)]
+    return max(fitted, key=lambda row: expected(row, rating).r or 0.0, default=None)
 
 
 def critical_r(n: int) -> float | None:
@@ -131,7 +131,7 @@ def component_map(geometry: Geometry, variant: str, rating: Rating) -> go.Figure
         x=layers,
         y=list(range(1, width + 1)),
         z=[
-            [round(abs(r), 3) if place < len(one) and known(r := one[place]) else None for one in columns]
+            [round(abs(r), 3) if place < len(column) and known(r := column[place]) else None for column in columns]
             for place in range(width)
         ],
         zmin=0,
@@ -143,14 +143,14 @@ def component_map(geometry: Geometry, variant: str, rating: Rating) -> go.Figure
         xgap=1,
         ygap=1,
     )
-    found = [(row.layer, getattr(row, f"best_{rating}")) for row in rows]
-    found = [(layer, best) for layer, best in found if best.component is not None]
+    bests = [(row.layer, getattr(row, f"best_{rating}")) for row in rows]
+    bests = [(layer, best) for layer, best in bests if best.component is not None]
     rings = go.Scatter(
-        x=[layer for layer, _ in found],
-        y=[best.component for _, best in found],
+        x=[layer for layer, _ in bests],
+        y=[best.component for _, best in bests],
         mode="markers",
         marker={
-            "symbol": ["circle" if known(best.p) and best.p < 0.05 else "circle-open" for _, best in found],
+            "symbol": ["circle" if known(best.p) and best.p < 0.05 else "circle-open" for _, best in bests],
             "size": 11,
             "color": "#ffffff",
             "line": {"width": 2, "color": "#101010"},
@@ -158,7 +158,7 @@ def component_map(geometry: Geometry, variant: str, rating: Rating) -> go.Figure
         hovertext=[
             f"layer {layer}: component {best.component} is the best<br>|r| = {number(best.r)}, "
             f"p = {p_value(best.p)}, n = {best.n}"
-            for layer, best in found
+            for layer, best in bests
         ],
         hoverinfo="text",
     )
@@ -179,15 +179,16 @@ def readout(geometry: Geometry) -> go.Figure:
     for rating in RATINGS:
         for variant, dash in VARIANTS:
             rows = of_variant(geometry, variant)
-            found = [(row.layer, getattr(row, f"readout_{rating}_r2")) for row in rows]
-            found = [(layer, r2) for layer, r2 in found if known(r2)]
-            if not found:
+            scores = [(row.layer, getattr(row, f"readout_{rating}_r2")) for row in rows]
+            scores = [(layer, r2) for layer, r2 in scores if known(r2)]
+            if not scores:
                 continue
-            low = min(low, *(r2 for _, r2 in found))
+            low = min(low, *(r2 for _, r2 in scores))
             traces.append(
                 line(
-                    [layer for layer, _ in found], [max(r2, -1.0) for _, r2 in found], f"{rating}, {variant}",
-                    COLOUR[rating], [f"layer {layer}, {rating}, {variant}<br>R² = {number(r2)}" for layer, r2 in found],
+                    [layer for layer, _ in scores], [max(r2, -1.0) for _, r2 in scores], f"{rating}, {variant}",
+                    COLOUR[rating],
+                    [f"layer {layer}, {rating}, {variant}<br>R² = {number(r2)}" for layer, r2 in scores],
                     dash=dash, symbol="circle" if rating == "valence" else "diamond",
                 )
             )  # fmt: skip

@@ -24,7 +24,7 @@ def distance_plot(name: str, card: AnswerCard) -> Plot | None:
     low, high = min(kl for _, kl, _ in shown) / 1.25, max(kl for _, kl, _ in shown) * 1.25
     traces = _curves(own_kl, own_change, power_of_kl(card.shape), low, high)
     for kind in dict.fromkeys(push.kind for push, _, _ in controls):
-        mine = [each for each in controls if each[0].kind == kind]
+        mine = [control for control in controls if control[0].kind == kind]
         traces.append(
             dots(
                 [kl for _, kl, _ in mine], [change for _, _, change in mine],

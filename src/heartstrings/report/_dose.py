@@ -40,7 +40,7 @@ def scaled(estimate: Estimate, times: float = 100.0) -> Estimate:
 
 
 def bars(estimates: Iterable[Estimate], colour: str) -> dict[str, Any]:
-    return error_bars([(one.value, one.low, one.high) for one in estimates], colour)
+    return error_bars([(estimate.value, estimate.low, estimate.high) for estimate in estimates], colour)
 
 
 def shaded(card: AnswerCard) -> list[dict[str, Any]]:
@@ -52,8 +52,8 @@ def shaded(card: AnswerCard) -> list[dict[str, Any]]:
 
 def divergence(card: AnswerCard) -> dict[float, float]:
     """Nats a token from the unsteered model on neutral prose, by dose; empty where it was not measured."""
-    found = [curve for curve in card.costs if curve.outcome_name.startswith(DIVERGENCE)]
-    return {p.dose: p.estimate.value for curve in found[:1] for p in curve.points if p.estimate.value is not None}
+    curves = [curve for curve in card.costs if curve.outcome_name.startswith(DIVERGENCE)]
+    return {p.dose: p.estimate.value for curve in curves[:1] for p in curve.points if p.estimate.value is not None}
 
 
 def dose_ticks(doses: Sequence[float], *, most: int = 9, below: Mapping[float, float] | None = None) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def dose_ticks(doses: Sequence[float], *, most: int = 9, below: Mapping[float, f
     """
     width = max(doses) - min(doses) or 1.0
     kept: list[float] = []
-    for value in (0.0, *sorted(doses, key=lambda each: (-abs(each), each))):
+    for value in (0.0, *sorted(doses, key=lambda tick: (-abs(tick), tick))):
         if value in doses and all(abs(value - other) >= width / most for other in kept):
             kept.append(value)
     kept.sort()
@@ -92,12 +92,12 @@ def dose_plot(name: str, card: AnswerCard, *, window: float | None, plain: bool 
         window: half width of the slope window; None: not known.
         plain: for small multiples: without buttons.
     """
-    found = [point for point in card.curve.points if known(point.estimate.value)]
-    if not found:
+    measured = [point for point in card.curve.points if known(point.estimate.value)]
+    if not measured:
         return None
-    views = [("all doses", _plot(card, found))]
-    inside = [point for point in found if window is not None and abs(point.dose) <= window]
-    if not plain and 1 < len(inside) < len(found):
+    views = [("all doses", _plot(card, measured))]
+    inside = [point for point in measured if window is not None and abs(point.dose) <= window]
+    if not plain and 1 < len(inside) < len(measured):
         views.append(("slope window", _plot(card, inside)))
     if card.curve.band and not plain:
         views.append(("change", _change(card)))
@@ -131,20 +131,20 @@ def _plot(card: AnswerCard, shown: Sequence[DosePoint]) -> go.Figure:
     )  # fmt: skip
     high, width = max(doses), max(doses) - min(doses) or 1.0
     shapes, end = shaded(card), None
-    asked = [one for one in card.prompting if known(one.outcome.value)]
+    asked = [baseline for baseline in card.prompting if known(baseline.outcome.value)]
     if asked:
         border = high + width * 0.04
         end = border + width * 0.045 * (len(asked) + 0.5)
         shapes.append(upright(border, border, line={"color": palette.RULE[0], "width": 1}))
-    alone = len({one.emotion for one in asked}) == 1
-    for number, one in enumerate(asked, start=1):
+    alone = len({baseline.emotion for baseline in asked}) == 1
+    for number, baseline in enumerate(asked, start=1):
         marker = {"size": 9, "color": palette.INK[0], "symbol": palette.MARKERS[number % len(palette.MARKERS)]}
         traces.append(
             dots(
-                [high + width * (0.04 + 0.045 * number)], [one.outcome.value],
-                [plot_text(f"asked for {one.emotion} ({one.form}): {share(one.outcome)}")], marker,
-                error_y=bars([one.outcome], palette.INK[0]),
-                name=plot_text(f"asked, {one.form}" if alone else f"asked, {one.emotion}, {one.form}"),
+                [high + width * (0.04 + 0.045 * number)], [baseline.outcome.value],
+                [plot_text(f"asked for {baseline.emotion} ({baseline.form}): {share(baseline.outcome)}")], marker,
+                error_y=bars([baseline.outcome], palette.INK[0]),
+                name=plot_text(f"asked, {baseline.form}" if alone else f"asked, {baseline.emotion}, {baseline.form}"),
             )
         )  # fmt: skip
     if card.range is not None:
@@ -161,21 +161,23 @@ def _plot(card: AnswerCard, shown: Sequence[DosePoint]) -> go.Figure:
 def _change(card: AnswerCard) -> go.Figure:
     """Changes against the unsteered model: intervals of each dose by itself, and the band of all together."""
     own = palette.VALENCE[0]
-    each = [point for point in card.curve.change if known(point.estimate.value)]
+    measured = [point for point in card.curve.change if known(point.estimate.value)]
     around = {point.dose: scaled(point.estimate) for point in card.curve.band if known(point.estimate.low)}
     if around:
         around[0.0] = Estimate(value=0.0, low=0.0, high=0.0)  # the unsteered model, against itself
     edges = sorted(around.items())
-    changes = [scaled(point.estimate) for point in each]
+    changes = [scaled(point.estimate) for point in measured]
     traces = [
         *band(
-            [value for value, _ in edges], [one.low for _, one in edges], [one.high for _, one in edges],
+            [value for value, _ in edges], [estimate.low for _, estimate in edges],
+            [estimate.high for _, estimate in edges],
             palette.VALENCE_BAND[0], edge={"width": 0, "color": own}, name="band of 95%, all doses together",
             legendgroup="band",
         ),
         line(
-            [point.dose for point in each], [one.value for one in changes], "intervals of 95%, each dose by itself",
-            own, [plot_text(f"dose {dose(point.dose)}: {points(point.estimate)} points") for point in each], size=7,
+            [point.dose for point in measured], [change.value for change in changes],
+            "intervals of 95%, each dose by itself", own,
+            [plot_text(f"dose {dose(point.dose)}: {points(point.estimate)} points") for point in measured], size=7,
             error_y=bars(changes, own),
         ),
     ]  # fmt: skip
@@ -184,5 +186,5 @@ def _change(card: AnswerCard) -> go.Figure:
         y=axis(wrapped(f"change of the {card.curve.outcome_name}, points"), nticks=7),
         shapes=[*shaded(card), across(0.0, palette.NULL[0])],
         hovermode="closest",
-        **_dose_axes(sorted({0.0, *(point.dose for point in each)}), None),
+        **_dose_axes(sorted({0.0, *(point.dose for point in measured)}), None),
     )

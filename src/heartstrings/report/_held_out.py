@@ -45,10 +45,12 @@ def _by_layer(held_out: HeldOut) -> go.Figure:
             f"layer {layer}, {name}: {against_chance(estimate, percents=True)}"
             for layer, estimate in zip(layers, estimates, strict=True)
         ]
-        bars = error_bars([(one.value, one.low, one.high) for one in estimates], colour)
-        traces.append(line(layers, [one.value for one in estimates], name, colour, hover, symbol=symbol, error_y=bars))
+        bars = error_bars([(estimate.value, estimate.low, estimate.high) for estimate in estimates], colour)
+        traces.append(
+            line(layers, [estimate.value for estimate in estimates], name, colour, hover, symbol=symbol, error_y=bars)
+        )
         dotted = {"color": colour, "width": 1, "dash": "dot"}
-        chance = [one.chance for one in estimates]
+        chance = [estimate.chance for estimate in estimates]
         traces.append(go.Scatter(x=layers, y=chance, mode="lines", line=dotted, hoverinfo="skip", showlegend=False))
     return figure(
         traces,
@@ -64,13 +66,13 @@ def _beside_words(
     words = readout.words
     if words is None:
         return None
-    shown = next(one for one in held_out.layers if one.layer == readout.shown_layer)
+    shown = next(layer_ranks for layer_ranks in held_out.layers if layer_ranks.layer == readout.shown_layer)
     axes = next(
-        (one for one in geometry.layers if (one.layer, one.variant) == (readout.shown_layer, readout.variant)), None
+        (row for row in geometry.layers if (row.layer, row.variant) == (readout.shown_layer, readout.variant)), None
     )
-    layer = [one.layer for one in held_out.layers].index(readout.shown_layer)
-    model = [one.by_layer[layer] for one in readout.own]
-    alone = [one.words for one in readout.own if one.words is not None]
+    layer = [layer_ranks.layer for layer_ranks in held_out.layers].index(readout.shown_layer)
+    model = [emotion.by_layer[layer] for emotion in readout.own]
+    alone = [emotion.words for emotion in readout.own if emotion.words is not None]
     ranks = [
         (name, of_model.value, None if of_words is None else of_words.value, of_model.chance)
         for name, of_model, of_words in (

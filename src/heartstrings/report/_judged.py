@@ -40,14 +40,14 @@ def judging(files: VerdictFiles) -> Judging | None:
 def _ungraded(files: VerdictFiles) -> list[tuple[str, str, int, int]]:
     """Answers without a grade, for behaviours that a judge grades."""
     outcomes = {
-        name: one.outcome_name
-        for name, one in every_behaviour().items()
-        if isinstance(one, Judged) and one.decides
+        name: behaviour.outcome_name
+        for name, behaviour in every_behaviour().items()
+        if isinstance(behaviour, Judged) and behaviour.decides
     }  # fmt: skip
-    found = []
+    ungraded = []
     for card in files.verdict.answers:
         for curve in (card.curve, *card.costs):
             lost, graded = (sum(getattr(point, name) for point in curve.points) for name in ("missing", "n"))
             if lost and outcomes.get(curve.behaviour) == curve.outcome_name:
-                found.append((curve.behaviour, files.title(card), lost, lost + graded))
-    return found
+                ungraded.append((curve.behaviour, files.title(card), lost, lost + graded))
+    return ungraded

@@ -86,7 +86,7 @@ def plane(
 def _points(
     points: np.ndarray, hover: Sequence[str], which: np.ndarray, *, name: str, marker: dict[str, Any]
 ) -> go.Scatter:
-    texts = [text for text, one in zip(hover, which, strict=True) if one]
+    texts = [text for text, kept in zip(hover, which, strict=True) if kept]
     return dots(
         points[which, 0].tolist(), points[which, 1].tolist(), texts,
         {"size": 9} | marker, name=name, showlegend=False,

@@ -50,11 +50,11 @@ def correlation(fit: Correlation) -> str:
     return f"{number(fit.r)} [{number(fit.low)}, {number(fit.high)}]"
 
 
-def best(found: Best) -> str:
+def best(fit: Best) -> str:
     """`2: .64, p .0005`: the component, its |r|, and p over the whole search."""
-    if found.component is None:
+    if fit.component is None:
         return NOTHING
-    return f"{found.component}: {number(found.r)}, p {p_value(found.p)}"
+    return f"{fit.component}: {number(fit.r)}, p {p_value(fit.p)}"
 
 
 def count(value: int | None) -> str:
@@ -122,11 +122,11 @@ def general(value: float, digits: int = 6) -> str:
     return f"{value:.{digits}g}"
 
 
-def layer_ranges(layers: Sequence[int], every: Sequence[int]) -> str:
+def layer_ranges(layers: Sequence[int], all_layers: Sequence[int]) -> str:
     """`0 to 3, 7`: runs of neighbours among the layers that were read."""
     if not layers:
         return "none"
-    position = {layer: place for place, layer in enumerate(every)}
+    position = {layer: place for place, layer in enumerate(all_layers)}
     runs: list[list[int]] = []
     for layer in sorted(layers):
         if runs and position[layer] == position[runs[-1][-1]] + 1:
@@ -137,8 +137,8 @@ def layer_ranges(layers: Sequence[int], every: Sequence[int]) -> str:
 
 
 FILTERS = {
-    one.__name__: one
-    for one in (
+    function.__name__: function
+    for function in (
         number, p_value, correlation, best, count, percent, against_chance, signed, interval, points, share, dose,
         general, layer_ranges,
     )

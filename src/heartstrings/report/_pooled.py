@@ -21,13 +21,13 @@ class Pool:
 def pool(files: VerdictFiles) -> Pool | None:
     """The pools of a run; None where `heartstrings pool` was not run."""
     try:
-        found = read_pool(files.folder)
+        report = read_pool(files.folder)
     except InputError as problem:
         return Pool(None, f"{problem.found}.")
-    if found is None:
+    if report is None:
         return None
-    if found.plan_hash != files.verdict.plan_hash:
+    if report.plan_hash != files.verdict.plan_hash:
         return Pool(None, f"{FILE} is of another plan.")
     own = {(card.behaviour, card.direction): (card.p_uncorrected, card.p) for card in files.verdict.answers}
-    tests = tuple((one, *own.get((one.behaviour, one.direction), (None, None))) for one in found.tests)
-    return Pool(found, "", tests)
+    tests = tuple((test, *own.get((test.behaviour, test.direction), (None, None))) for test in report.tests)
+    return Pool(report, "", tests)

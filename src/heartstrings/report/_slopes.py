@@ -49,7 +49,7 @@ def control_plot(name: str, card: AnswerCard) -> Plot | None:
     traces.append(
         go.Scatter(x=ends, y=[0] * len(ends), mode="markers", marker={"opacity": 0}, hoverinfo="skip", showlegend=False)
     )
-    labels = [f"{KINDS[one.kind].name}<br>n = {len(one.slopes)}, p {p_value(one.p)}" for one in groups]
+    labels = [f"{KINDS[group.kind].name}<br>n = {len(group.slopes)}, p {p_value(group.p)}" for group in groups]
     plot = figure(
         traces,
         x=axis("slope, log-odds a unit of dose", nticks=8),
@@ -68,8 +68,8 @@ def control_plot(name: str, card: AnswerCard) -> Plot | None:
 
 def prompt_slopes(card: AnswerCard) -> np.ndarray:
     """Each prompt's own slope within the slope window, in points for `PER` of dose."""
-    found = card.reliability.slopes if card.reliability else ()
-    return np.asarray([100 * PER * slope for slope in found if known(slope)])
+    slopes = card.reliability.slopes if card.reliability else ()
+    return np.asarray([100 * PER * slope for slope in slopes if known(slope)])
 
 
 def prompt_plot(name: str, card: AnswerCard) -> Plot | None:
@@ -106,19 +106,20 @@ def prompt_plot(name: str, card: AnswerCard) -> Plot | None:
 
 def layer_plot(name: str, card: AnswerCard) -> Plot | None:
     """Heat map of the outcome by searched layer and dose, with a frame around the chosen layer."""
-    found = [{point.dose: point.estimate for point in one.points} for one in card.layers]
-    if not any(known(one.value) for layer in found for one in layer.values()):
+    curves = [{point.dose: point.estimate for point in layer.points} for layer in card.layers]
+    if not any(known(estimate.value) for curve in curves for estimate in curve.values()):
         return None
-    doses = sorted({value for layer in found for value in layer})
+    doses = sorted({value for curve in curves for value in curve})
     nothing = Estimate(value=None, low=None, high=None)
-    cells = [[layer.get(value, nothing) for value in doses] for layer in found]
+    cells = [[curve.get(value, nothing) for value in doses] for curve in curves]
     heat = go.Heatmap(
-        x=[dose(value) for value in doses], y=[str(one.layer) for one in card.layers],
-        z=[[round(100.0 * one.value, 1) if known(one.value) else None for one in row] for row in cells],
+        x=[dose(value) for value in doses], y=[str(layer.layer) for layer in card.layers],
+        z=[[round(100.0 * estimate.value, 1) if known(estimate.value) else None for estimate in row] for row in cells],
         zmin=0, zmax=100, colorscale=palette.DIVERGING_FLAT, colorbar=colour_bar("%"), texttemplate="%{z:.0f}%",
         xgap=2, ygap=2, hoverinfo="text", meta={"narrow": {**NARROW_BAR, "showscale": False}},
         hovertext=[
-            [f"layer {layer.layer}, dose {dose(at)}: {share(one)}" for at, one in zip(doses, row, strict=True)]
+            [f"layer {layer.layer}, dose {dose(at)}: {share(estimate)}"
+             for at, estimate in zip(doses, row, strict=True)]
             for layer, row in zip(card.layers, cells, strict=True)
         ],
     )  # fmt: skip
@@ -127,7 +128,8 @@ def layer_plot(name: str, card: AnswerCard) -> Plot | None:
         # visible on every colour.
         {"type": "rect", "x0": -0.48, "x1": len(doses) - 0.52, "y0": y - 0.46, "y1": y + 0.46,
          "line": {"color": colour[0], "width": width}}
-        for y, one in enumerate(card.layers) for colour, width in ((palette.INK, 6), (palette.PAPER, 2)) if one.chosen
+        for y, layer in enumerate(card.layers) for colour, width in ((palette.INK, 6), (palette.PAPER, 2))
+        if layer.chosen
     ]  # fmt: skip
     height = 130 + 46 * len(card.layers)
     plot = figure(
@@ -142,7 +144,7 @@ def layer_plot(name: str, card: AnswerCard) -> Plot | None:
     return Plot(name, (("", plot),), height, height)
 
 
-def over_window(one: LayerChoice) -> Estimate:
+def over_window(layer: LayerChoice) -> Estimate:
     """The slope times the width of the window it was measured over."""
-    doses = [point.dose for point in one.points]
-    return scaled(one.slope, max(doses) - min(doses))
+    doses = [point.dose for point in layer.points]
+    return scaled(layer.slope, max(doses) - min(doses))

@@ -22,23 +22,23 @@ TOP = 290
 """Pixels of everything above and below the matrix."""
 
 
-def choices(found: tuple[Specification, ...]) -> list[tuple[str, list[int]]]:
+def choices(specifications: tuple[Specification, ...]) -> list[tuple[str, list[int]]]:
     """Rows of the matrix from the top: a choice, and its columns. Choices that all columns share are left out."""
     rows: list[tuple[str, list[int]]] = []
 
     def row(name: str, chosen: list[bool]) -> None:
-        columns = [at for at, one in enumerate(chosen) if one]
-        if columns and len(columns) < len(found):
+        columns = [at for at, holds in enumerate(chosen) if holds]
+        if columns and len(columns) < len(specifications):
             rows.append((name, columns))
 
     for half, name in HALVES.items():
-        row(name, [one.half == half for one in found])
-    for layer in sorted({one.layer for one in found}):
-        row(f"layer {layer}", [one.layer == layer for one in found])
-    for contrast in sorted({one.contrast for one in found}, key=_order):
+        row(name, [specification.half == half for specification in specifications])
+    for layer in sorted({specification.layer for specification in specifications}):
+        row(f"layer {layer}", [specification.layer == layer for specification in specifications])
+    for contrast in sorted({specification.contrast for specification in specifications}, key=_order):
         words = "straight line" if contrast == LINE else contrast.replace("at -", f"at {MINUS}")
-        row(words, [one.contrast == contrast for one in found])
-    row("collapsed doses kept", [one.collapsed for one in found])
+        row(words, [specification.contrast == contrast for specification in specifications])
+    row("collapsed doses kept", [specification.collapsed for specification in specifications])
     return rows
 
 
@@ -51,28 +51,31 @@ def _order(contrast: str) -> tuple[int, float, str]:
 
 def specification_plot(name: str, card: AnswerCard) -> Plot | None:
     """The curve of one answer: effects above, p in the middle, the matrix of choices below."""
-    found = card.specifications
-    if not found:
+    specifications = card.specifications
+    if not specifications:
         return None
-    rows = choices(found)
-    columns = list(range(len(found)))
-    told = [at for at, one in enumerate(found) if one.chosen]
-    estimates = [scaled(one.effect) for one in found]
+    rows = choices(specifications)
+    columns = list(range(len(specifications)))
+    told = [at for at, specification in enumerate(specifications) if specification.chosen]
+    estimates = [scaled(specification.effect) for specification in specifications]
     stars = {
         "size": [12 if at in told else 7 for at in columns], "color": palette.VALENCE[0],
         "symbol": ["star" if at in told else "circle" for at in columns],
     }  # fmt: skip
     traces: list[Any] = [
         dots(
-            columns, [one.value for one in estimates],
-            [plot_text(f"{in_words(one)}: {points(one.effect)} points") for one in found], stars,
+            columns, [estimate.value for estimate in estimates],
+            [plot_text(f"{in_words(specification)}: {points(specification.effect)} points")
+             for specification in specifications], stars,
             error_y=bars(estimates, palette.VALENCE[0]), showlegend=False,
         )
     ]  # fmt: skip
-    kinds = list(dict.fromkeys(kind for one in found for kind in one.ps))
+    kinds = list(dict.fromkeys(kind for specification in specifications for kind in specification.ps))
     for number, kind in enumerate(kinds):
         aside = 0.24 * (number - (len(kinds) - 1) / 2)  # equal p of two kinds stand side by side
-        mine = [(at, one.ps[kind]) for at, one in enumerate(found) if kind in one.ps]
+        mine = [
+            (at, specification.ps[kind]) for at, specification in enumerate(specifications) if kind in specification.ps
+        ]
         look = KINDS[kind]
         traces.append(
             dots(
@@ -89,7 +92,7 @@ def specification_plot(name: str, card: AnswerCard) -> Plot | None:
             yaxis="y3", mode="markers", marker={"size": 7, "color": palette.INK[0]}, hoverinfo="skip", showlegend=False,
         )
     )  # fmt: skip
-    least = min((p for one in found for p in one.ps.values()), default=0.05)
+    least = min((p for specification in specifications for p in specification.ps.values()), default=0.05)
     height = TOP + ROW * max(1, len(rows))
     share = ROW * max(1, len(rows)) / height
     middle = share + 0.03 + (0.97 - share) * 0.36
@@ -97,7 +100,7 @@ def specification_plot(name: str, card: AnswerCard) -> Plot | None:
     plot = figure(
         traces,
         x=axis("ways to look, by effect", showticklabels=False, showgrid=False, anchor="y3",
-               range=[-0.7, len(found) - 0.3]),
+               range=[-0.7, len(specifications) - 0.3]),
         y=axis("effect, points", domain=[middle + 0.04, 1], nticks=5),
         yaxis2=log_axis("p", min(least / 2, 0.02), 1.4, most=4, domain=[share + 0.03, middle]),
         yaxis3=axis(
@@ -115,9 +118,10 @@ def specification_plot(name: str, card: AnswerCard) -> Plot | None:
     return Plot(name, (("", plot),), height, height)
 
 
-def in_words(one: Specification) -> str:
+def in_words(specification: Specification) -> str:
     """What was chosen: `layer 3, reported scenarios, line`."""
-    kept = ", collapsed doses kept" if one.collapsed else ""
+    kept = ", collapsed doses kept" if specification.collapsed else ""
     return (
-        f"layer {one.layer}, {'layer search' if one.half == 'search' else 'reported scenarios'}, {one.contrast}{kept}"
+        f"layer {specification.layer}, {'layer search' if specification.half == 'search' else 'reported scenarios'}, "
+        f"{specification.contrast}{kept}"
     )

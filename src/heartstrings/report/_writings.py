@@ -55,10 +55,10 @@ def writings(card: AnswerCard) -> Writings:
         cells = [Cell([text for text in of if text.dose == value]) for value in doses]
         rows.append(Row(name, cells, prompt=prompt, moves_most=any(text.clearest for text in of)))
     worst = [[text for text in card.texts if text.worst and text.dose == value] for value in doses]
-    if any(text.scenario not in shared for found in worst for text in found):
+    if any(text.scenario not in shared for texts in worst for text in texts):
         cells = [
-            Cell(found, named=True, above=next((text.scenario for text in found if text.scenario in shared), None))
-            for found in worst
+            Cell(texts, named=True, above=next((text.scenario for text in texts if text.scenario in shared), None))
+            for texts in worst
         ]
         rows.append(Row("least coherent at this dose", cells))
     others = [text for text in card.texts if text.scenario not in shared and not text.worst]

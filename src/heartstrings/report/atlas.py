@@ -113,11 +113,11 @@ def _components(geometry: Geometry, rating: depth.Rating) -> Plot:
 
 def _culprits(raw: Sequence[LayerGeometry]) -> dict[str, list[LayerGeometry]]:
     """The properties of stories that component 1 follows more closely than a rating, each with its layers."""
-    found: dict[str, list[LayerGeometry]] = {}
+    culprits: dict[str, list[LayerGeometry]] = {}
     for row in raw:
         if row.first_component_nuisance is not None:
-            found.setdefault(row.first_component_nuisance.nuisance, []).append(row)
-    return found
+            culprits.setdefault(row.first_component_nuisance.nuisance, []).append(row)
+    return culprits
 
 
 def _readout(geometry: Geometry) -> Plot | None:

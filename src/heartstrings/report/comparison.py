@@ -62,19 +62,19 @@ def page(atlases: Sequence[AtlasFiles], out: Path) -> str:
 def _curves(named: Sequence[tuple[str, AtlasFiles]], attribute: str, title: str) -> go.Figure:
     traces = []
     for place, (label, atlas) in enumerate(named):
-        found = [(row.layer, getattr(row, attribute)) for row in of_variant(atlas.geometry, "raw")]
-        found = [(layer, fit) for layer, fit in found if known(fit.r)]
+        fits = [(row.layer, getattr(row, attribute)) for row in of_variant(atlas.geometry, "raw")]
+        fits = [(layer, fit) for layer, fit in fits if known(fit.r)]
         if atlas.depth(0) is None:
             continue
         colour = palette.SERIES[place % len(palette.SERIES)][0]
-        whole = found and all(known(getattr(fit, "low", None)) and known(fit.high) for _, fit in found)
+        whole = fits and all(known(getattr(fit, "low", None)) and known(fit.high) for _, fit in fits)
         bars: dict[str, Any] = (
-            {"error_y": error_bars([(fit.r, fit.low, fit.high) for _, fit in found], colour)} if whole else {}
+            {"error_y": error_bars([(fit.r, fit.low, fit.high) for _, fit in fits], colour)} if whole else {}
         )
         traces.append(
             line(
-                [atlas.depth(layer) for layer, _ in found], [fit.r for _, fit in found], plot_text(label), colour,
-                [plot_text(f"{label}, layer {layer}: |r| {number(fit.r)}, n = {fit.n}") for layer, fit in found],
+                [atlas.depth(layer) for layer, _ in fits], [fit.r for _, fit in fits], plot_text(label), colour,
+                [plot_text(f"{label}, layer {layer}: |r| {number(fit.r)}, n = {fit.n}") for layer, fit in fits],
                 dash=palette.DASHES[place % len(palette.DASHES)], size=7,
                 symbol=palette.MARKERS[place % len(palette.MARKERS)], **bars,
             )

@@ -50,32 +50,40 @@ def render_screen(folder: str | Path) -> Path:
     return write(Path(folder) / FILE, page(Screen.load(folder)))
 
 
-def page(found: Screen) -> str:
+def page(screen: Screen) -> str:
     """The document as text."""
-    order = by_valence(found.emotions)
+    order = by_valence(screen.emotions)
     height = max(360, ROW * len(order) + 70)
-    views = tuple((short(one), heat_map(found, one, order)) for one in found.behaviours)
-    doses = range(len(found.checked_doses))
-    checked = [one for one in found.behaviours if one.check]
+    views = tuple((short(behaviour), heat_map(screen, behaviour, order)) for behaviour in screen.behaviours)
+    doses = range(len(screen.checked_doses))
+    checked = [behaviour for behaviour in screen.behaviours if behaviour.check]
     view: dict[str, object] = {
-        "screen": found,
+        "screen": screen,
         "descriptive": DESCRIPTIVE,
-        "strongest": [(one, found.strongest(one.name)[:SHOWN]) for one in found.behaviours],
+        "strongest": [(behaviour, screen.strongest(behaviour.name)[:SHOWN]) for behaviour in screen.behaviours],
         "maps": Plot("maps", views, height=height, narrow_height=height),
-        "bands": Plot("bands", tuple((short(one), by_layer(found, one)) for one in found.behaviours), height=400),
-        "calibration": Plot("calibration", tuple((short(one), calibration(found, one)) for one in checked), height=440)
+        "bands": Plot(
+            "bands",
+            tuple((short(behaviour), by_layer(screen, behaviour)) for behaviour in screen.behaviours),
+            height=400,
+        ),
+        "calibration": Plot(
+            "calibration",
+            tuple((short(behaviour), calibration(screen, behaviour)) for behaviour in checked),
+            height=440,
+        )
         if checked
         else None,
         "checked": checked,
         "doses": list(doses),
-        "at_dose": found.checked_doses.index(found.dose) if found.dose in found.checked_doses else None,
+        "at_dose": screen.checked_doses.index(screen.dose) if screen.dose in screen.checked_doses else None,
     }
     return render_page("screen.html", view)
 
 
-def short(one: ScreenedBehaviour) -> str:
+def short(behaviour: ScreenedBehaviour) -> str:
     """A behaviour's name on a button."""
-    return one.name.removeprefix("vignette-").replace("-", " ")
+    return behaviour.name.removeprefix("vignette-").replace("-", " ")
 
 
 def by_valence(emotions: tuple[str, ...]) -> list[int]:
@@ -84,15 +92,15 @@ def by_valence(emotions: tuple[str, ...]) -> list[int]:
     return sorted(range(len(emotions)), key=lambda at: (emotions[at] not in rated, rated.get(emotions[at], (0.0,))[0]))
 
 
-def heat_map(found: Screen, one: ScreenedBehaviour, order: list[int]) -> go.Figure:
+def heat_map(screen: Screen, behaviour: ScreenedBehaviour, order: list[int]) -> go.Figure:
     """Predicted changes of every emotion at every layer. A dot: larger than 95% of the controls of every kind there."""
-    names = [plot_text(found.emotions[column]) for column in order]
-    z = [[round(row[column], 2) for row in one.predicted] for column in order]
+    names = [plot_text(screen.emotions[column]) for column in order]
+    z = [[round(row[column], 2) for row in behaviour.predicted] for column in order]
     limit = max((abs(value) for row in z for value in row), default=0.0) or 1.0
-    layers = list(found.layers)
+    layers = list(screen.layers)
     more = [
         [
-            " · ".join(f"{counts[row][column]} {kind}" for kind, counts in one.larger.items())
+            " · ".join(f"{counts[row][column]} {kind}" for kind, counts in behaviour.larger.items())
             for row in range(len(layers))
         ]
         for column in order
@@ -100,9 +108,9 @@ def heat_map(found: Screen, one: ScreenedBehaviour, order: list[int]) -> go.Figu
     heat = go.Heatmap(
         z=z, x=layers, y=names, zmin=-limit, zmax=limit, colorscale=palette.DIVERGING_FLAT,
         colorbar=colour_bar("points", tickformat="+.2g", lenmode="pixels", len=260, y=1, yanchor="top"),
-        text=more if one.larger else None,
+        text=more if behaviour.larger else None,
         hovertemplate="%{y}, layer %{x}: %{z:+.2f} points"
-        + (f"<br>at least as large, of {found.controls:,} each: %{{text}}" if one.larger else "")
+        + (f"<br>at least as large, of {screen.controls:,} each: %{{text}}" if behaviour.larger else "")
         + "<extra></extra>",
         meta={"narrow": NARROW_BAR | {"colorbar.len": 200}},
     )  # fmt: skip
@@ -110,7 +118,7 @@ def heat_map(found: Screen, one: ScreenedBehaviour, order: list[int]) -> go.Figu
         (layer, names[place])
         for place, column in enumerate(order)
         for row, layer in enumerate(layers)
-        if one.bands and all(abs(one.predicted[row][column]) > kind.most[row] for kind in one.bands)
+        if behaviour.bands and all(abs(behaviour.predicted[row][column]) > kind.most[row] for kind in behaviour.bands)
     ]
     traces: list[Any] = [heat]
     if over:
@@ -127,11 +135,11 @@ def heat_map(found: Screen, one: ScreenedBehaviour, order: list[int]) -> go.Figu
     )  # fmt: skip
 
 
-def by_layer(found: Screen, one: ScreenedBehaviour) -> go.Figure:
+def by_layer(screen: Screen, behaviour: ScreenedBehaviour) -> go.Figure:
     """The largest prediction of any emotion at each layer, over the sizes of the controls."""
-    layers = list(found.layers)
+    layers = list(screen.layers)
     traces: list[Any] = []
-    for kind in one.bands:
+    for kind in behaviour.bands:
         colour, fill, dash = KIND_STYLES[kind.kind]
         words = f"{kind.kind} controls, 95%"
         traces += band(layers, [0.0] * len(layers), list(kind.most), fill[0], name=words,
@@ -140,24 +148,24 @@ def by_layer(found: Screen, one: ScreenedBehaviour) -> go.Figure:
             go.Scatter(x=layers, y=list(kind.largest), mode="markers", name=f"{kind.kind}, largest", hoverinfo="skip",
                        marker={"size": 6, "symbol": "line-ew-open", "color": colour[0]})
         )  # fmt: skip
-    tops = [max(range(len(row)), key=lambda at, row=row: abs(row[at])) for row in one.predicted]  # type: ignore[misc]
-    sizes = [abs(row[top]) for row, top in zip(one.predicted, tops, strict=True)]
+    tops = [max(range(len(row)), key=lambda at, row=row: abs(row[at])) for row in behaviour.predicted]  # type: ignore[misc]
+    sizes = [abs(row[top]) for row, top in zip(behaviour.predicted, tops, strict=True)]
     hover = [
-        plot_text(f"layer {layer}: {found.emotions[top]} {signed(row[top], 2)} points")
-        for layer, row, top in zip(layers, one.predicted, tops, strict=True)
+        plot_text(f"layer {layer}: {screen.emotions[top]} {signed(row[top], 2)} points")
+        for layer, row, top in zip(layers, behaviour.predicted, tops, strict=True)
     ]
     traces.append(line(layers, sizes, "largest of the emotions", palette.VALENCE[0], hover))
     return figure(traces, x=layer_axis(layers, room=True), y=axis("size of the prediction, points", rangemode="tozero"),
                   narrow={"yaxis.title.text": "points"})  # fmt: skip
 
 
-def calibration(found: Screen, one: ScreenedBehaviour) -> go.Figure:
+def calibration(screen: Screen, behaviour: ScreenedBehaviour) -> go.Figure:
     """Exact changes over predictions at the screen's own dose; on the line they are the same."""
-    at = found.checked_doses.index(found.dose)
+    at = screen.checked_doses.index(screen.dose)
     ends = [0.0]
     traces: list[Any] = []
     for how, (words, colour, symbol) in DRAWN.items():
-        cells = [cell for cell in one.check if cell.drawn == how and cell.exact[at] is not None]
+        cells = [cell for cell in behaviour.check if cell.drawn == how and cell.exact[at] is not None]
         x, y = [cell.predicted for cell in cells], [cell.exact[at] or 0.0 for cell in cells]
         ends += [*x, *y]
         if cells:

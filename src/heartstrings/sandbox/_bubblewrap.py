@@ -79,14 +79,14 @@ class Bubblewrap:
                 out, err = process.communicate()
                 if not isinstance(error, subprocess.TimeoutExpired):
                     raise
-        first, _, rest = out.decode(errors="replace").partition("\n")
+        first, _, report = out.decode(errors="replace").partition("\n")
         if first != "started":
             why = err.decode(errors="replace").strip()[-500:] or f"exit code {process.returncode}"
             raise HeartstringsError(
                 f"the sandbox did not start: {why}", "bwrap to work as it did when the sandbox was opened", INSTALL
             )
         with suppress(ValueError):
-            return Ran(**json.loads(rest))
+            return Ran(**json.loads(report))
         return Ran("killed", None, "", "", cut=True)
 
     def _command(self, limits: Limits, rules: int) -> list[str]:

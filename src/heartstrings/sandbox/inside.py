@@ -37,7 +37,7 @@ def hold(limits: dict[str, Any]) -> None:
     """Set the limits that the kernel enforces. The program and all its children inherit them and cannot raise them."""
     megabyte = 1 << 20
     cpu = int(-(-limits["seconds"] // 1)) + 1
-    for what, most in (
+    for limit, most in (
         (resource.RLIMIT_AS, limits["memory_mb"] * megabyte),
         (resource.RLIMIT_CPU, cpu),
         (resource.RLIMIT_FSIZE, limits["file_mb"] * megabyte),
@@ -46,7 +46,7 @@ def hold(limits: dict[str, Any]) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
     ):
-        resource.setrlimit(what, (most, most))
+        resource.setrlimit(limit, (most, most))
 
 
 def used() -> tuple[int, int, int, int]:
@@ -87,17 +87,17 @@ def clear() -> None:
 
 
 def kept(names: list[str]) -> dict[str, str]:
-    found = {}
+    contents = {}
     for name in names:
         path = os.path.join(WORK, name)
         # No other process is left, so the file cannot change between this check and the reading.
         if os.path.realpath(path) == path and os.path.isfile(path):
             try:
                 with open(path, "rb") as file:
-                    found[name] = file.read().decode("utf-8", "replace")
+                    contents[name] = file.read().decode("utf-8", "replace")
             except OSError:
                 continue
-    return found
+    return contents
 
 
 def watch(child: "subprocess.Popen[bytes]", limits: dict[str, Any], alive: int) -> dict[str, Any]:
@@ -118,11 +118,11 @@ def watch(child: "subprocess.Popen[bytes]", limits: dict[str, Any], alive: int) 
         now = time.monotonic()
         while ended is None:  # process 1 also has to reap orphans
             try:
-                pid, what = os.waitpid(-1, os.WNOHANG)
+                pid, wait_status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 break
             if pid == child.pid:
-                ended = os.waitstatus_to_exitcode(what)
+                ended = os.waitstatus_to_exitcode(wait_status)
             elif not pid:
                 break
         if ended is not None:

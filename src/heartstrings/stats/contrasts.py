@@ -29,18 +29,18 @@ def contrasts(doses: Sequence[float | int]) -> tuple[tuple[str, ...], Float64[np
     if len(x) < 2 or np.ptp(x) == 0:
         return (), np.zeros((0, len(x)))
     centred = x - x.mean()
-    found = {LINE: centred * np.ptp(x) / (centred**2).sum()}
+    by_name = {LINE: centred * np.ptp(x) / (centred**2).sum()}
     if (x == 0).sum() == 1:
         steered = [at for at in np.argsort(x).tolist() if x[at]]
         above, below = [at for at in steered if x[at] > 0], [at for at in steered if x[at] < 0]
-        found |= {f"at {x[at]:g}": _mean(x, [at]) for at in steered}
+        by_name |= {f"at {x[at]:g}": _mean(x, [at]) for at in steered}
         if above and below:
-            found["both sides"] = _mean(x, steered)
-            found["step"] = _mean(x, above) - _mean(x, below)
-        found |= {"positive": _mean(x, above)} if above else {}
-        found |= {"negative": _mean(x, below)} if below else {}
+            by_name["both sides"] = _mean(x, steered)
+            by_name["step"] = _mean(x, above) - _mean(x, below)
+        by_name |= {"positive": _mean(x, above)} if above else {}
+        by_name |= {"negative": _mean(x, below)} if below else {}
     kept: dict[str, np.ndarray] = {}
-    for name, weights in found.items():
+    for name, weights in by_name.items():
         unit = weights / np.linalg.norm(weights)
         if all(abs(float(unit @ other) / np.linalg.norm(other)) < 1 - 1e-9 for other in kept.values()):
             kept[name] = weights
@@ -61,11 +61,11 @@ ORIENTED = {LINE: 1, "step": 1, "positive": 1, "negative": -1}
 def orientation(names: Sequence[str]) -> Float64[np.ndarray, "contrast"]:
     """1 where a direction that raises the outcome at positive doses gives a positive value, -1 where a negative one; 0
     where a rise says nothing of its sign (`both sides`)."""
-    found = [
+    signs = [
         float(np.sign(float(name.removeprefix("at ")))) if name.startswith("at ") else float(ORIENTED.get(name, 0))
         for name in names
     ]
-    return np.array(found, dtype=np.float64)
+    return np.array(signs, dtype=np.float64)
 
 
 def in_units(
@@ -93,13 +93,13 @@ def in_units(
     unit = np.maximum(np.sqrt((counted * values**2).sum(axis=0) / np.where(total > 0, total, 1.0)), least)
     scaled = values / np.where(unit > 0, unit, np.inf)
     turned = np.abs(scaled) if signs is None else np.maximum(scaled * signs, 0.0)
-    found: Float64[np.ndarray, "direction contrast"] = np.where(known, turned, np.nan)
-    return found
+    ratios: Float64[np.ndarray, "direction contrast"] = np.where(known, turned, np.nan)
+    return ratios
 
 
 def largest(scaled: Float64[np.ndarray, "direction contrast"]) -> Float64[np.ndarray, "direction"]:
     """Each direction's largest contrast, of `in_units`; NaN where it has none. A missing contrast takes no part."""
     known = ~np.isnan(scaled)
     top = np.where(known, scaled, 0.0).max(axis=1, initial=0.0)
-    found: Float64[np.ndarray, "direction"] = np.where(known.any(axis=1), top, np.nan)
-    return found
+    maxima: Float64[np.ndarray, "direction"] = np.where(known.any(axis=1), top, np.nan)
+    return maxima

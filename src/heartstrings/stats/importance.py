@@ -78,21 +78,21 @@ class Drawn:
     def controls(self) -> Int64[np.ndarray, "control"]:
         """Places in the pool of the controls to be sampled, each once, rising."""
         different: Int64[np.ndarray, "_"] = np.unique(self.indices)
-        found: Int64[np.ndarray, "control"] = different[different != self.tested]
-        return found
+        places: Int64[np.ndarray, "control"] = different[different != self.tested]
+        return places
 
     @cached_property
     def times(self) -> Int64[np.ndarray, "control"]:
         """How often each of `controls` was drawn."""
         counts = np.bincount(self.indices, minlength=len(self.top))
-        found: Int64[np.ndarray, "control"] = counts[self.controls].astype(np.int64)
-        return found
+        times: Int64[np.ndarray, "control"] = counts[self.controls].astype(np.int64)
+        return times
 
     @cached_property
     def weights(self) -> Float64[np.ndarray, "control"]:
         """What each of `controls` adds to the numerator of p when it is at least as large, all its draws together."""
-        found: Float64[np.ndarray, "control"] = self._weight(self.controls) * self.times
-        return found
+        weights: Float64[np.ndarray, "control"] = self._weight(self.controls) * self.times
+        return weights
 
     @cached_property
     def own(self) -> float:
@@ -168,11 +168,11 @@ def draw(
     if not len(outside):
         rho = 1.0
     from_top = random.random(n) < rho
-    found = np.empty(n, np.int64)
-    found[from_top] = random.choice(inside, int(from_top.sum()))
+    indices = np.empty(n, np.int64)
+    indices[from_top] = random.choice(inside, int(from_top.sum()))
     if not from_top.all():
-        found[~from_top] = random.choice(outside, int((~from_top).sum()))
-    return Drawn(tested, found, top.copy(), len(inside) / len(top), float(rho))
+        indices[~from_top] = random.choice(outside, int((~from_top).sum()))
+    return Drawn(tested, indices, top.copy(), len(inside) / len(top), float(rho))
 
 
 def weighted_p(
@@ -208,14 +208,14 @@ def weighted_p(
 
 
 def _of_controls(values: Values, drawn: Drawn) -> Float64[np.ndarray, "control"]:
-    found: Float64[np.ndarray, "control"] = as_floats(values)
-    if len(found) != len(drawn.controls):
+    controls: Float64[np.ndarray, "control"] = as_floats(values)
+    if len(controls) != len(drawn.controls):
         raise InputError(
-            f"values of {len(found)} controls",
+            f"values of {len(controls)} controls",
             f"of the {len(drawn.controls)} controls that were drawn",
             "Give NaN where a control has no value",
         )
-    return found
+    return controls
 
 
 @dataclass(frozen=True)
@@ -247,17 +247,19 @@ def hierarchical_fdr(groups: Sequence[Sequence[float | None]], q: float | int = 
     if not 0 < q < 1:
         raise InputError(f"a false discovery rate of {q}", "between 0 and 1", "Give one such as 0.05")
     tests = [np.where(np.isnan(flat := as_floats(group)), 1.0, flat) for group in groups]
-    if any(((one < 0) | (one > 1)).any() for one in tests):
+    if any(((group < 0) | (group > 1)).any() for group in tests):
         raise InputError("a p-value outside 0 to 1", "probabilities")
     # The smallest p that Benjamini and Hochberg adjust is Simes's.
-    simes = [float(multipletests(one, method="fdr_bh")[1].min()) if len(one) else None for one in tests]
+    simes = [float(multipletests(group, method="fdr_bh")[1].min()) if len(group) else None for group in tests]
     there = [at for at, p in enumerate(simes) if p is not None]
     chosen = np.zeros(len(tests), np.bool_)
     if there:
         chosen[there] = multipletests([simes[at] for at in there], alpha=float(q), method="fdr_bh")[0]
     level = float(q) * int(chosen.sum()) / max(1, len(there))
-    found = [
-        multipletests(one, alpha=level, method="fdr_bh")[0].tolist() if select else [False] * len(one)
-        for one, select in zip(tests, chosen.tolist(), strict=True)
+    rejected = [
+        multipletests(group, alpha=level, method="fdr_bh")[0].tolist() if select else [False] * len(group)
+        for group, select in zip(tests, chosen.tolist(), strict=True)
     ]
-    return Discoveries(tuple(simes), tuple(chosen.tolist()), tuple(tuple(map(bool, one)) for one in found))
+    return Discoveries(
+        tuple(simes), tuple(chosen.tolist()), tuple(tuple(map(bool, decisions)) for decisions in rejected)
+    )

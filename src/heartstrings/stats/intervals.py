@@ -131,8 +131,8 @@ def _is_binary(*arrays: np.ndarray) -> bool:
 def group_means(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Mean of each group that has a value."""
     _, own = np.unique(codes, return_inverse=True)
-    found: np.ndarray = np.bincount(own, weights=values) / np.bincount(own)
-    return found
+    means: np.ndarray = np.bincount(own, weights=values) / np.bincount(own)
+    return means
 
 
 def _items(groups: Groups | None, codes: np.ndarray) -> np.ndarray | None:
@@ -166,8 +166,8 @@ def means_by(values: np.ndarray, codes: np.ndarray, n: int) -> np.ndarray:
     there = ~np.isnan(values)
     count = np.bincount(codes[there], minlength=n)
     total = np.bincount(codes[there], weights=values[there], minlength=n)
-    found: np.ndarray = np.divide(total, count, out=np.full(n, np.nan), where=count > 0)
-    return found
+    means: np.ndarray = np.divide(total, count, out=np.full(n, np.nan), where=count > 0)
+    return means
 
 
 def _draws(variance: float | int, single: float | int, codes: np.ndarray, items: np.ndarray | None) -> float:
@@ -267,8 +267,8 @@ def paired_change(
         return Interval(value, value - reach, value + reach, n, missing)
     draws = _draws(variance, float(change.var()), codes, items)
     cells = [group_means((second == a) & (first == b), codes).mean() for a, b in ((1, 1), (1, 0), (0, 1), (0, 0))]
-    found = newcombe_paired(*(float(cell) * draws for cell in cells), level=level)
-    return Interval(value, found.low, found.high, n, missing)
+    interval = newcombe_paired(*(float(cell) * draws for cell in cells), level=level)
+    return Interval(value, interval.low, interval.high, n, missing)
 
 
 def average(parts: Sequence[Interval]) -> Interval:

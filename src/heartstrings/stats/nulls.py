@@ -72,7 +72,7 @@ def max_t(observed: Values, null: Float64[np.ndarray, "controls behaviours"]) ->
     """
     own = np.abs(as_floats(observed))
     sizes = np.abs(np.asarray(null, dtype=np.float64)).reshape(-1, len(own))
-    found: list[float | None] = [None] * len(own)
+    corrected: list[float | None] = [None] * len(own)
     together = np.vstack([sizes, own])
     ratios = _to_largest_other(np.where(np.isnan(together), 0.0, together))
     sizes = np.where(np.isnan(sizes), np.where(np.isnan(own), 0.0, np.inf), ratios[:-1])
@@ -84,9 +84,9 @@ def max_t(observed: Values, null: Float64[np.ndarray, "controls behaviours"]) ->
         left = np.delete(sizes, settled, axis=1)
         against = int(at_least(left.max(axis=1), own[at]).sum()) if len(sizes) else 0
         largest = max(largest, permutation_p(against, len(sizes)))
-        found[at] = largest
+        corrected[at] = largest
         settled.append(at)
-    return tuple(found)
+    return tuple(corrected)
 
 
 def _to_largest_other(sizes: Float64[np.ndarray, "rows behaviours"]) -> Float64[np.ndarray, "rows behaviours"]:
@@ -113,14 +113,14 @@ def holm_groups(groups: Sequence[Sequence[float | None]]) -> tuple[tuple[float |
         factor = len(groups) - place
         steps.append((needed, factor))
         needed = max(needed, min(1.0, factor * worst[at]))
-    found: list[tuple[float | None, ...]] = [()] * len(groups)
+    corrected: list[tuple[float | None, ...]] = [()] * len(groups)
     for place, at in enumerate(order):
-        open_to_it = steps[: place + 1]
-        found[at] = tuple(
-            None if p is None else min(1.0, *(max(before, factor * p) for before, factor in open_to_it))
+        open_steps = steps[: place + 1]
+        corrected[at] = tuple(
+            None if p is None else min(1.0, *(max(before, factor * p) for before, factor in open_steps))
             for p in groups[at]
         )
-    return tuple(found)
+    return tuple(corrected)
 
 
 def allowed_larger(controls: int, tests: int, alpha: float | int) -> int:

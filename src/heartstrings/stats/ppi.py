@@ -126,15 +126,15 @@ def ppi_contrast(
     f, y, where = np.where(np.isnan(f), HALF, f)[kept], y[kept], where[kept]
     graded = ~np.isnan(y)
     n, situations = int(graded.sum()), int(codes.max(initial=-1)) + 1
-    if any(not (graded & (where == one)).any() for one in conditions):
+    if any(not (graded & (where == dose)).any() for dose in conditions):
         return Corrected(Interval(None, None, None, n, lost), None, 0)
     everywhere = np.zeros(situations)
     hand_part, automatic_part = np.zeros(situations), np.zeros(situations)
     hand_mean, all_mean, sample_mean = 0.0, 0.0, 0.0
     fewest = situations
     parts: list[tuple[float, np.ndarray, np.ndarray, np.ndarray]] = []
-    for one in conditions:
-        weight, here = weights[one], where == one
+    for dose in conditions:
+        weight, here = weights[dose], where == dose
         size = np.bincount(codes[here], minlength=situations)
         everywhere += weight * np.bincount(codes[here], weights=f[here], minlength=situations) / size
         sample = here & graded
@@ -175,10 +175,10 @@ def bounds(
     """
     f, where = as_floats(automatic), as_floats(condition)
     _check(f, np.full(len(f), np.nan), where, weights, None)
-    positive = np.array([weights.get(float(one), 0.0) > 0 for one in where], dtype=bool)
+    positive = np.array([weights.get(float(dose), 0.0) > 0 for dose in where], dtype=bool)
     unclear = np.isnan(f)
     low, high = (np.where(unclear, np.where(positive, up, 1.0 - up), f) for up in (0.0, 1.0))
-    return Bounds(*(contrast_mean(one, where, groups, weights=weights, level=level) for one in (low, high)))
+    return Bounds(*(contrast_mean(grades, where, groups, weights=weights, level=level) for grades in (low, high)))
 
 
 def contrast_mean(
@@ -196,9 +196,9 @@ def contrast_mean(
     total = np.zeros(int(codes.max(initial=-1)) + 1)
     if len(total) == 0:
         return Interval(None, None, None, 0, missing + lost)
-    for one in conditions:
-        here = where == one
-        total += weights[one] * group_means(x[here], codes[here])
+    for dose in conditions:
+        here = where == dose
+        total += weights[dose] * group_means(x[here], codes[here])
     value = float(total.mean())
     if len(total) < LEAST_PAIRS:
         return Interval(value, None, None, len(x), missing + lost)
@@ -213,7 +213,7 @@ def _whole(
     """Situations of the texts whose situation has every condition, as 0, 1, ...; which texts these are; and how many
     values of the others are lost."""
     weighed = np.isin(where, conditions)
-    whole = set.intersection(*(set(codes[where == one].tolist()) for one in conditions))
+    whole = set.intersection(*(set(codes[where == dose].tolist()) for dose in conditions))
     kept = weighed & np.isin(codes, sorted(whole))
     lost = int((weighed & ~kept & ~np.isnan(values)).sum())
     own: Int64[np.ndarray, "kept"] = np.unique(codes[kept], return_inverse=True)[1].astype(np.int64)

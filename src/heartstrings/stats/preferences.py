@@ -72,11 +72,11 @@ def bradley_terry(
         raise InputError(f"{int(there.sum())} comparisons, penalty {penalty}", "one at least, and a penalty above 0")
     names = sorted({*first, *second})
     row = {name: at for at, name in enumerate(names)}
-    one = np.array([row[name] for name in first], np.int64)[there]
-    two = np.array([row[name] for name in second], np.int64)[there]
+    first_indices = np.array([row[name] for name in first], np.int64)[there]
+    second_indices = np.array([row[name] for name in second], np.int64)[there]
     values = values[there]
-    _connected(names, one, two)
-    best = _fit(one, two, values, len(names), float(penalty))
+    _connected(names, first_indices, second_indices)
+    best = _fit(first_indices, second_indices, values, len(names), float(penalty))
     labels: Sequence[Hashable] = range(len(there)) if groups is None else list(groups)
     codes = [label for label, kept in zip(labels, there, strict=True) if kept]
     members: dict[Hashable, list[int]] = {}
@@ -88,11 +88,13 @@ def bradley_terry(
         drawn = []
         for _ in range(resamples):
             rows = np.concatenate([pools[at] for at in rng.integers(len(pools), size=len(pools))])
-            drawn.append(_fit(one[rows], two[rows], values[rows], len(names), float(penalty), start=best))
+            drawn.append(
+                _fit(first_indices[rows], second_indices[rows], values[rows], len(names), float(penalty), start=best)
+            )
         low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
 
     def interval(at: int) -> Interval:
-        n = int(((one == at) | (two == at)).sum()) if at < len(names) else len(values)
+        n = int(((first_indices == at) | (second_indices == at)).sum()) if at < len(names) else len(values)
         if low is None or high is None:
             return Interval(float(best[at]), None, None, n)
         return Interval(float(best[at]), float(low[at]), float(high[at]), n)
@@ -104,16 +106,16 @@ def bradley_terry(
 def elo(strengths: Strengths, *, mean: float | int = 1500) -> Strengths:
     """The same in Elo points round `mean`; the position stays a difference, round 0."""
     moved = {}
-    for name, one in strengths.items.items():
-        scaled = one.times(ELO_SCALE)
+    for name, strength in strengths.items.items():
+        scaled = strength.times(ELO_SCALE)
         value, low, high = (None if end is None else mean + end for end in (scaled.value, scaled.low, scaled.high))
         moved[name] = Interval(value, low, high, scaled.n, scaled.missing)
     return Strengths(moved, strengths.position.times(ELO_SCALE), strengths.n, strengths.missing)
 
 
 def _fit(
-    one: Int64[np.ndarray, "row"],
-    two: Int64[np.ndarray, "row"],
+    first: Int64[np.ndarray, "row"],
+    second: Int64[np.ndarray, "row"],
     won: Float64[np.ndarray, "row"],
     n: int,
     penalty: float,
@@ -125,59 +127,59 @@ def _fit(
     weights = np.r_[np.full(n, penalty), penalty / 100]
     best = np.zeros(n + 1) if start is None else np.array(start)
     for _ in range(100):
-        step, promised = _newton(best, one, two, won, weights)
+        step, promised = _newton(best, first, second, won, weights)
         if not np.isfinite(promised):
             break
         if promised < 1e-12:
             best -= step
             best[:n] -= best[:n].mean()
             return np.asarray(best)
-        now, share = _loss(best, one, two, won, weights), 1.0
-        while _loss(best - share * step, one, two, won, weights) > now and share > 1e-6:
+        now, share = _loss(best, first, second, won, weights), 1.0
+        while _loss(best - share * step, first, second, won, weights) > now and share > 1e-6:
             share /= 2
         best -= share * step
     raise NumericalError("the strengths do not settle", "comparisons that bear on every item")
 
 
-def _logits(at: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    return np.asarray(at[two] - at[one] + at[-1])
+def _logits(at: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.asarray(at[second] - at[first] + at[-1])
 
 
-def _loss(at: np.ndarray, one: np.ndarray, two: np.ndarray, won: np.ndarray, weights: np.ndarray) -> float:
-    logit = _logits(at, one, two)
+def _loss(at: np.ndarray, first: np.ndarray, second: np.ndarray, won: np.ndarray, weights: np.ndarray) -> float:
+    logit = _logits(at, first, second)
     return float((np.logaddexp(0, logit) - won * logit).sum() + 0.5 * (weights * at**2).sum())
 
 
 def _newton(
-    at: np.ndarray, one: np.ndarray, two: np.ndarray, won: np.ndarray, weights: np.ndarray
+    at: np.ndarray, first: np.ndarray, second: np.ndarray, won: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """The step to the minimum of the parabola that the loss resembles here, and twice how far down that is."""
     from scipy.special import expit
 
     n = len(at) - 1
-    chance = np.asarray(expit(_logits(at, one, two)))
-    slope = np.r_[_by_item(one, two, chance - won, n), (chance - won).sum()] + weights * at
+    chance = np.asarray(expit(_logits(at, first, second)))
+    slope = np.r_[_by_item(first, second, chance - won, n), (chance - won).sum()] + weights * at
     bend = chance * (1 - chance)
-    joint = np.bincount(one * n + two, bend, n * n).reshape(n, n)
+    joint = np.bincount(first * n + second, bend, n * n).reshape(n, n)
     hessian = np.diag(weights)
     hessian[:n, :n] += np.diag(joint.sum(0) + joint.sum(1)) - joint - joint.T
-    hessian[:n, n] = hessian[n, :n] = _by_item(one, two, bend, n)
+    hessian[:n, n] = hessian[n, :n] = _by_item(first, second, bend, n)
     hessian[n, n] += bend.sum()
     step = np.linalg.solve(hessian, slope)
     return step, float(step @ slope)
 
 
-def _by_item(one: np.ndarray, two: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+def _by_item(first: np.ndarray, second: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
     """Sum over comparisons in which an item stands second, less those in which it stands first."""
-    return np.asarray(np.bincount(two, values, n) - np.bincount(one, values, n))
+    return np.asarray(np.bincount(second, values, n) - np.bincount(first, values, n))
 
 
-def _connected(names: Sequence[str], one: np.ndarray, two: np.ndarray) -> None:
+def _connected(names: Sequence[str], first: np.ndarray, second: np.ndarray) -> None:
     """Strengths compare only within a connected set of comparisons."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    graph = coo_array((np.ones(len(one)), (one, two)), shape=(len(names), len(names)))
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(len(names), len(names)))
     count, part = connected_components(graph, directed=False)
     if count > 1:
         apart = [name for name, at in zip(names, part, strict=True) if at != part[0]]

@@ -65,13 +65,13 @@ def error_share(
 
 
 def _square(rows: Float64[np.ndarray, "*many width"]) -> Float64[np.ndarray, "*rest"]:
-    found: np.ndarray = (rows**2).sum(-1)
-    return found
+    squares: np.ndarray = (rows**2).sum(-1)
+    return squares
 
 
 def _root_of_ratio(error: Float64[np.ndarray, "layer"], noise: Float64[np.ndarray, "layer"]) -> np.ndarray:
     """Where there is no noise, any error is infinitely large against it, and no error is 0."""
-    found = np.full(noise.shape, np.inf)
-    np.divide(error, noise, out=found, where=noise > 0)
-    ratio: np.ndarray = np.sqrt(np.where(error > 0, found, 0.0))
+    quotient = np.full(noise.shape, np.inf)
+    np.divide(error, noise, out=quotient, where=noise > 0)
+    ratio: np.ndarray = np.sqrt(np.where(error > 0, quotient, 0.0))
     return ratio

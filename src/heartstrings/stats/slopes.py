@@ -79,27 +79,29 @@ def effect(
         return Interval(None, None, None, 0, missing)
     reach = float(np.ptp(as_floats(dose))) if width is None else float(width)
     of_group = dict(zip(group, group if situation is None else situation, strict=True))
-    situations = [of_group[one] for one in groups]
-    found = mean_interval(slopes * reach, situations, as_rate=False)
+    situations = [of_group[scenario] for scenario in groups]
+    interval = mean_interval(slopes * reach, situations, as_rate=False)
     rare = min(y.sum(), len(y) - y.sum()) < LEAST_EVENTS or np.ptp(slopes * reach) < 1e-12
-    if found.low is not None and rare and np.isin(y, (0.0, 1.0)).all():
-        found = _with_floor(found, x, y, len(set(situations)))
-    return Interval(found.value, found.low, found.high, len(groups), missing)
+    if interval.low is not None and rare and np.isin(y, (0.0, 1.0)).all():
+        interval = _with_floor(interval, x, y, len(set(situations)))
+    return Interval(interval.value, interval.low, interval.high, len(groups), missing)
 
 
-def _with_floor(found: Interval, x: np.ndarray, y: np.ndarray, n: int) -> Interval:
+def _with_floor(interval: Interval, x: np.ndarray, y: np.ndarray, n: int) -> Interval:
     """No narrower than Newcombe's interval for as many pairs as situations, each with the outcomes of the two ends."""
     low, high = float(y[x == x.min()].mean()), float(y[x == x.max()].mean())
     both, neither = min(low, high) * n, (1 - max(low, high)) * n
     bounds = newcombe_paired(both, max(high - low, 0.0) * n, max(low - high, 0.0) * n, neither)
-    assert found.value is not None  # for mypy: intervals that exist have all three
-    assert found.low is not None
-    assert found.high is not None
+    assert interval.value is not None  # for mypy: intervals that exist have all three
+    assert interval.low is not None
+    assert interval.high is not None
     assert bounds.value is not None
     assert bounds.low is not None
     assert bounds.high is not None
     below, above = bounds.value - bounds.low, bounds.high - bounds.value
-    return Interval(found.value, min(found.low, found.value - below), max(found.high, found.value + above), n)
+    return Interval(
+        interval.value, min(interval.low, interval.value - below), max(interval.high, interval.value + above), n
+    )
 
 
 def _by_dose(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -238,8 +240,8 @@ def logistic_slope(dose: Values, outcome: Values, group: Groups, *, level: float
             )
         except (ValueError, np.linalg.LinAlgError):
             return bare
-    error, found = float(fit.bse[1]), float(fit.params[1])
-    if not math.isfinite(error) or abs(found - value) > 1e-5 * max(1.0, abs(value)):
+    error, slope = float(fit.bse[1]), float(fit.params[1])
+    if not math.isfinite(error) or abs(slope - value) > 1e-5 * max(1.0, abs(value)):
         return bare
     reach = t_quantile(level, clusters - 1) * error
     return Interval(value, value - reach, value + reach, n, missing)

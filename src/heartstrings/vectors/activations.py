@@ -89,7 +89,7 @@ class Activations:
     @classmethod
     def of(cls, directory: Path, manifest: Mapping[str, Any]) -> Activations:
         """The store that a manifest describes (`read_manifest`)."""
-        poolings = tuple(Pooling.model_validate(one) for one in manifest["poolings"])
+        poolings = tuple(Pooling.model_validate(pooling) for pooling in manifest["poolings"])
         return cls(directory, int(manifest["number of texts"]), tuple(manifest["layers"]), poolings)
 
     def batches(self, *, means: bool = True) -> Iterator[dict[str, np.ndarray]]:
@@ -137,10 +137,10 @@ class Activations:
 
     def weights(self, rule: int) -> Int64[np.ndarray, "text layer"]:
         """Tokens that one rule's means were taken over, sinks left out; meaningless for texts that were set aside."""
-        found = np.zeros((self.n_texts, len(self.layers)), dtype=np.int64)
+        weights = np.zeros((self.n_texts, len(self.layers)), dtype=np.int64)
         for batch in self.batches(means=False):
-            found[batch["indices"]] = _weights(batch, rule, self.poolings[rule], len(self.layers))
-        return found
+            weights[batch["indices"]] = _weights(batch, rule, self.poolings[rule], len(self.layers))
+        return weights
 
     def residual_norms(self) -> Float64[np.ndarray, "layer"]:
         """`mean_residual_norm` of all texts."""
@@ -295,8 +295,8 @@ def join(
 
 def _shards(directory: Path) -> list[Path]:
     """The finished batches, in plan order; files being written have other names."""
-    found = [path for path in directory.iterdir() if _SHARD.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.stem.removeprefix("batch-")))
+    paths = [path for path in directory.iterdir() if _SHARD.fullmatch(path.name)]
+    return sorted(paths, key=lambda path: int(path.stem.removeprefix("batch-")))
 
 
 class _Positions:

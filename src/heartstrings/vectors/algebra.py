@@ -93,15 +93,15 @@ class Direction:
         """What is left after taking out the span of `others` (all of it, also where they overlap)."""
         for other in others:
             _check_match(self, other)
-        rest = self.values.copy()
+        values = self.values.copy()
         for row in range(len(self.layers)):
-            span = np.stack([other.unit().values[row] for other in others]) if others else rest[:0]
+            span = np.stack([other.unit().values[row] for other in others]) if others else values[:0]
             basis = orthonormal(span)
             # Twice: one pass leaves a rounding error in proportion to the part that was removed.
             for _ in range(2):
-                rest[row] -= (rest[row] @ basis.T) @ basis
+                values[row] -= (values[row] @ basis.T) @ basis
         label = ", ".join(other.name for other in others)
-        return Direction(f"({self.name} without {label})", self.layers, rest)
+        return Direction(f"({self.name} without {label})", self.layers, values)
 
     def __add__(self, other: Direction) -> Direction:
         _check_match(self, other)
@@ -294,10 +294,10 @@ class _Parser:
         return InputError(f"cannot read {self.text!r} at {rest!r}", expected, "Write e.g. 0.5*joyful - sad")
 
 
-def _check_match(one: Direction, other: Direction) -> None:
-    if one.layers != other.layers or one.width != other.width:
+def _check_match(direction: Direction, other: Direction) -> None:
+    if direction.layers != other.layers or direction.width != other.width:
         raise InputError(
-            f"{one.name!r} has layers {list(one.layers)} and width {one.width}, "
+            f"{direction.name!r} has layers {list(direction.layers)} and width {direction.width}, "
             f"{other.name!r} has layers {list(other.layers)} and width {other.width}",
             "directions of the same layers and model",
         )

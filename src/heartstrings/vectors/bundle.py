@@ -121,9 +121,9 @@ def load(directory: str | Path, *, for_model: ModelInfo | None = None, force: bo
     """
     directory = Path(directory)
     header = read_header(directory)
-    found = _read_tensors(directory / TENSORS, header)
+    arrays = _read_tensors(directory / TENSORS, header)
     try:
-        vectors = _assemble(header, found)
+        vectors = _assemble(header, arrays)
     except HeartstringsError as error:
         raise _damaged(directory, str(error)) from None
     notes = () if for_model is None else check_model(header, for_model, force=force, where=str(directory))
@@ -144,9 +144,9 @@ def read_header(directory: str | Path) -> Header:
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
-        what = "no such folder" if not directory.exists() else f"no {HEADER} in it"
+        problem = "no such folder" if not directory.exists() else f"no {HEADER} in it"
         raise BundleError(
-            f"{directory} is no vector bundle: {what}",
+            f"{directory} is no vector bundle: {problem}",
             "a folder that `extract` or `import` wrote",
             "Check the path; if an extraction was interrupted, run it again",
         ) from None
@@ -237,7 +237,7 @@ def _read_tensors(path: Path, header: Header) -> dict[str, np.ndarray]:
         if sha256_of(path) != header.vectors_sha256:
             raise _damaged(directory, f"the hash of {TENSORS} is not the one in {HEADER}")
         with safe_open(path, framework="numpy") as file:
-            found = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+            arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise _damaged(directory, f"{TENSORS} is missing") from None
     except OSError as error:
@@ -245,7 +245,7 @@ def _read_tensors(path: Path, header: Header) -> dict[str, np.ndarray]:
     except SafetensorError as error:
         raise _damaged(directory, f"{TENSORS} is no safetensors file ({error})") from None
     for name, spec in header.tensors.items():
-        array = found.get(name)
+        array = arrays.get(name)
         if array is None:
             raise _damaged(directory, f"{TENSORS} lacks {name}")
         expected = _DTYPES.get(name.removeprefix("stories."), "float32")
@@ -255,28 +255,28 @@ def _read_tensors(path: Path, header: Header) -> dict[str, np.ndarray]:
                 f"{name} is {array.dtype} of shape {array.shape}, announced as {spec.dtype} of {spec.shape}, "
                 f"and should be {expected}",
             )
-    extra = sorted(set(found) - set(header.tensors))
+    extra = sorted(set(arrays) - set(header.tensors))
     if extra:
         raise _damaged(directory, f"{TENSORS} holds {extra[0]}, which {HEADER} does not announce")
-    return found
+    return arrays
 
 
-def _assemble(header: Header, found: dict[str, np.ndarray]) -> EmotionVectors:
-    take: Callable[[str], Any] = found.get
-    if "raw" not in found:
+def _assemble(header: Header, arrays: dict[str, np.ndarray]) -> EmotionVectors:
+    take: Callable[[str], Any] = arrays.get
+    if "raw" not in arrays:
         raise BundleError("`raw` is missing", "the contrasts")
     stories = None
     if header.topics is not None:
-        absent = [column for column in _COLUMNS if f"stories.{column}" not in found]
+        absent = [column for column in _COLUMNS if f"stories.{column}" not in arrays]
         if absent:
             raise BundleError(f"the story table lacks {absent[0]}", "all its columns")
-        stories = StoryTable(topics=header.topics, **{column: found[f"stories.{column}"] for column in _COLUMNS})
+        stories = StoryTable(topics=header.topics, **{column: arrays[f"stories.{column}"] for column in _COLUMNS})
     basis = None
     if header.k is not None:
-        absent = [str(layer) for layer in header.layers if f"neutral_basis.{layer}" not in found]
+        absent = [str(layer) for layer in header.layers if f"neutral_basis.{layer}" not in arrays]
         if absent:
             raise BundleError(f"the neutral basis of layer {absent[0]} is missing", "one a layer")
-        basis = tuple(found[f"neutral_basis.{layer}"] for layer in header.layers)
+        basis = tuple(arrays[f"neutral_basis.{layer}"] for layer in header.layers)
     vectors = EmotionVectors(
         emotions=header.emotions, layers=header.layers, provenance=header.provenance, counts=header.counts,
         tokens=header.tokens, stories=stories, neutral_basis=basis, **{name: take(name) for name in _ARRAYS},
@@ -291,8 +291,8 @@ def _header_hash(header: Header) -> str:
     return sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
 
 
-def _damaged(directory: Path, what: str) -> BundleError:
-    return BundleError(f"the bundle {directory} is damaged: {what}", "an intact bundle",
+def _damaged(directory: Path, problem: str) -> BundleError:
+    return BundleError(f"the bundle {directory} is damaged: {problem}", "an intact bundle",
                        "Copy it again from where it was made, or extract it again")  # fmt: skip
 
 
@@ -304,7 +304,7 @@ def main_bundle(path: Path) -> Path:
     """
     if (path / "bundle.json").is_file():
         return path
-    found = sorted((path / "vectors").glob("from*/bundle.json")) + sorted(path.glob("atlas/vectors/from*/bundle.json"))
-    if not found:
+    paths = sorted((path / "vectors").glob("from*/bundle.json")) + sorted(path.glob("atlas/vectors/from*/bundle.json"))
+    if not paths:
         raise InputError(f"{path} holds no bundle", "a folder with bundle.json, or an atlas with vectors/from*/")
-    return found[0].parent
+    return paths[0].parent

@@ -309,10 +309,10 @@ def _check(vectors: EmotionVectors) -> None:
     n_layers, n_emotions, width = len(layers), len(emotions), vectors.raw.shape[2]
     if n_emotions == 0 or n_layers == 0 or width == 0:
         raise InputError(f"{n_layers} layers, {n_emotions} emotions, width {width}", "at least one of each")
-    for what, items in (("emotion", emotions), ("layer", layers)):
-        repeated = sorted({str(item) for item in items if list(items).count(item) > 1})
+    for kind, labels in (("emotion", emotions), ("layer", layers)):
+        repeated = sorted({str(label) for label in labels if list(labels).count(label) > 1})
         if repeated:
-            raise InputError(f"the {what} {repeated[0]} occurs twice", "each once")
+            raise InputError(f"the {kind} {repeated[0]} occurs twice", "each once")
     if not all(name.strip() == name and name for name in emotions):
         raise InputError("an emotion name that is empty or starts or ends with a space", "plain names")
     if min(layers) < 0:

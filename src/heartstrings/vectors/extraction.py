@@ -272,11 +272,11 @@ def _is_finished(place: Path, expected: Provenance, layers: tuple[int, ...], ove
         if overwrite:
             return False
         raise
-    found = header.provenance
-    differing = [name.replace("_", " ") for name in _SAME if getattr(found, name) != getattr(expected, name)]
+    provenance = header.provenance
+    differing = [name.replace("_", " ") for name in _SAME if getattr(provenance, name) != getattr(expected, name)]
     if header.layers != layers:
         differing.append("choice of layers")
-    if _identity(found.model) != _identity(expected.model):
+    if _identity(provenance.model) != _identity(expected.model):
         differing.append("model, revision or precision")
     if differing and not overwrite:
         raise InputError(

@@ -47,10 +47,10 @@ def reliability_over_topics(
     """
     kept = np.where(there[..., None], means, 0.0)
     common = kept.sum(0) / np.maximum(there.sum(0), 1)[:, None]
-    found = [
+    estimates = [
         _alpha((means[row, own] - common[own]) @ (means[row, own] - common[own]).T) for row, own in enumerate(there)
     ]
-    value, low, high = np.array(found, dtype=np.float64).T
+    value, low, high = np.array(estimates, dtype=np.float64).T
     return Reliability(value, low, high)
 
 
@@ -79,5 +79,5 @@ def _stepped(m: int, own: float, whole: float, to: int) -> float:
     itself, and of each with each. Spearman-Brown; with `to` = m it is alpha. Between -1 and a little under 1."""
     if own <= 0:
         return -1.0
-    one = (whole - own) / (m - 1) / own  # of the mean of one topic
-    return min(max(to * one / (1 + (to - 1) * one), -1.0), 1 - 1e-9) if 1 + (to - 1) * one > 0 else -1.0
+    single = (whole - own) / (m - 1) / own  # of the mean of one topic
+    return min(max(to * single / (1 + (to - 1) * single), -1.0), 1 - 1e-9) if 1 + (to - 1) * single > 0 else -1.0

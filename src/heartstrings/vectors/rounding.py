@@ -121,29 +121,29 @@ def compared(
         rounded: contrasts in bfloat16; None: they could not be computed.
         stored: the precision that is used where bfloat16 is not good enough.
     """
-    found: ErrorShare | None = None
+    share: ErrorShare | None = None
     if rounded is not None:
         # Where all tokens of a story are sinks, a layer has no contrasts.
         usable = np.flatnonzero(np.isfinite(exact).all((0, 2, 3)) & np.isfinite(rounded).all((0, 2, 3)))
         exact, rounded = exact[:, usable], rounded[:, usable]
-        found = error_share(exact, rounded, growth=sample.growth) if len(usable) else None
+        share = error_share(exact, rounded, growth=sample.growth) if len(usable) else None
     record = Precision(
         dtype=stored, weights_hash=weights_hash, n_sample=len(sample.texts), n_emotions=len(sample.emotions),
         limit=LIMIT,
     )  # fmt: skip
-    if found is None or rounded is None or not np.isfinite(found.ratio).all():
+    if share is None or rounded is None or not np.isfinite(share.ratio).all():
         return record
-    at = int(found.ratio.argmax())
+    at = int(share.ratio.argmax())
     figures = {
-        "ratio": float(np.median(found.ratio)), "worst": float(found.ratio[at]), "worst_layer": layers[int(usable[at])],
-        "shared": float(found.shared[at]), "least_cosine": float(_cosines(exact.mean(0), rounded.mean(0)).min()),
+        "ratio": float(np.median(share.ratio)), "worst": float(share.ratio[at]), "worst_layer": layers[int(usable[at])],
+        "shared": float(share.shared[at]), "least_cosine": float(_cosines(exact.mean(0), rounded.mean(0)).min()),
     }  # fmt: skip
     record = record.model_copy(update=figures)
     return record.model_copy(update={"dtype": "bfloat16"}) if record.passed else record
 
 
-def _cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    sizes = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
-    product = (one * other).sum(-1)
-    found: np.ndarray = np.divide(product, sizes, out=np.ones_like(product), where=sizes > 0)
-    return found
+def _cosines(exact: np.ndarray, rounded: np.ndarray) -> np.ndarray:
+    sizes = np.linalg.norm(exact, axis=-1) * np.linalg.norm(rounded, axis=-1)
+    product = (exact * rounded).sum(-1)
+    cosines: np.ndarray = np.divide(product, sizes, out=np.ones_like(product), where=sizes > 0)
+    return cosines

@@ -105,6 +105,6 @@ def layer_list(layers: int | Sequence[int], known: Sequence[int]) -> tuple[int, 
     asked = (layers,) if isinstance(layers, int | np.integer) else tuple(layers)
     unknown = [layer for layer in asked if layer not in known]
     if unknown or not asked or len(set(asked)) != len(asked):
-        what = f"layer {unknown[0]} is not among those known" if unknown else "no layer, or one twice"
-        raise InputError(what, f"some of {', '.join(map(str, known))}, each once", "Change the layers")
+        problem = f"layer {unknown[0]} is not among those known" if unknown else "no layer, or one twice"
+        raise InputError(problem, f"some of {', '.join(map(str, known))}, each once", "Change the layers")
     return tuple(sorted(int(layer) for layer in asked))

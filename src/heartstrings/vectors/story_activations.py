@@ -108,15 +108,15 @@ class StoryActivations:
         sizes = np.stack([_sums_by_label(row, weights, n) for row in labels])
         # The mean over emotions is taken off each contrast: with it, the factors of all emotions sum to 0.
         centred = factors - factors.mean(1, keepdims=True)
-        found = np.zeros((len(labels), len(factors), len(columns), self.vectors.width))
+        contrasts = np.zeros((len(labels), len(factors), len(columns), self.vectors.width))
         for at, batch in self._batches():
             for column, stored in enumerate(columns):
                 states = batch.vectors[:, stored].astype(np.float64)
                 for row, own in enumerate(labels[:, at]):
                     share = weights[at, column] / sizes[row, own, column]
-                    found[row, :, column] += (centred[:, own] * share) @ states
-        flat = found.reshape(-1, *found.shape[2:])
-        return self._denoised(flat, layers, variant).reshape(found.shape)
+                    contrasts[row, :, column] += (centred[:, own] * share) @ states
+        flat = contrasts.reshape(-1, *contrasts.shape[2:])
+        return self._denoised(flat, layers, variant).reshape(contrasts.shape)
 
     def topic_contrasts(self, layers: Sequence[int], variant: Variant) -> Float64[np.ndarray, "topic layer width"]:
         """Mean of each topic's stories minus the mean over topics, denoised as the bundle's vectors are: the effect of
@@ -128,13 +128,13 @@ class StoryActivations:
         columns = self._columns(layers)
         topics, own = np.unique(self.topic, return_inverse=True)
         sizes = _sums_by_label(own, self._weights[:, columns], len(topics))
-        found = np.zeros((len(topics), len(columns), self.vectors.width))
+        means = np.zeros((len(topics), len(columns), self.vectors.width))
         for at, batch in self._batches():
             for column, stored in enumerate(columns):
                 share = self._weights[at, columns[column]] / sizes[own[at], column]
-                np.add.at(found, (own[at], column), share[:, None] * batch.vectors[:, stored].astype(np.float64))
-        found -= found.mean(axis=0)
-        return self._denoised(found, layers, variant)
+                np.add.at(means, (own[at], column), share[:, None] * batch.vectors[:, stored].astype(np.float64))
+        means -= means.mean(axis=0)
+        return self._denoised(means, layers, variant)
 
     def neutral_deviations(
         self, layers: Sequence[int], variant: Variant
@@ -152,10 +152,10 @@ class StoryActivations:
         store = Activations.of(place, read_manifest(place))
         columns = self._columns(layers)
         rows = [batch.vectors[:, columns].astype(np.float64) for batch in store.pooled(self.rule, self._positions)]
-        found = np.concatenate(rows) if rows else np.zeros((0, len(columns), self.vectors.width))
-        if len(found) < LEAST_NEUTRAL:
+        activations = np.concatenate(rows) if rows else np.zeros((0, len(columns), self.vectors.width))
+        if len(activations) < LEAST_NEUTRAL:
             return None
-        return self._denoised(found - found.mean(axis=0), layers, variant)
+        return self._denoised(activations - activations.mean(axis=0), layers, variant)
 
     def _denoised(
         self, rows: Float64[np.ndarray, "row layer width"], layers: Sequence[int], variant: Variant
@@ -173,7 +173,7 @@ class StoryActivations:
         if vectors.centre is None:
             raise InputError("vectors without their centre", "a bundle extracted here", "Extract it again")
         unit = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
-        found = np.zeros((len(directions), len(columns), len(self)))
+        cosines = np.zeros((len(directions), len(columns), len(self)))
         for at, batch in self._batches():
             for column, (stored, layer) in enumerate(zip(columns, layers, strict=True)):
                 rows = batch.vectors[:, stored] - vectors.centre[vectors.layers.index(layer)]
@@ -181,8 +181,8 @@ class StoryActivations:
                     rows = project_out(rows, self._basis(layer))
                 wide = rows.astype(np.float64)
                 size = np.linalg.norm(wide, axis=1)
-                found[:, column, at] = unit[:, column] @ wide.T / np.where(size > 0, size, np.inf)
-        return found
+                cosines[:, column, at] = unit[:, column] @ wide.T / np.where(size > 0, size, np.inf)
+        return cosines
 
     def batches(self) -> Iterator[PooledTexts]:
         """All stories, one batch of the store at a time."""
@@ -259,16 +259,16 @@ def check_same(stories: StoryActivations, again: Float64[np.ndarray, "_"], kept:
         raise _other_stories(stories.store.directory, "stories that do not give the bundle's vectors")
 
 
-def _other_stories(place: Path, what: str) -> InputError:
+def _other_stories(place: Path, contents: str) -> InputError:
     return InputError(
-        f"{place} holds {what}", "the activations that the bundle was made from", "Extract the vectors again"
+        f"{place} holds {contents}", "the activations that the bundle was made from", "Extract the vectors again"
     )
 
 
 def _sums_by_label(
     labels: Int64[np.ndarray, "story"], weights: Float64[np.ndarray, "story layer"], n: int
 ) -> Float64[np.ndarray, "emotion layer"]:
-    found = np.stack([np.bincount(labels, weights=column, minlength=n) for column in weights.T], axis=1)
-    if not found.all():
+    sums = np.stack([np.bincount(labels, weights=column, minlength=n) for column in weights.T], axis=1)
+    if not sums.all():
         raise InputError("a labelling that leaves an emotion without a story", "every emotion at least once")
-    return found
+    return sums

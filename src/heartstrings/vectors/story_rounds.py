@@ -45,7 +45,7 @@ def used_stories(corpus: Corpus, rounds: StoryRounds | None) -> Corpus:
         return corpus
     topics = set(rounds.topics)
     notes = (*corpus.notes, rounds.sentence)
-    return replace(corpus, stories=tuple(one for one in corpus.stories if one.topic in topics), notes=notes)
+    return replace(corpus, stories=tuple(story for story in corpus.stories if story.topic in topics), notes=notes)
 
 
 def middle(layers: Sequence[int], n_layers: int) -> tuple[int, ...]:
@@ -53,7 +53,7 @@ def middle(layers: Sequence[int], n_layers: int) -> tuple[int, ...]:
     sixths: where an experiment searches by default. All layers if there is none."""
     inside = [layer for layer in layers if 2 * n_layers < 6 * (layer + 1) <= 5 * n_layers] or list(layers)
     at = np.linspace(0, len(inside) - 1, min(CHECKED, len(inside)))
-    return tuple(inside[round(one)] for one in at.tolist())
+    return tuple(inside[round(position)] for position in at.tolist())
 
 
 def read_in_rounds(
@@ -131,7 +131,9 @@ def read_in_rounds(
         folders = [work / f"round-{number:03d}" for number in range(1, len(record.rounds) + 1)]
         if all(folder.exists() for folder in folders):
             row = {id(story): number for number, story in enumerate(used.stories)}
-            rows = [np.array([row[id(one)] for one in part.stories], dtype=np.int64) for part in parts[: len(folders)]]
+            rows = [
+                np.array([row[id(story)] for story in part.stories], dtype=np.int64) for part in parts[: len(folders)]
+            ]
             join(
                 list(zip(folders, rows, strict=True)), work / "stories", engine.info, used.texts, layers=layers,
                 poolings=rules, site=site, token_budget=token_budget, max_tokens=max_tokens,
@@ -151,17 +153,19 @@ def _check(corpus: Corpus, target: float) -> None:
         raise InputError(
             f"a reliability of {target:g}", "a number over 0 and under 1, such as 0.8", "Change --reliability"
         )
-    emotions_on = {topic: {one.emotion for one in corpus.stories if one.topic == topic} for topic in corpus.topics}
+    emotions_on = {
+        topic: {story.emotion for story in corpus.stories if story.topic == topic} for topic in corpus.topics
+    }
     alone = [topic for topic, emotions in emotions_on.items() if len(emotions) < 2]
     few = [name for name in corpus.emotions if sum(name in own for own in emotions_on.values()) < LEAST_TOPICS]
     if alone or few or len(corpus.topics) <= LEAST_TOPICS:
-        what = (
+        problem = (
             f"{len(corpus.topics)} topics" if len(corpus.topics) <= LEAST_TOPICS
             else f"a topic with stories of one emotion: {alone[0]!r}" if alone
             else f"an emotion with stories on fewer than {LEAST_TOPICS} topics: {few[0]!r}"
         )  # fmt: skip
         raise InputError(
-            f"stories in rounds (--reliability), and {what}",
+            f"stories in rounds (--reliability), and {problem}",
             f"more than {LEAST_TOPICS} topics, each with stories of several emotions, and every emotion on at least "
             f"{LEAST_TOPICS} of them",
             "Leave out --reliability: then all stories are read",
@@ -174,7 +178,7 @@ def _parts(corpus: Corpus, seed: int) -> list[Corpus]:
     parts, start, size = [], 0, LEAST_TOPICS
     while start < len(order):
         topics = {corpus.topics[at] for at in order[start : start + size]}
-        parts.append(replace(corpus, stories=tuple(one for one in corpus.stories if one.topic in topics)))
+        parts.append(replace(corpus, stories=tuple(story for story in corpus.stories if story.topic in topics)))
         start += size
         size = max(1, start // GROWTH)
     return parts
@@ -205,9 +209,9 @@ def _rounds(
         own, counts = _means(store, part, corpus.emotions, rule, rows)
         means.append(own)
         there.append(counts > 0)
-        every, known = np.concatenate(means, axis=1), np.concatenate(there, axis=1)
+        all_means, known = np.concatenate(means, axis=1), np.concatenate(there, axis=1)
         values = [
-            reliability_over_topics(every[:, :, at].astype(np.float64), known).value for at in range(len(checked))
+            reliability_over_topics(all_means[:, :, at].astype(np.float64), known).value for at in range(len(checked))
         ]
         lowest = np.where(np.isnan(values), -1.0, values).min(axis=0)
         history.append((read, round(float(lowest.min()), 4)))
@@ -226,7 +230,7 @@ def _means(
     """Mean activation of each emotion's stories on each topic, and the number of these stories."""
     emotion_of = {name: number for number, name in enumerate(emotions)}
     topic_of = {name: number for number, name in enumerate(part.topics)}
-    where = np.array([(emotion_of[one.emotion], topic_of[one.topic]) for one in part.stories], dtype=np.int64)
+    where = np.array([(emotion_of[story.emotion], topic_of[story.topic]) for story in part.stories], dtype=np.int64)
     sums: np.ndarray = np.zeros(())
     counts = np.zeros((len(emotions), len(part.topics)))
     for batch in store.pooled(rule):

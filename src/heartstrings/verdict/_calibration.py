@@ -44,9 +44,9 @@ def calibration(plan: Plan, found: Sequence[Measured]) -> tuple[Calibration, ...
 
 
 def _sizes(group: Controls) -> Float64[np.ndarray, "control contrast"]:
-    every = np.array([list(each.changes.values()) for each in group.each], dtype=np.float64)
-    every = every.reshape(len(group.each), -1)
-    return every[~np.isnan(every).any(axis=1)]
+    changes = np.array([list(control.changes.values()) for control in group.each], dtype=np.float64)
+    changes = changes.reshape(len(group.each), -1)
+    return changes[~np.isnan(changes).any(axis=1)]
 
 
 def _ps(

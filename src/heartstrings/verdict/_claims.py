@@ -57,21 +57,28 @@ class _Compared:
 def claims(plan: Plan, table: Table, every: Sequence[Family]) -> dict[tuple[str, str], tuple[Claim, ...]]:
     """The claims of every behaviour and direction. Those beyond the controls are asked of declared behaviours alone."""
     made: dict[tuple[str, str], list[Claim]] = {
-        (one.behaviour.name, one.direction): [] for family in every for one in family.own
+        (measured.behaviour.name, measured.direction): [] for family in every for measured in family.own
     }
     for family in every:
         asked = family.plan  # with the controls that these behaviours were compared with
-        beside: tuple[tuple[ClaimName, tuple[ControlKind, ...]], ...]
-        beside = (("any push", ANY_PUSH), ("natural text", NATURAL_KINDS))
-        for name, kinds in beside:
-            there = tuple(kind for kind in kinds if getattr(plan.controls, kind))
-            if there:
-                _add(plan, made, family, name, {id(one): _by_controls(one, there) for one in family.found}, there)
+        control_claims: tuple[tuple[ClaimName, tuple[ControlKind, ...]], ...]
+        control_claims = (("any push", ANY_PUSH), ("natural text", NATURAL_KINDS))
+        for name, kinds in control_claims:
+            planned_kinds = tuple(kind for kind in kinds if getattr(plan.controls, kind))
+            if planned_kinds:
+                _add(
+                    plan,
+                    made,
+                    family,
+                    name,
+                    {id(measured): _by_controls(measured, planned_kinds) for measured in family.found},
+                    planned_kinds,
+                )
         if set(family.members) != set(plan.declared):
             continue
         for kind, beyond in BEYOND.items():
             if getattr(plan.claims, kind):
-                compared = {id(one): _by_claim(asked, table, one, kind) for one in family.found}
+                compared = {id(measured): _by_claim(asked, table, measured, kind) for measured in family.found}
                 _add(plan, made, family, beyond, compared)
     return {key: _in_order(plan, own) for key, own in made.items()}
 
@@ -91,19 +98,19 @@ def _add(
         if kinds:
             by_kind = [p_of_kind(group, kind) for kind in kinds]
         else:
-            rows = [compared[id(one)] for one in group]
+            rows = [compared[id(measured)] for measured in group]
             number = max((len(row.tops) for row in rows if row), default=0)
             by_kind = [
                 step_down([row.tops[at] if row else None for row in rows], [row is not None for row in rows])
                 for at in range(number)
             ]
-        sides = max((row.sides for one in group if (row := compared[id(one)])), default=1)
+        sides = max((row.sides for measured in group if (row := compared[id(measured)])), default=1)
         groups.append((group, [_worst(ps, sides) for ps in zip(*by_kind, strict=True)] or [None] * len(group)))
     corrected = holm_groups([ps for _, ps in groups])
     for (group, _), ps in zip(groups, corrected, strict=True):
-        for one, p in zip(group, ps, strict=True):
-            if one.behaviour.name in family.members:
-                made[one.behaviour.name, one.direction].append(_claim(name, compared[id(one)], p))
+        for measured, p in zip(group, ps, strict=True):
+            if measured.behaviour.name in family.members:
+                made[measured.behaviour.name, measured.direction].append(_claim(name, compared[id(measured)], p))
 
 
 def _claim(name: ClaimName, compared: _Compared | None, p: float | None) -> Claim:
@@ -130,48 +137,48 @@ def _in_order(plan: Plan, own: Sequence[Claim]) -> tuple[Claim, ...]:
     """Each is shown only if all before it are. With controls in rounds, one that is not reached
     need not be asked."""
     reached, made = True, []
-    for number, one in enumerate(own):
-        if one.state == "missing":
+    for number, claim in enumerate(own):
+        if claim.state == "missing":
             left_out = plan.control_round and number and not reached
-            made.append(one.model_copy(update={"state": "not reached"}) if left_out else one)
+            made.append(claim.model_copy(update={"state": "not reached"}) if left_out else claim)
             reached = False
             continue
-        shown = reached and one.p is not None and one.p < plan.thresholds.alpha
-        made.append(one.model_copy(update={"state": "shown" if shown else "not shown" if reached else "not reached"}))
+        shown = reached and claim.p is not None and claim.p < plan.thresholds.alpha
+        made.append(claim.model_copy(update={"state": "shown" if shown else "not shown" if reached else "not reached"}))
         reached = shown
     return tuple(made)
 
 
-def _by_controls(one: Measured, kinds: Sequence[ControlKind]) -> _Compared | None:
+def _by_controls(measured: Measured, kinds: Sequence[ControlKind]) -> _Compared | None:
     """Against controls that were measured already."""
-    groups = [one.controls[kind] for kind in kinds if kind in one.controls]
-    return _Compared(tuple(group.tops for group in groups)) if groups and one.p is not None else None
+    groups = [measured.controls[kind] for kind in kinds if kind in measured.controls]
+    return _Compared(tuple(group.tops for group in groups)) if groups and measured.p is not None else None
 
 
-def _by_claim(plan: Plan, table: Table, one: Measured, kind: ClaimKind) -> _Compared | None:
+def _by_claim(plan: Plan, table: Table, measured: Measured, kind: ClaimKind) -> _Compared | None:
     """None where it was not sampled to the end, or nothing can be fitted."""
     if kind == "stripped":
-        return _stripped(plan, table, one)
-    names = control_names(plan, table, one.behaviour, kind, one.direction)
+        return _stripped(plan, table, measured)
+    names = control_names(plan, table, measured.behaviour, kind, measured.direction)
     if kind == "other":
-        own = {f"{kind}/{name}" for name in rivals([name.partition("/")[2] for name in names], (one.direction,))}
+        own = {f"{kind}/{name}" for name in rivals([name.partition("/")[2] for name in names], (measured.direction,))}
         names = [name for name in names if name in own]
-    if not names or not one.fit.shapes or one.fit.shape is None:
+    if not names or not measured.fit.shapes or measured.fit.shape is None:
         return None
-    found = compare(plan, table, one.behaviour, kind, names, one.fit)
-    if found.whole < len(names):
+    comparison = compare(plan, table, measured.behaviour, kind, names, measured.fit)
+    if comparison.whole < len(names):
         return None
-    sign, told = plan.sign(one.behaviour.name, one.direction), one.fit.shape
+    sign, told = plan.sign(measured.behaviour.name, measured.direction), measured.fit.shape
     if kind == "mixture":
-        return _Compared((tops(found, plan.claims.mixture, sign).along(told.name),))
+        return _Compared((tops(comparison, plan.claims.mixture, sign).along(told.name),))
     # An emotion has a sign of its own, and its reverse is no emotion. Without a declared sign the side is the data's.
     seen = sign or int(np.sign((told.change.value or 0.0) * float(orientation((told.name,))[0]))) or 1
-    return _Compared((ranked_tops(found, seen).along(told.name),), sides=1 if sign else 2)
+    return _Compared((ranked_tops(comparison, seen).along(told.name),), sides=1 if sign else 2)
 
 
-def _stripped(plan: Plan, table: Table, one: Measured) -> _Compared | None:
+def _stripped(plan: Plan, table: Table, measured: Measured) -> _Compared | None:
     """The direction without valence and arousal, held against the natural controls as the direction itself is."""
-    behaviour, name = one.behaviour, f"stripped/{one.direction}"
+    behaviour, name = measured.behaviour, f"stripped/{measured.direction}"
     layer, _ = find_layer(plan, table, behaviour.name, "stripped", name)
     if layer is None or not searched_whole(plan, table, behaviour, table.select(behaviour.name, "stripped", name)):
         return None
@@ -188,16 +195,16 @@ def _stripped(plan: Plan, table: Table, one: Measured) -> _Compared | None:
     own = fit(zero(plan, baseline), kept)
     if not own.shapes:
         return None
-    sign = plan.sign(behaviour.name, one.direction)
+    sign = plan.sign(behaviour.name, measured.direction)
     compared = []
     for kind in NATURAL_KINDS:
-        if getattr(plan.controls, kind) and (names := control_names(plan, table, behaviour, kind, one.direction)):
-            found = compare(plan, table, behaviour, kind, names, own)
-            compared.append(tops(found, int(getattr(plan.controls, kind)), sign))
+        if getattr(plan.controls, kind) and (names := control_names(plan, table, behaviour, kind, measured.direction)):
+            comparison = compare(plan, table, behaviour, kind, names, own)
+            compared.append(tops(comparison, int(getattr(plan.controls, kind)), sign))
     own = own.against(compared)
     if own.shape is None or not compared:
         return None
-    return _Compared(tuple(each.along(own.shape.name) for each in compared), shown=own)
+    return _Compared(tuple(kind_tops.along(own.shape.name) for kind_tops in compared), shown=own)
 
 
 def _worst(ps: Sequence[float | None], sides: int) -> float | None:

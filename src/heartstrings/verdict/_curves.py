@@ -57,52 +57,53 @@ def costs(
         doses = table.doses(behaviour.name, "direction", direction, layer)
         return curve(table.baseline(behaviour.name), doses, behaviour, quantity)
 
-    found = [made(one) for one in others if one.role in ("capability", "harm")]
-    found += [
-        made(one, name)
-        for one in others
-        if one.role == "cost"
+    curves = [made(behaviour) for behaviour in others if behaviour.role in ("capability", "harm")]
+    curves += [
+        made(behaviour, name)
+        for behaviour in others
+        if behaviour.role == "cost"
         for name in ("log_loss", "kl")
-        if table.baseline(one.name).has(name)
+        if table.baseline(behaviour.name).has(name)
     ]
     if table.baseline(effect.name).has("valid") or not len(table.baseline(effect.name)):
-        found.append(made(effect, "valid"))
-    for text in (effect, *(one for one in others if one.role == "writing")):
+        curves.append(made(effect, "valid"))
+    for text in (effect, *(behaviour for behaviour in others if behaviour.role == "writing")):
         baseline = table.baseline(text.name)
         details = [name for name in QUANTITIES if name != "valid" and baseline.has(name)]
-        found += [made(text, name) for name in details]
+        curves += [made(text, name) for name in details]
         if text.role == "writing":
-            found.append(made(text))
-    return tuple(one for one in found if one.points)
+            curves.append(made(text))
+    return tuple(cost for cost in curves if cost.points)
 
 
 def divergences(
     table: Table, others: Sequence[Behaviour], direction: str, window: Sequence[float]
 ) -> tuple[ControlCost, ...]:
     """Divergence of every control on neutral prose, each at its own layer (their mean, where it has several)."""
-    asked = [one for one in others if one.role == "cost" and table.baseline(one.name).has("kl")]
-    found = []
+    asked = [behaviour for behaviour in others if behaviour.role == "cost" and table.baseline(behaviour.name).has("kl")]
+    control_costs = []
     for kind in CONTROL_KINDS:
         points = []
         for dose in window:
-            each = [
+            means = [
                 float(np.mean(values))
-                for one in asked
-                for name in table.names(one.name, kind)
+                for behaviour in asked
+                for name in table.names(behaviour.name, kind)
                 if (kind != "shuffled" or name.partition(":")[2] == direction)
-                and (values := _means(table, one, kind, name, dose))
+                and (values := _means(table, behaviour, kind, name, dose))
             ]
-            if each:
-                mean = Estimate(value=float(np.mean(each)), low=min(each), high=max(each))
-                points.append(DosePoint(dose=dose, estimate=mean, n=len(each)))
+            if means:
+                mean = Estimate(value=float(np.mean(means)), low=min(means), high=max(means))
+                points.append(DosePoint(dose=dose, estimate=mean, n=len(means)))
         if points:
-            found.append(ControlCost(kind=kind, points=tuple(points)))
-    return tuple(found)
+            control_costs.append(ControlCost(kind=kind, points=tuple(points)))
+    return tuple(control_costs)
 
 
-def _means(table: Table, one: Behaviour, kind: ControlKind, name: str, dose: float) -> list[float]:
+def _means(table: Table, behaviour: Behaviour, kind: ControlKind, name: str, dose: float) -> list[float]:
     columns = [
-        table.doses(one.name, kind, name, layer).get(dose) for layer in table.layers("test", one.name, kind, name)
+        table.doses(behaviour.name, kind, name, layer).get(dose)
+        for layer in table.layers("test", behaviour.name, kind, name)
     ]
     return [mean for column in columns if column is not None and (mean := column.mean("kl")) is not None]
 
@@ -119,10 +120,10 @@ def envelope(controls: Sequence[Mapping[float, Column]], baseline: Column) -> tu
     return tuple(
         DosePoint(
             dose=dose,
-            estimate=Estimate(value=float(np.mean(found)), low=min(found), high=max(found)),
-            n=len(found),
+            estimate=Estimate(value=float(np.mean(outcomes)), low=min(outcomes), high=max(outcomes)),
+            n=len(outcomes),
         )
-        for dose, found in sorted(means.items())
+        for dose, outcomes in sorted(means.items())
     )
 
 
@@ -144,22 +145,22 @@ def together(parts: Sequence[Pairs], *, seed: int) -> list[Interval]:
     not seen (simulated, 100 situations of which one in 35 flips, one way: .85). Then all are taken at Bonferroni's
     level, and a dose whose changes are rare has the bound that bets on them (`heartstrings.stats.betting`)."""
     changes = _changes(parts)
-    rates = all(np.isin(one[~np.isnan(one)], (0.0, 1.0)).all() for part in parts for one in part[:2])
+    rates = all(np.isin(values[~np.isnan(values)], (0.0, 1.0)).all() for part in parts for values in part[:2])
     rare = rates & ((np.abs(np.nan_to_num(changes)) > 0).sum(axis=0) < LEAST_EVENTS)
     level = joint_level(changes, rare=bool(rare.any()), seed=seed)
     enough = (~np.isnan(changes)).sum(axis=0) >= LEAST_PAIRS
     return [
-        bounded_change(*part, alpha=(1 - level) / 2) if seldom and many else paired_change(*part, level=level)
-        for part, seldom, many in zip(parts, rare.tolist(), enough.tolist(), strict=True)
+        bounded_change(*part, alpha=(1 - level) / 2) if seldom and has_pairs else paired_change(*part, level=level)
+        for part, seldom, has_pairs in zip(parts, rare.tolist(), enough.tolist(), strict=True)
     ]
 
 
 def _changes(parts: Sequence[Pairs]) -> Float64[np.ndarray, "situation dose"]:
     """Mean change of each situation at each dose; NaN where it has no whole pair."""
-    every = sorted({group for part in parts for group in part[2]})
-    place = {group: at for at, group in enumerate(every)}
-    found = np.full((len(every), len(parts)), np.nan)
+    situations = sorted({group for part in parts for group in part[2]})
+    place = {group: at for at, group in enumerate(situations)}
+    changes = np.full((len(situations), len(parts)), np.nan)
     for at, (before, after, groups) in enumerate(parts):
         own = np.array([place[group] for group in groups], dtype=np.int64)
-        found[:, at] = means_by(after - before, own, len(every))
-    return found
+        changes[:, at] = means_by(after - before, own, len(situations))
+    return changes

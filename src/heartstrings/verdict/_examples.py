@@ -29,15 +29,15 @@ def texts(
 ) -> tuple[TextSample, ...]:
     """For each dose the same scenarios: the first ones and the one that moves most. And at each dose the text with the
     highest perplexity under the unsteered model."""
-    found = []
-    for one in behaviours:
-        columns = dict(table.doses(one.name, "direction", direction, layer))
-        baseline = table.baseline(one.name)
+    text_samples = []
+    for behaviour in behaviours:
+        columns = dict(table.doses(behaviour.name, "direction", direction, layer))
+        baseline = table.baseline(behaviour.name)
         if len(baseline):
             columns[0.0] = baseline
         if not any(row.text is not None for column in columns.values() for row in column.rows):
             continue
-        prompts = {scenario.id: _shown(scenario.prompt) for scenario in every_scenario(plan, suite, one)}
+        prompts = {scenario.id: _shown(scenario.prompt) for scenario in every_scenario(plan, suite, behaviour)}
         names = sorted(
             {row.scenario for row in baseline.rows} or {r.scenario for c in columns.values() for r in c.rows}
         )
@@ -50,10 +50,10 @@ def texts(
             shown = [row for row in rows if row.scenario in kept and row.repeat == 0]
             if worst is not None and worst not in shown:
                 shown.append(worst)
-            found += [
+            text_samples += [
                 _text(dose, row, prompts.get(row.scenario, ""), row is worst, row.scenario == clearest) for row in shown
             ]
-    return tuple(found)
+    return tuple(text_samples)
 
 
 def _clearest(columns: Mapping[float, Column], window: Sequence[float]) -> str | None:
@@ -74,7 +74,7 @@ def _clearest(columns: Mapping[float, Column], window: Sequence[float]) -> str |
 def prompting(table: Table, behaviour: str, direction: str) -> tuple[PromptBaseline, ...]:
     """The behaviour where an emotion of this direction is asked for in words, against the plain question."""
     baseline = table.baseline(behaviour)
-    found = []
+    prompt_baselines = []
     for name in sorted(table.names(behaviour, "prompting")):
         form, _, emotion = name.partition(":")
         if not re.search(rf"(?<!\w){re.escape(emotion)}(?!\w)", direction):
@@ -84,8 +84,10 @@ def prompting(table: Table, behaviour: str, direction: str) -> tuple[PromptBasel
             continue
         moved = change(baseline, column, "outcome")
         outcome = mean_interval(column.outcome, column.groups)
-        found.append(PromptBaseline(form=form, emotion=emotion, outcome=estimate(outcome), change=estimate(moved)))
-    return tuple(found)
+        prompt_baselines.append(
+            PromptBaseline(form=form, emotion=emotion, outcome=estimate(outcome), change=estimate(moved))
+        )
+    return tuple(prompt_baselines)
 
 
 def _shown(prompt: Prompt) -> str:
@@ -111,11 +113,11 @@ class Preferences:
 
     def __init__(self, plan: Plan, table: Table, suite: Suite) -> None:
         self._plan, self._table = plan, table
-        asked = [one for one in suite.matched if len(table.baseline(one.name))]
-        scenarios = {one.name: every_scenario(plan, suite, one) for one in asked}
+        asked = [behaviour for behaviour in suite.matched if len(table.baseline(behaviour.name))]
+        by_name = {behaviour.name: every_scenario(plan, suite, behaviour) for behaviour in asked}
         self._pairs = {
-            name: {one.id: one for one in found if {"first", "second"} <= set(one.data)}
-            for name, found in scenarios.items()
+            name: {scenario.id: scenario for scenario in scenarios if {"first", "second"} <= set(scenario.data)}
+            for name, scenarios in by_name.items()
         }
         self._baseline = {
             name: self._fit(name, table.baseline(name), 0.0) for name, pairs in self._pairs.items() if pairs
@@ -124,21 +126,24 @@ class Preferences:
     def of(self, direction: str, layer: int) -> tuple[Strength, ...]:
         """One entry an activity and dose, by behaviour, dose and activity; empty where no choice is between pairs."""
         ends = (self._plan.window[0], self._plan.window[-1])
-        found: list[Strength] = []
+        preferences: list[Strength] = []
         for name, baseline in self._baseline.items():
             cells = self._table.doses(name, "direction", direction, layer)
-            steered = [one for dose in ends if dose in cells for one in self._fit(name, cells[dose], dose)]
-            found += sorted((*baseline, *steered), key=lambda one: (one.dose, one.item))
-        return tuple(found)
+            steered = [strength for dose in ends if dose in cells for strength in self._fit(name, cells[dose], dose)]
+            preferences += sorted((*baseline, *steered), key=lambda strength: (strength.dose, strength.item))
+        return tuple(preferences)
 
     def _fit(self, name: str, column: Column, dose: float) -> list[Strength]:
         pairs = self._pairs[name]
         rows = [row for row in column.rows if row.scenario in pairs]
         try:
-            found = strengths(
+            fitted = strengths(
                 [pairs[row.scenario] for row in rows], [row.outcome for row in rows], resamples=RESAMPLES,
                 seed=self._plan.seed,
             )  # fmt: skip
         except (InputError, NumericalError):
             return []  # too few pairs to link all activities, or none yet
-        return [Strength(item=item, dose=dose, strength=estimate(one), n=one.n) for item, one in found.items.items()]
+        return [
+            Strength(item=item, dose=dose, strength=estimate(interval), n=interval.n)
+            for item, interval in fitted.items.items()
+        ]

@@ -51,22 +51,22 @@ def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table
     """Everything that is gated for one effect behaviour."""
     limits = plan.thresholds
     # One gate for all capability behaviours together: thirty facts alone are too few to show a loss under five points.
-    capable = tuple(one for one in others if one.role == "capability")
-    found = [Condition("accuracy", capable, "outcome", limits.accuracy_drop, False)] if capable else []
-    found += [
-        Condition(f"harm: {one.name}", (one,), "outcome", limits.harm_rise, False, rare=True)
-        for one in others
-        if one.role == "harm"
+    capable = tuple(behaviour for behaviour in others if behaviour.role == "capability")
+    limited = [Condition("accuracy", capable, "outcome", limits.accuracy_drop, False)] if capable else []
+    limited += [
+        Condition(f"harm: {behaviour.name}", (behaviour,), "outcome", limits.harm_rise, False, rare=True)
+        for behaviour in others
+        if behaviour.role == "harm"
     ]
-    found += [
-        Condition(f"log-loss: {one.name}", (one,), "log_loss", limits.log_loss_rise, True)
-        for one in others
-        if one.role == "cost" and getattr(one, "gated", True)
+    limited += [
+        Condition(f"log-loss: {behaviour.name}", (behaviour,), "log_loss", limits.log_loss_rise, True)
+        for behaviour in others
+        if behaviour.role == "cost" and getattr(behaviour, "gated", True)
     ]
     # Where every answer is valid (words that are scored), there is no gate.
     if not len(table.baseline(effect.name)) or table.baseline(effect.name).has("valid"):
-        found.append(Condition(f"valid: {effect.name}", (effect,), "valid", limits.validity_drop, True, rare=True))
-    writing = [one for one in others if one.role == "writing"]
+        limited.append(Condition(f"valid: {effect.name}", (effect,), "valid", limits.validity_drop, True, rare=True))
+    writing = [behaviour for behaviour in others if behaviour.role == "writing"]
     texts = [*writing, *([effect] if effect.ask == "text" else [])]
     for text in texts:
         end = "" if len(texts) == 1 else f": {text.name}"
@@ -78,12 +78,13 @@ def conditions(plan: Plan, effect: Behaviour, others: Sequence[Behaviour], table
             Condition("script" + end, (text,), "same_script", limits.script_drop, True, rare=True),
         )
         optional = text.role != "writing"
-        found += [
-            one
-            for one in coherence
-            if not (optional or one.quantity == "same_script") or table.baseline(text.name).has(one.quantity)
+        limited += [
+            condition
+            for condition in coherence
+            if not (optional or condition.quantity == "same_script")
+            or table.baseline(text.name).has(condition.quantity)
         ]
-    return tuple(found)
+    return tuple(limited)
 
 
 def gates(
@@ -126,8 +127,8 @@ def cells_of(
     table: Table, behaviours: Sequence[Behaviour], direction: str, layer: int, dose: float
 ) -> tuple[list[Column], list[Column]]:
     """(baseline, steered) samples of each of several behaviours."""
-    before = [table.baseline(one.name) for one in behaviours]
-    after = [table.doses(one.name, "direction", direction, layer).get(dose, EMPTY) for one in behaviours]
+    before = [table.baseline(behaviour.name) for behaviour in behaviours]
+    after = [table.doses(behaviour.name, "direction", direction, layer).get(dose, EMPTY) for behaviour in behaviours]
     return before, after
 
 

@@ -25,18 +25,18 @@ SIDES = ("all", "unsteered", "dose < 0", "dose > 0")
 def with_hand_grades(card: AnswerCard, one: Measured, plan: Plan, table: Table, grades: Decided) -> AnswerCard:
     """The card with what hand grades say of it: beside the answer, which stays as it is, and in `missing` where they
     take from it."""
-    found: list[HandGraded] = []
+    hand_graded: list[HandGraded] = []
     for behaviour in (one.behaviour, *one.others):
-        made = _graded(behaviour, one, plan, table, grades, card.shape)
-        found += [made] if made is not None else []
-    notes = tuple(note for made in found for note in _notes(card, made, plan))
-    return card.model_copy(update={"hand_graded": tuple(found), "missing": (*card.missing, *notes)})
+        graded = _graded(behaviour, one, plan, table, grades, card.shape)
+        hand_graded += [graded] if graded is not None else []
+    notes = tuple(note for graded in hand_graded for note in _notes(card, graded, plan))
+    return card.model_copy(update={"hand_graded": tuple(hand_graded), "missing": (*card.missing, *notes)})
 
 
 def agreements(samples: Iterable[Sample], grades: Decided) -> tuple[Agreement, ...]:
     """Automatic against hand grades, over all texts that were graded by hand and by side of dose; a side without one is
     left out."""
-    rows = [(one, grades[key]) for one in samples if (key := key_of(one)) in grades]
+    rows = [(sample, grades[key]) for sample in samples if (key := key_of(sample)) in grades]
     sides = [(side, [row for row in rows if side in ("all", _side(row[0]))]) for side in SIDES]
     return tuple(_agreement(side, chosen) for side, chosen in sides if chosen)
 
@@ -47,7 +47,9 @@ def _side(sample: Sample) -> str:
 
 
 def _agreement(side: str, rows: Sequence[tuple[Sample, float | None]]) -> Agreement:
-    both = [(one.outcome, hand, one.group) for one, hand in rows if one.outcome is not None and hand is not None]
+    both = [
+        (sample.outcome, hand, sample.group) for sample, hand in rows if sample.outcome is not None and hand is not None
+    ]
     cells = {(a, h): sum((auto, hand) == (a, h) for auto, hand, _ in both) for a in (0.0, 1.0) for h in (0.0, 1.0)}
 
     def share(truth: float) -> Estimate:
@@ -56,7 +58,8 @@ def _agreement(side: str, rows: Sequence[tuple[Sample, float | None]]) -> Agreem
 
     return Agreement(
         side=side, n=len(both), both=cells[1.0, 1.0], hand_only=cells[0.0, 1.0], automatic_only=cells[1.0, 0.0],
-        neither=cells[0.0, 0.0], automatic_unclear=sum(one.outcome is None for one, hand in rows if hand is not None),
+        neither=cells[0.0, 0.0],
+        automatic_unclear=sum(sample.outcome is None for sample, hand in rows if hand is not None),
         hand_unclear=sum(hand is None for _, hand in rows), sensitivity=share(1.0), specificity=share(0.0),
         kappa=_kappa(np.array([[cells[a, h] for h in (1.0, 0.0)] for a in (1.0, 0.0)])),
     )  # fmt: skip
@@ -70,20 +73,20 @@ def _kappa(table: np.ndarray) -> Estimate:
     constant = [bool((table.sum(axis=axis) > 0).sum() < 2) for axis in (0, 1)]
     if any(constant):
         return Estimate(value=None if all(constant) else 0.0, low=None, high=None)
-    found = cohens_kappa(table)
+    kappa = cohens_kappa(table)
     if table[0, 1] + table[1, 0] == 0:
-        return Estimate(value=float(found.kappa), low=None, high=None)
-    return Estimate(value=float(found.kappa), low=max(-1.0, found.kappa_low), high=min(1.0, found.kappa_upp))
+        return Estimate(value=float(kappa.kappa), low=None, high=None)
+    return Estimate(value=float(kappa.kappa), low=max(-1.0, kappa.kappa_low), high=min(1.0, kappa.kappa_upp))
 
 
 def _graded(
-    behaviour: Behaviour, one: Measured, plan: Plan, table: Table, grades: Decided, shape: str
+    behaviour: Behaviour, measured: Measured, plan: Plan, table: Table, grades: Decided, shape: str
 ) -> HandGraded | None:
     """None where no text of these cells was graded by hand."""
-    effect = behaviour.name == one.behaviour.name
-    if behaviour.ask == "choice" or one.layer is None:
+    effect = behaviour.name == measured.behaviour.name
+    if behaviour.ask == "choice" or measured.layer is None:
         return None
-    doses = table.doses(behaviour.name, "direction", one.direction, one.layer)
+    doses = table.doses(behaviour.name, "direction", measured.direction, measured.layer)
     columns = {0.0: table.baseline(behaviour.name), **doses}
     rows = {dose: [row for row in column.rows if counts(row)] for dose, column in columns.items()}
     known = [row for column in rows.values() for row in column if key_of(row) in grades]
@@ -91,7 +94,7 @@ def _graded(
         return None
     if effect:
         compared = {0.0: zero(plan, columns[0.0]), **{d: doses[d] for d in plan.compared(behaviour.name) if d in doses}}
-        there = one.fit.doses or tuple(sorted(dose for dose, column in compared.items() if len(column)))
+        there = measured.fit.doses or tuple(sorted(dose for dose, column in compared.items() if len(column)))
         wanted = {shape: _weights(shape, there)}
     else:
         ends = (dose for dose in (min(plan.window), max(plan.window)) if dose in doses)
@@ -117,7 +120,7 @@ def _change(
     shape: str, weights: Mapping[float, float], rows: Mapping[float, Sequence[Sample]], grades: Decided
 ) -> HandChange:
     of = [(dose, row, key_of(row)) for dose in weights for row in rows.get(dose, ())]
-    dose, groups = [one for one, _, _ in of], [row.group for _, row, _ in of]
+    dose, groups = [at for at, _, _ in of], [row.group for _, row, _ in of]
     automatic = [row.outcome for _, row, _ in of]
 
     def corrected(worst: float | None) -> Interval:
@@ -145,25 +148,25 @@ def _change(
     )
 
 
-def _notes(card: AnswerCard, found: HandGraded, plan: Plan) -> list[str]:
+def _notes(card: AnswerCard, graded: HandGraded, plan: Plan) -> list[str]:
     """In words, what the hand grades take from the answer."""
     notes = []
     gates = {(f"at {gate.dose:g}", gate.name): gate for gate in card.gates}
     limit = plan.thresholds.smallest_effect
-    for change in found.changes:
+    for change in graded.changes:
         low, high = change.corrected.low, change.corrected.high
-        where = f"{found.behaviour}, hand grades"
+        where = f"{graded.behaviour}, hand grades"
         if low is None or high is None:
             notes.append(f"{where}: under {LEAST_PAIRS} situations at a dose, too few to correct the automatic grades")
             continue
         said = f"corrected for the errors of the automatic grades, the change ({_named(change.shape)}) is "
         said += f"{_points(change.corrected.value)} points (95% interval {_points(low)} to {_points(high)})"
-        if found.behaviour == card.behaviour:
+        if graded.behaviour == card.behaviour:
             if card.answer in MOVED and low <= 0 <= high:
                 notes.append(f"{where}: {said}, which includes 0: `{card.answer}` rests on automatic grades alone")
             if card.answer == "encoded, does not control" and not (-limit < low and high < limit):
                 notes.append(f"{where}: {said}, which does not rule out a change of {_points(limit)} points")
-        gate = gates.get((change.shape, f"harm: {found.behaviour}"))
+        gate = gates.get((change.shape, f"harm: {graded.behaviour}"))
         if gate is not None and gate.state == "holds" and high > gate.limit:
             notes.append(f"{where}: {said}; the limit of {_points(gate.limit)} points holds for automatic grades alone")
     return notes

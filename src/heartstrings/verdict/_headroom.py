@@ -16,29 +16,35 @@ from heartstrings.verdict.tables import Table
 def baselines(table: Table, behaviours: Sequence[Behaviour]) -> tuple[Baseline, ...]:
     """One for each behaviour that was asked unsteered; its flag says which change could not be seen here, whatever
     steering does."""
-    found = []
-    for one in behaviours:
-        column = table.baseline(one.name)
+    unsteered = []
+    for behaviour in behaviours:
+        column = table.baseline(behaviour.name)
         if len(column):
             mean = mean_interval(column.outcome, column.groups)
-            flag = _flag(one, [row.outcome for row in column.rows], mean.low)
-            found.append(
-                Baseline(behaviour=one.name, role=one.role, outcome=estimate(mean), neutral=one.neutral, flag=flag)
+            flag = _flag(behaviour, [row.outcome for row in column.rows], mean.low)
+            unsteered.append(
+                Baseline(
+                    behaviour=behaviour.name,
+                    role=behaviour.role,
+                    outcome=estimate(mean),
+                    neutral=behaviour.neutral,
+                    flag=flag,
+                )
             )
-    return tuple(found)
+    return tuple(unsteered)
 
 
-def _flag(one: Behaviour, outcomes: Sequence[float | None], low: float | None) -> str | None:
-    chance: float | None = getattr(one, "chance", None)
-    if one.role == "writing":  # tone is no rate
+def _flag(behaviour: Behaviour, outcomes: Sequence[float | None], low: float | None) -> str | None:
+    chance: float | None = getattr(behaviour, "chance", None)
+    if behaviour.role == "writing":  # tone is no rate
         return None
-    if one.role == "check":
+    if behaviour.role == "check":
         at_chance = chance is not None and low is not None and low <= chance
         return f"at chance ({chance:.2f}): the model does not tell the options apart" if at_chance else None
-    if one.role == "capability" and chance is not None and low is not None and low <= chance:
+    if behaviour.role == "capability" and chance is not None and low is not None and low <= chance:
         return f"at chance ({chance:.2f}): what the model cannot do, steering cannot take from it"
     said = room(outcomes)
-    harmless = one.role in ("harm", "matched") and said is not None and said.startswith("floor")
-    able = one.role == "capability" and said is not None and said.startswith("ceiling")
+    harmless = behaviour.role in ("harm", "matched") and said is not None and said.startswith("floor")
+    able = behaviour.role == "capability" and said is not None and said.startswith("ceiling")
     # A baseline without harm or mistakes is as it should be.
     return None if harmless or able else said

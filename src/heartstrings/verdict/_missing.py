@@ -35,29 +35,29 @@ class Gap:
 
 def effect_gaps(plan: Plan, table: Table, behaviour: Behaviour, direction: str, layer: int | None) -> list[Gap]:
     """Of the direction itself: its layer search, its doses, the baseline."""
-    found = []
+    gaps = []
     name = behaviour.name
     rows = table.select(name, "direction", direction)
     if layer is None or not searched_whole(plan, table, behaviour, rows):
-        found.append(
+        gaps.append(
             Gap("effect", f"{name}: the layer search of {direction} is not finished", selecting(plan, behaviour))
         )
     expected = planned(plan, behaviour)
     cells = {} if layer is None else table.doses(name, "direction", direction, layer)
     columns = [table.baseline(name), *(cells.get(dose, EMPTY) for dose in plan.compared(name))]
-    short = [expected - len(one) for one in columns if not whole(one, expected)]
+    short = [expected - len(column) for column in columns if not whole(column, expected)]
     if short:
         words = f"{name}: {len(short)} of {len(columns)} cells of the slope window are not finished for {direction}"
-        found.append(Gap("effect", words, max(short)))
+        gaps.append(Gap("effect", words, max(short)))
     beyond = [dose for dose in steered_doses(plan) if dose not in plan.compared(name)]
     absent = [dose for dose in beyond if not whole(cells.get(dose, EMPTY), expected)]
     if absent and not short:
         listed = ", ".join(f"{dose:g}" for dose in absent)
-        found.append(Gap(None, f"{name}: not finished at doses {listed} of {direction}", expected))
+        gaps.append(Gap(None, f"{name}: not finished at doses {listed} of {direction}", expected))
     ungraded = sum(row.outcome is None for column in columns for row in column.rows)
     if ungraded:
-        found.append(Gap(None, f"{name}: {ungraded} answers within the slope window have no grade"))
-    return found
+        gaps.append(Gap(None, f"{name}: {ungraded} answers within the slope window have no grade"))
+    return gaps
 
 
 def control_gaps(
@@ -109,14 +109,14 @@ def not_needed(behaviour: Behaviour, beside: Sequence[Gap]) -> list[Gap]:
 
 def check_gaps(plan: Plan, table: Table, behaviours: Sequence[Behaviour]) -> list[Gap]:
     """Of the questions with a known answer."""
-    found = []
-    for one in behaviours:
-        lacking = planned(plan, one) - len(table.baseline(one.name))
+    gaps = []
+    for behaviour in behaviours:
+        lacking = planned(plan, behaviour) - len(table.baseline(behaviour.name))
         if lacking > 0:
-            found.append(
-                Gap("check", f"{one.name}: {lacking} questions with a known answer are not asked yet", lacking)
+            gaps.append(
+                Gap("check", f"{behaviour.name}: {lacking} questions with a known answer are not asked yet", lacking)
             )
-    return found
+    return gaps
 
 
 def matched_gaps(plan: Plan, behaviours: Sequence[Behaviour], *, finished: bool) -> list[Gap]:
@@ -130,19 +130,19 @@ def matched_gaps(plan: Plan, behaviours: Sequence[Behaviour], *, finished: bool)
 
 def gate_gaps(plan: Plan, gates: Sequence[Gate], others: Sequence[Behaviour], effect: Behaviour) -> list[Gap]:
     """Of capability, harm and coherence."""
-    found = []
-    planned_for = {one.name: planned(plan, one) for one in others}
+    gaps = []
+    planned_for = {behaviour.name: planned(plan, behaviour) for behaviour in others}
     for name, of in {gate.name: gate.of for gate in gates}.items():
         doses = [f"{gate.dose:g}" for gate in gates if gate.name == name and gate.state == "missing"]
         if doses:
             short = planned_for.get(of, plan.samples.writing)
-            found.append(Gap("gates", f"{name}: not sampled at doses {', '.join(doses)}", short))
-    roles = {one.role for one in others}
+            gaps.append(Gap("gates", f"{name}: not sampled at doses {', '.join(doses)}", short))
+    roles = {behaviour.role for behaviour in others}
     for role, words in (
         ("capability", "task accuracy was not examined"),
         ("harm", "unrelated harm was not examined"),
         ("writing", "coherence of free text was not examined"),
     ):
         if role not in roles and not (role == "writing" and effect.ask == "text"):
-            found.append(Gap(None, words))
-    return found
+            gaps.append(Gap(None, words))
+    return gaps

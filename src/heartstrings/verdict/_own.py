@@ -27,13 +27,13 @@ def own_encodings(directions: Sequence[str], found: Sequence[OwnEmotion]) -> dic
     """Of every direction; None for a blend of several emotions. None in all where the atlas read no emotion."""
     if not found:
         return None
-    known = {one.emotion: one for one in found}
+    known = {emotion.emotion: emotion for emotion in found}
     out: dict[str, OwnEncoding | None] = {}
     for direction in directions:
         names = emotions_in(direction, tuple(known))
-        one = known.get(names[0]) if len(names) == 1 else None
-        out[direction] = None if one is None else OwnEncoding(
-            auc=one.auc, low=one.low, high=one.high, p=one.p, layer=one.layer, words=one.words
+        emotion = known.get(names[0]) if len(names) == 1 else None
+        out[direction] = None if emotion is None else OwnEncoding(
+            auc=emotion.auc, low=emotion.low, high=emotion.high, p=emotion.p, layer=emotion.layer, words=emotion.words
         )  # fmt: skip
     return out
 

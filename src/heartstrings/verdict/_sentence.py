@@ -51,19 +51,19 @@ def _not_encoded(card: AnswerCard, story: Story) -> list[str]:
 
 def _encoding_unclear(card: AnswerCard, story: Story) -> list[str]:
     p = _encoded_p(story)
-    found = f"the atlas could not tell whether emotion is encoded in this model{p}"
+    finding = f"the atlas could not tell whether emotion is encoded in this model{p}"
     if card.encoded == "not encoded":
-        found = f"the atlas finds no emotion encoded in this model{p}, and yet {card.direction} itself is read"
+        finding = f"the atlas finds no emotion encoded in this model{p}, and yet {card.direction} itself is read"
     return [
-        f"Inconclusive: {found}, so what steering along {card.direction} does cannot be put down to emotion.",
+        f"Inconclusive: {finding}, so what steering along {card.direction} does cannot be put down to emotion.",
         "More stories or more rated emotions would settle it.",
         f"{_capital(_moved(card))}." if card.effect.value is not None else "",
     ]
 
 
 def _missing(card: AnswerCard, story: Story) -> list[str]:
-    what = "; ".join(story.gaps) or "samples"
-    return [f"Inconclusive so far for {card.direction}: {what}.", _more(card, "samples a cell")]
+    gaps = "; ".join(story.gaps) or "samples"
+    return [f"Inconclusive so far for {card.direction}: {gaps}.", _more(card, "samples a cell")]
 
 
 def _no_answers(card: AnswerCard, story: Story) -> list[str]:
@@ -75,20 +75,20 @@ def _no_answers(card: AnswerCard, story: Story) -> list[str]:
 
 
 def _not_told_apart(card: AnswerCard, story: Story) -> list[str]:
-    found = []
-    for one in card.checks:
-        if one.holds is not False:
+    failures = []
+    for check in card.checks:
+        if check.holds is not False:
             continue
-        p = "" if one.p is None else f", p = {_p(one.p)}"
-        if one.what == "known answers":
-            found.append(
-                f"on {one.n} questions of this form with a known answer ({one.behaviour}) it is at "
-                f"{_percent(one.outcome.value or 0.0)}, where {_percent(one.chance)} is chance{p}"
+        p = "" if check.p is None else f", p = {_p(check.p)}"
+        if check.what == "known answers":
+            failures.append(
+                f"on {check.n} questions of this form with a known answer ({check.behaviour}) it is at "
+                f"{_percent(check.outcome.value or 0.0)}, where {_percent(check.chance)} is chance{p}"
             )
         else:
-            found.append(f"its {one.n} answers differ by the order of the options and not by the question{p}")
+            failures.append(f"its {check.n} answers differ by the order of the options and not by the question{p}")
     return [
-        f"Inconclusive: the model does not tell the options of {card.behaviour} apart: {'; '.join(found)}.",
+        f"Inconclusive: the model does not tell the options of {card.behaviour} apart: {'; '.join(failures)}.",
         "What steering does to such answers says nothing about the question.",
     ]
 
@@ -146,19 +146,19 @@ def _controls(card: AnswerCard, story: Story) -> list[str]:
 
 def _gate_fails(card: AnswerCard, story: Story) -> list[str]:
     first = [dose for sign in SIDES if (dose := nearest(story.plan, sign)) is not None]
-    found = [(dose, words) for dose in first if (words := _worst(card.gates, dose))]
-    return [f"{_headline(card, story)}, but no range around 0 is safe: {'; '.join(_together(found))}."]
+    broken = [(dose, words) for dose in first if (words := _worst(card.gates, dose))]
+    return [f"{_headline(card, story)}, but no range around 0 is safe: {'; '.join(_together(broken))}."]
 
 
 def _gates_unclear(card: AnswerCard, story: Story) -> list[str]:
-    found = []
+    broken = []
     for sign, reach in zip(SIDES, (card.negative_side, card.positive_side), strict=True):
         dose = nearest(story.plan, sign)
         if dose is not None and reach is None and (words := _worst(card.gates, dose)):
-            found.append((dose, words))
+            broken.append((dose, words))
     return [
         f"{_headline(card, story, verb='moves')}, but whether any range is safe is inconclusive: "
-        f"{'; '.join(_together(found))}.",
+        f"{'; '.join(_together(broken))}.",
         _more(card, "probes a cell"),
     ]
 
@@ -272,7 +272,7 @@ def _rank(claim: Claim) -> str:
 
 def _headroom(card: AnswerCard, story: Story) -> str:
     """Where no effect was seen: what could not have been seen here."""
-    own = next((one for one in card.baselines if one.behaviour == card.behaviour), None)
+    own = next((baseline for baseline in card.baselines if baseline.behaviour == card.behaviour), None)
     if own is None or own.flag is None or story.reason not in NO_EFFECT:
         return ""
     return f"Unsteered, the {card.curve.outcome_name} is at its {own.flag}."
@@ -309,8 +309,8 @@ def _goes(card: AnswerCard, story: Story, points: Mapping[float, float | None]) 
     values = [points.get(dose) for dose in (start, *doses)]
     if any(value is None for value in values):
         return ""
-    first, *rest = (_percent(value or 0.0) for value in values)
-    reached = " and ".join(f"to {share} at {dose:g}" for share, dose in zip(rest, doses, strict=True))
+    first, *shares = (_percent(value or 0.0) for value in values)
+    reached = " and ".join(f"to {share} at {dose:g}" for share, dose in zip(shares, doses, strict=True))
     return f" goes from {first} {'unsteered' if start == 0 else f'at dose {start:g}'} {reached}"
 
 
@@ -374,8 +374,8 @@ def _beyond(card: AnswerCard, low: float, high: float, story: Story) -> str:
     """What breaks at the first tested dose outside a range, on either side: `; at 0.2 accuracy may fall by ...`"""
     doses = steered_doses(story.plan)
     below, above = [dose for dose in doses if dose < low], [dose for dose in doses if dose > high]
-    found = [(dose, words) for dose in (*below[-1:], *above[:1]) if (words := _worst(card.gates, dose))]
-    return "".join(f"; {words}" for words in _together(found))
+    broken = [(dose, words) for dose in (*below[-1:], *above[:1]) if (words := _worst(card.gates, dose))]
+    return "".join(f"; {words}" for words in _together(broken))
 
 
 def _worst(gates: Sequence[Gate], dose: float) -> str:
@@ -386,10 +386,10 @@ def _worst(gates: Sequence[Gate], dose: float) -> str:
     return _broken(here[0]) if here else ""
 
 
-def _together(found: Sequence[tuple[float, str]]) -> list[str]:
+def _together(broken: Sequence[tuple[float, str]]) -> list[str]:
     """`at -1 and 1 accuracy ...`: what breaks alike at several doses is said once."""
     doses: dict[str, dict[str, None]] = {}
-    for dose, words in found:
+    for dose, words in broken:
         doses.setdefault(words, {})[f"{dose:g}"] = None
     return [f"at {_listed(at)} {words}" for words, at in doses.items()]
 

@@ -30,11 +30,11 @@ def specifications(plan: Plan, table: Table, measured: Measured) -> tuple[Specif
     against every kind of controls by itself, all by size whatever sign the plan declares. Empty without a layer."""
     if measured.layer is None:
         return ()
-    found = [*_layers(plan, measured), *_contrasts(measured, measured.fit, _known(measured), collapsed=False)]
+    specs = [*_layers(plan, measured), *_contrasts(measured, measured.fit, _known(measured), collapsed=False)]
     if measured.collapsed & set(plan.compared(measured.behaviour.name)):
-        found += _with_collapsed(plan, table, measured)
-    known = [each for each in found if each.effect.value is not None]
-    return tuple(sorted(known, key=lambda each: (each.effect.value or 0.0, each.half, each.layer, each.contrast)))
+        specs += _with_collapsed(plan, table, measured)
+    known = [spec for spec in specs if spec.effect.value is not None]
+    return tuple(sorted(known, key=lambda spec: (spec.effect.value or 0.0, spec.half, spec.layer, spec.contrast)))
 
 
 def _layers(plan: Plan, measured: Measured) -> list[Specification]:
@@ -45,7 +45,7 @@ def _layers(plan: Plan, measured: Measured) -> list[Specification]:
     for choice in measured.search:
         changes: dict[ControlKind, list[float | None]] = {}
         for kind, group in measured.controls.items():
-            here = {each.name: {at.layer: at.mean for at in each.search.searched} for each in group.each}
+            here = {control.name: {at.layer: at.mean for at in control.search.searched} for control in group.each}
             changes[kind] = _padded([means.get(choice.layer) for means in here.values()], group)
         slope = choice.slope
         scaled = Interval(slope.value, slope.low, slope.high).times(width)
@@ -78,7 +78,7 @@ def _known(measured: Measured) -> dict[str, Changes]:
     """By contrast, of the controls as they were compared."""
     return {
         shape.name: {
-            kind: _padded([each.changes.get(shape.name) for each in group.each], group)
+            kind: _padded([control.changes.get(shape.name) for control in group.each], group)
             for kind, group in measured.controls.items()
         }
         for shape in measured.fit.shapes
@@ -98,7 +98,7 @@ def _with_collapsed(plan: Plan, table: Table, measured: Measured) -> list[Specif
     own = fit(nothing, cells("direction", measured.direction, measured.layer))
     shapes = tuple(shape.name for shape in own.shapes)
     rows = {
-        kind: [mean_changes(nothing, cells(kind, each.name, each.layer), shapes) for each in group.each]
+        kind: [mean_changes(nothing, cells(kind, control.name, control.layer), shapes) for control in group.each]
         for kind, group in measured.controls.items()
     }
     changes: dict[str, Changes] = {

@@ -25,27 +25,27 @@ from heartstrings.verdict.tables import Column, Suite, Table, planned
 def checks(plan: Plan, table: Table, suite: Suite, effect: Behaviour) -> tuple[Check, ...]:
     """Every check of one effect behaviour; empty where none belongs to it."""
     known = suite.checks_of(effect.name)
-    found = [_known(plan, one, table.baseline(one.name)) for one in known]
+    checked = [_known(plan, behaviour, table.baseline(behaviour.name)) for behaviour in known]
     if known and isinstance(effect, TwoOptions):
-        found.append(_position(plan, effect, table.baseline(effect.name)))
-    return tuple(found)
+        checked.append(_position(plan, effect, table.baseline(effect.name)))
+    return tuple(checked)
 
 
 def understood(found: Sequence[Check]) -> bool | None:
     """True if all hold, False if one does not; None where nothing was asked or it cannot be told yet."""
-    if any(one.holds is False for one in found):
+    if any(check.holds is False for check in found):
         return False
-    return None if not found or any(one.holds is None for one in found) else True
+    return None if not found or any(check.holds is None for check in found) else True
 
 
-def _known(plan: Plan, one: Behaviour, column: Column) -> Check:
-    chance = chance_of(one)
+def _known(plan: Plan, behaviour: Behaviour, column: Column) -> Check:
+    chance = chance_of(behaviour)
     holds, p = knows(column.outcome, column.groups, chance, plan.thresholds.alpha)
     n = int(np.count_nonzero(~np.isnan(column.outcome)))
     mean = mean_interval(column.outcome, column.groups)
-    whole = len(column) >= planned(plan, one)
+    whole = len(column) >= planned(plan, behaviour)
     return Check(
-        behaviour=one.name, outcome=estimate(mean), chance=chance, p=p, n=n, holds=holds if whole else None,
+        behaviour=behaviour.name, outcome=estimate(mean), chance=chance, p=p, n=n, holds=holds if whole else None,
     )  # fmt: skip
 
 

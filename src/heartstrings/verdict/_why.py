@@ -22,20 +22,20 @@ def why(card: AnswerCard, others: Sequence[AnswerCard], plan: Plan, *, leader: s
         others: answers of the same plan.
         leader: the behaviour whose search chose this card's layer.
     """
-    found = (_layers(card, plan, leader), _output(card), _elsewhere(card, others, plan))
-    return tuple(one for one in found if one)
+    sentences = (_layers(card, plan, leader), _output(card), _elsewhere(card, others, plan))
+    return tuple(sentence for sentence in sentences if sentence)
 
 
 def _layers(card: AnswerCard, plan: Plan, leader: str) -> str:
     """What the searched layers did on the half that chose."""
     if card.layers:
-        each = []
-        for one in card.layers:
-            doses = [point.dose for point in one.points]
+        moves = []
+        for choice in card.layers:
+            doses = [point.dose for point in choice.points]
             width = max(doses) - min(doses) if doses else 0.0
-            change = {name: None if value is None else value * width for name, value in one.slope}
-            each.append(f"{one.layer} by {change_words(Estimate(**change))}")
-        return f"Another layer? On the scenarios that chose the layer, {', '.join(each)}."
+            change = {name: None if value is None else value * width for name, value in choice.slope}
+            moves.append(f"{choice.layer} by {change_words(Estimate(**change))}")
+        return f"Another layer? On the scenarios that chose the layer, {', '.join(moves)}."
     if leader != card.behaviour and plan.layers != (card.layer,):
         return f"Another layer? The layer was chosen on {leader}; this question was asked at no other."
     return ""
@@ -49,18 +49,18 @@ def _output(card: AnswerCard) -> str:
         if curve.outcome_name == QUANTITIES["kl"]
         for point in curve.points
     }
-    dose = max((point.dose for kind in card.control_costs for point in kind.points), default=0.0)
-    beside = {
-        kind.kind: (point.estimate.value, point.estimate.low)
-        for kind in card.control_costs
-        for point in kind.points
+    dose = max((point.dose for cost in card.control_costs for point in cost.points), default=0.0)
+    by_kind = {
+        cost.kind: (point.estimate.value, point.estimate.low)
+        for cost in card.control_costs
+        for point in cost.points
         if point.dose == dose
     }
     moved = own.get(dose)
-    lowest = [low for _, low in beside.values() if low is not None]
+    lowest = [low for _, low in by_kind.values() if low is not None]
     if moved is None or not lowest:
         return ""
-    controls = ", ".join(f"{kind} controls {_nats(value)}" for kind, (value, _) in beside.items())
+    controls = ", ".join(f"{kind} controls {_nats(value)}" for kind, (value, _) in by_kind.items())
     smallest = min(lowest)
     so = "less than any control: later layers take it out" if moved < smallest else "so it is not lost on the way"
     return (
@@ -72,15 +72,15 @@ def _output(card: AnswerCard) -> str:
 def _elsewhere(card: AnswerCard, others: Sequence[AnswerCard], plan: Plan) -> str:
     """Behaviours that the same direction does move, more than controls."""
     moved = [
-        f"{one.behaviour} by {change_words(one.told)}"
-        for one in others
-        if one.direction == card.direction
-        and one.behaviour != card.behaviour
-        and one.p is not None
-        and one.p < plan.thresholds.alpha
-        and one.told.low is not None
-        and one.told.high is not None
-        and (one.told.low > 0 or one.told.high < 0)
+        f"{other.behaviour} by {change_words(other.told)}"
+        for other in others
+        if other.direction == card.direction
+        and other.behaviour != card.behaviour
+        and other.p is not None
+        and other.p < plan.thresholds.alpha
+        and other.told.low is not None
+        and other.told.high is not None
+        and (other.told.low > 0 or other.told.high < 0)
     ]
     return f"Does it move anything? {card.direction} moves {' and '.join(moved)}." if moved else ""
 

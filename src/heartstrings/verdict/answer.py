@@ -74,14 +74,18 @@ def decide(
     """
     of, plan = plan, plan.spent
     table = Table(ledger.samples())
-    every = families(plan, table, suite)
-    there = {(one.behaviour.name, one.direction): one for family in every for one in family.own}
-    found = [there[behaviour, direction] for behaviour in plan.effects for direction in plan.directions]
+    plan_families = families(plan, table, suite)
+    by_name = {
+        (measured.behaviour.name, measured.direction): measured for family in plan_families for measured in family.own
+    }
+    measurements = [by_name[behaviour, direction] for behaviour in plan.effects for direction in plan.directions]
     preferred = Preferences(plan, table, suite)
-    run = _Run(plan, table, suite, model, encoded, encoded_p, story_coherence, preferred, own, _stopped(plan, every))
-    ps = _corrected(plan, every)
-    claimed = claims(plan, table, every)
-    explored = discoveries(plan, found)
+    run = _Run(
+        plan, table, suite, model, encoded, encoded_p, story_coherence, preferred, own, _stopped(plan, plan_families)
+    )
+    ps = _corrected(plan, plan_families)
+    claimed = claims(plan, table, plan_families)
+    explored = discoveries(plan, measurements)
     weighed = [
         _card(
             run,
@@ -90,15 +94,16 @@ def decide(
             claimed[measured.behaviour.name, measured.direction],
             explored.get((measured.behaviour.name, measured.direction)),
         )
-        for measured in found
+        for measured in measurements
     ]
     cards = tuple(
-        card if reason not in NO_EFFECT else _explained(card, [one for one, _ in weighed], plan, suite)
+        card if reason not in NO_EFFECT else _explained(card, [other for other, _ in weighed], plan, suite)
         for card, reason in weighed
     )
     if grades is not None:
         cards = tuple(
-            with_hand_grades(card, measured, plan, table, grades) for card, measured in zip(cards, found, strict=True)
+            with_hand_grades(card, measured, plan, table, grades)
+            for card, measured in zip(cards, measurements, strict=True)
         )
     return Verdict(
         package_version=__version__,
@@ -106,10 +111,10 @@ def decide(
         seed=plan.seed,
         thresholds=plan.thresholds,
         organism=organism,
-        power=_power(plan, found),
+        power=_power(plan, measurements),
         doses=doses,
         answers=cards,
-        calibration=calibration(plan, found),
+        calibration=calibration(plan, measurements),
         weights_hash=weights_hash,
         vectors_hash=vectors_hash,
         look=of.look + 1,
@@ -125,10 +130,10 @@ def _seed(plan: Plan) -> tuple[str, ...]:
     return (f"Seed {plan.seed} was chosen; a plan has {DEFAULT_SEED} otherwise. Ask for the runs with other seeds.",)
 
 
-def _corrected(plan: Plan, every: Sequence[Family]) -> dict[tuple[str, str], float | None]:
+def _corrected(plan: Plan, plan_families: Sequence[Family]) -> dict[tuple[str, str], float | None]:
     """p of each behaviour and direction, corrected over the behaviours of its family, then over directions."""
     ps: dict[tuple[str, str], float | None] = {}
-    for family in every:
+    for family in plan_families:
         groups = [family.of(direction) for direction in plan.directions]
         for group, values in zip(groups, holm_groups([corrected(group) for group in groups]), strict=True):
             for measured, p in zip(group, values, strict=True):
@@ -137,10 +142,10 @@ def _corrected(plan: Plan, every: Sequence[Family]) -> dict[tuple[str, str], flo
     return ps
 
 
-def _stopped(plan: Plan, every: Sequence[Family]) -> dict[str, str]:
+def _stopped(plan: Plan, plan_families: Sequence[Family]) -> dict[str, str]:
     """What is said of each behaviour whose controls were stopped."""
     words = {}
-    for family in every:
+    for family in plan_families:
         if not family.stopped:
             continue
         kinds = [
@@ -361,9 +366,9 @@ def _pairs(table: Table, measured: Measured, gate: Gate) -> int:
     return sum(len(pairs(*both, "outcome")[0]) for both in zip(before, after, strict=True))
 
 
-def _power(plan: Plan, found: Sequence[Measured]) -> str:
+def _power(plan: Plan, measurements: Sequence[Measured]) -> str:
     """What these samples can detect, for the direction whose scenarios differ most."""
-    compared = [measured for measured in found if measured.controls] or found
+    compared = [measured for measured in measurements if measured.controls] or measurements
     widest = max(compared, key=lambda measured: measured.spread, default=None)
     if widest is None or widest.spread <= 0:
         return "What these samples can detect is not known: no two scenarios have different effects yet."

@@ -50,27 +50,27 @@ class Family:
 
 def families(plan: Plan, table: Table, suite: Suite) -> tuple[Family, ...]:
     """The declared behaviours of a plan and its others, each measured with the controls that it was compared with."""
-    measurer, every = Measurer(plan, table, suite), plan.rounds[-1]
-    found = []
+    measurer, last = Measurer(plan, table, suite), plan.rounds[-1]
+    plan_families = []
     for members in members_of(plan):
-        stop = stop_of(measurer, members, every, {})
-        number = every if stop is None else stop
-        measured = measurer.family(members, number)
-        if not number and every:
+        stop = stop_of(measurer, members, last, {})
+        number = last if stop is None else stop
+        measurements = measurer.family(members, number)
+        if not number and last:
             # Controls that nothing depends on are not missing.
-            measured = tuple(
-                replace(one, gaps=tuple(gap for gap in one.gaps if gap.part not in ("kind", "controls")))
-                for one in measured
+            measurements = tuple(
+                replace(measured, gaps=tuple(gap for gap in measured.gaps if gap.part not in ("kind", "controls")))
+                for measured in measurements
             )
-        asked = plan if number == every else plan.with_first(number)
-        found.append(Family(members, asked, measured, stopped=number < every))
-    return tuple(found)
+        asked = plan if number == last else plan.with_first(number)
+        plan_families.append(Family(members, asked, measurements, stopped=number < last))
+    return tuple(plan_families)
 
 
 def members_of(plan: Plan) -> tuple[tuple[str, ...], ...]:
     """Effect behaviours that stop together."""
-    rest = tuple(name for name in plan.effects if name not in plan.declared)
-    return tuple(members for members in (plan.declared, rest) if members)
+    undeclared = tuple(name for name in plan.effects if name not in plan.declared)
+    return tuple(members for members in (plan.declared, undeclared) if members)
 
 
 def stop_of(
@@ -97,46 +97,50 @@ def stop_of(
 def _decided(measurer: Measurer, members: tuple[str, ...], number: int) -> bool:
     """Whether more than the first `number` controls of each kind could change no answer of these behaviours."""
     plan, suite = measurer.plan, measurer.suite
-    if any(isinstance(one, Judged) and one.decides for one in map(suite.behaviour, members)):
+    if any(isinstance(behaviour, Judged) and behaviour.decides for behaviour in map(suite.behaviour, members)):
         return False  # their outcomes come after sampling
-    found = measurer.family(members, number)
-    own = [one for one in found if one.behaviour.name in members]
-    if any(gap.part in ("effect", "check") for one in own for gap in one.gaps):
+    measurements = measurer.family(members, number)
+    own = [measured for measured in measurements if measured.behaviour.name in members]
+    if any(gap.part in ("effect", "check") for measured in own for gap in measured.gaps):
         return False
-    moving = {id(one) for one in own if _moves(measurer, one)}
+    moving = {id(measured) for measured in own if _moves(measurer, measured)}
     if not moving:
         return True
-    if not number or any(gap.part in ("kind", "controls") for one in found for gap in one.gaps):
+    if not number or any(gap.part in ("kind", "controls") for measured in measurements for gap in measured.gaps):
         return False
-    groups = [[one for one in found if one.direction == direction] for direction in plan.directions]
+    groups = [
+        [measured for measured in measurements if measured.direction == direction] for direction in plan.directions
+    ]
     least = holm_groups([_least_p(plan, group) for group in groups])
     return all(
         p is not None and p >= plan.thresholds.alpha
         for group, ps in zip(groups, least, strict=True)
-        for one, p in zip(group, ps, strict=True)
-        if id(one) in moving
+        for measured, p in zip(group, ps, strict=True)
+        if id(measured) in moving
     )
 
 
-def _moves(measurer: Measurer, one: Measured) -> bool:
+def _moves(measurer: Measurer, measured: Measured) -> bool:
     """Whether the answer depends on controls: the question is understood, and there is an effect that matters."""
     plan, table = measurer.plan, measurer.table
-    answered = table.baseline(one.behaviour.name).mean("valid")
-    if understood(one.checks) is False or (answered is not None and answered < plan.thresholds.least_valid):
+    answered = table.baseline(measured.behaviour.name).mean("valid")
+    if understood(measured.checks) is False or (answered is not None and answered < plan.thresholds.least_valid):
         return False
-    if one.fit.shape is None or not one.fit.shape.change.excludes_zero:
+    if measured.fit.shape is None or not measured.fit.shape.change.excludes_zero:
         return False
-    changes = at_doses(plan, table, one.behaviour, one.direction, one.layer, one.collapsed, one.fit)
+    changes = at_doses(
+        plan, table, measured.behaviour, measured.direction, measured.layer, measured.collapsed, measured.fit
+    )
     return not (changes and all(change.within(plan.thresholds.smallest_effect) for change in changes))
 
 
 def _least_p(plan: Plan, group: Sequence[Measured]) -> list[float | None]:
     """The least p of one direction that is possible with all of the plan's controls, on each of some behaviours: if no
     control that has not been asked exceeds it."""
-    signed = all(controls.signed for one in group for controls in one.controls.values())
+    signed = all(controls.signed for measured in group for controls in measured.controls.values())
     worst: list[float | None] = [None] * len(group)
     for kind in CONTROL_KINDS:
-        sampled = max((one.controls[kind].planned for one in group if kind in one.controls), default=0)
+        sampled = max((measured.controls[kind].planned for measured in group if kind in measured.controls), default=0)
         if not sampled:
             continue
         whole = getattr(plan.controls, kind)
@@ -159,12 +163,12 @@ class Measurer:
         """Every direction on each behaviour that the p of the members is corrected over, in the plan's order."""
         plan = self.plan if number >= self.plan.rounds[-1] else self.plan.with_first(number)
         over = set(self.plan.family(members[0]))
-        found = []
+        measurements = []
         for name in self.plan.effects:
             for direction in self.plan.directions:
                 key = (name, direction, number)
                 if name in over and key not in self._known:
                     self._known[key] = measure(plan, self.table, self.suite, name, direction)
                 if name in over:
-                    found.append(self._known[key])
-        return tuple(found)
+                    measurements.append(self._known[key])
+        return tuple(measurements)

@@ -71,14 +71,14 @@ class Fit:
     @property
     def changes(self) -> Float64[np.ndarray, "clusters"]:
         """Change between the ends of the window, averaged within clusters: independent values."""
-        found: dict[str, list[float]] = {}
+        by_cluster: dict[str, list[float]] = {}
         for cluster, slope in zip(self.clusters, self.per_dose.tolist(), strict=True):
-            found.setdefault(cluster, []).append(slope * self.width)
-        return np.array([np.mean(values) for values in found.values()], dtype=np.float64)
+            by_cluster.setdefault(cluster, []).append(slope * self.width)
+        return np.array([np.mean(values) for values in by_cluster.values()], dtype=np.float64)
 
     def against(self, compared: Sequence[Tops]) -> Fit:
         """The same fit, with the contrast to tell chosen against its controls."""
-        ps = {shape.name: [one.along(shape.name).p for one in compared] for shape in self.shapes}
+        ps = {shape.name: [kind_tops.along(shape.name).p for kind_tops in compared] for shape in self.shapes}
         worst = {name: max((1.0 if p is None else p for p in some), default=1.0) for name, some in ps.items()}
         return replace(self, shape=told(self.shapes, worst))
 
@@ -92,13 +92,13 @@ def told(shapes: Sequence[Shape], ps: Mapping[str, float]) -> Shape | None:
     Args:
         ps: against the controls, by contrast; empty where there are none.
     """
-    shown = [one for one in shapes if one.change.excludes_zero]
+    shown = [shape for shape in shapes if shape.change.excludes_zero]
     if not shown:
         return shapes[0] if shapes else None
-    least = min(ps.get(one.name, 1.0) for one in shown)
-    best = [one for one in shown if ps.get(one.name, 1.0) <= least]
+    least = min(ps.get(shape.name, 1.0) for shape in shown)
+    best = [shape for shape in shown if ps.get(shape.name, 1.0) <= least]
     surest = max(best, key=_sureness)
-    return next((one for one in best if one.name == LINE and 2 * _sureness(one) >= _sureness(surest)), surest)
+    return next((shape for shape in best if shape.name == LINE and 2 * _sureness(shape) >= _sureness(surest)), surest)
 
 
 def _sureness(shape: Shape) -> float:
@@ -140,7 +140,7 @@ def _shapes(columns: Mapping[float, Column], line: Interval) -> tuple[Shape, ...
     seen = np.concatenate([column.outcome for column in columns.values()])
     seen = seen[~np.isnan(seen)]
     rare = bool(np.isin(seen, (0.0, 1.0)).all()) and min(seen.sum(), len(seen) - seen.sum()) < LEAST_EVENTS
-    found = []
+    shapes = []
     for name, values in zip(names, _contrasted(table, weights).T, strict=True):
         there = ~np.isnan(values)
         own = [cluster for cluster, known in zip(clusters, there, strict=True) if known]
@@ -148,8 +148,8 @@ def _shapes(columns: Mapping[float, Column], line: Interval) -> tuple[Shape, ...
         alone = mean_interval(values[there], own, as_rate=False)
         if rare:  # so few events allow one interval, and no search over several contrasts
             change = line if name == LINE else Interval(change.value, None, None, change.n)
-        found.append(Shape(name, change, alone))
-    return tuple(found)
+        shapes.append(Shape(name, change, alone))
+    return tuple(shapes)
 
 
 def _curves(columns: Mapping[float, Column]) -> tuple[Float64[np.ndarray, "scenario dose"], list[str]]:
@@ -158,11 +158,11 @@ def _curves(columns: Mapping[float, Column]) -> tuple[Float64[np.ndarray, "scena
     for column in columns.values():
         rows.update(zip(column.scenarios, column.groups, strict=True))
     place = {name: at for at, name in enumerate(rows)}
-    found = np.full((len(rows), len(columns)), np.nan)
+    means = np.full((len(rows), len(columns)), np.nan)
     for at, column in enumerate(columns.values()):
         own = np.array([place[name] for name in column.scenarios], dtype=np.int64)
-        found[:, at] = means_by(column.outcome, own, len(rows))
-    return found, list(rows.values())
+        means[:, at] = means_by(column.outcome, own, len(rows))
+    return means, list(rows.values())
 
 
 def _contrasted(
@@ -172,8 +172,8 @@ def _contrasted(
     known = ~np.isnan(table)
     values = np.where(known, table, 0.0) @ weights.T
     lacking = (~known).astype(float) @ (weights != 0).T.astype(float) > 0
-    found: Float64[np.ndarray, "scenario contrast"] = np.where(lacking, np.nan, values)
-    return found
+    contrasted: Float64[np.ndarray, "scenario contrast"] = np.where(lacking, np.nan, values)
+    return contrasted
 
 
 def within(
@@ -198,9 +198,9 @@ def within(
         return None
     doses = table.doses(behaviour, "direction", direction, layer)
     inside = {dose: column for dose, column in doses.items() if low <= dose <= high and dose not in collapsed}
-    found = fit(zero(plan, table.baseline(behaviour)), inside)
-    same = [one.change for one in found.shapes if shape is not None and one.name == shape.name != LINE]
-    return same[0] if same else found.effect
+    fitted = fit(zero(plan, table.baseline(behaviour)), inside)
+    same = [contrast.change for contrast in fitted.shapes if shape is not None and contrast.name == shape.name != LINE]
+    return same[0] if same else fitted.effect
 
 
 def at_doses(
@@ -236,8 +236,8 @@ def find_layer(plan: Plan, table: Table, behaviour: str, kind: Kind, direction: 
         return search.layer, search
     if isinstance(plan.layers, tuple) and len(plan.layers) == 1:
         return plan.layers[0], search
-    found = table.layers("test", behaviour, kind, direction)
-    return (found[0] if len(found) == 1 and not table.searched(behaviour) else None), search
+    layers = table.layers("test", behaviour, kind, direction)
+    return (layers[0] if len(layers) == 1 and not table.searched(behaviour) else None), search
 
 
 def layer_choices(search: LayerSearch, table: Table, behaviour: str, direction: str) -> tuple[LayerChoice, ...]:
@@ -246,12 +246,14 @@ def layer_choices(search: LayerSearch, table: Table, behaviour: str, direction: 
     rows = table.select(behaviour, "direction", direction)
     return tuple(
         LayerChoice(
-            layer=one.layer,
-            slope=estimate(mean_interval(one.changes / one.width, one.groups, as_rate=False)),
-            chosen=one.layer == search.layer,
-            points=_points([*baseline, *(row for row in rows if row.cell.layer == one.layer)]),
+            layer=layer_change.layer,
+            slope=estimate(
+                mean_interval(layer_change.changes / layer_change.width, layer_change.groups, as_rate=False)
+            ),
+            chosen=layer_change.layer == search.layer,
+            points=_points([*baseline, *(row for row in rows if row.cell.layer == layer_change.layer)]),
         )
-        for one in search.searched
+        for layer_change in search.searched
     )
 
 
@@ -343,7 +345,7 @@ class Controls:
 
     def changes(self, contrast: str) -> Float64[np.ndarray, "controls"]:
         """Mean change along one contrast, each control at its own layer; those that could be fitted."""
-        known = np.array([each.changes.get(contrast, math.nan) for each in self.each], dtype=np.float64)
+        known = np.array([control.changes.get(contrast, math.nan) for control in self.each], dtype=np.float64)
         return known[~np.isnan(known)]
 
     def along(self, contrast: str) -> Controls:
@@ -424,20 +426,22 @@ def controls(
     names = control_names(plan, table, behaviour, kind, direction)
     if not wanted or not names:
         return None
-    found = compare(plan, table, behaviour, kind, names, own)
+    comparison = compare(plan, table, behaviour, kind, names, own)
     nothing = zero(plan, table.baseline(behaviour.name))
-    slopes = _slopes(nothing, found.kept, own.doses)
-    sized = tops(found, wanted, 0)
+    slopes = _slopes(nothing, comparison.kept, own.doses)
+    sized = tops(comparison, wanted, 0)
     sign = plan.sign(behaviour.name, direction)
-    signed = tops(found, wanted, sign) if sign else None
+    signed = tops(comparison, wanted, sign) if sign else None
     p = (signed or sized).p
     group = ControlGroup(
         kind=kind,
         slopes=tuple(slopes[~np.isnan(slopes)].tolist()),
         p=1.0 if p is None else p,
-        envelope=envelope(found.cells, nothing),
+        envelope=envelope(comparison.cells, nothing),
     )
-    return Controls(group, sized, signed, wanted, found.whole, found.short, found.samples, found.each)
+    return Controls(
+        group, sized, signed, wanted, comparison.whole, comparison.short, comparison.samples, comparison.each
+    )
 
 
 def control_names(plan: Plan, table: Table, behaviour: Behaviour, kind: Kind, direction: str) -> list[str]:
@@ -466,11 +470,11 @@ def ranked_tops(found: Comparison, sign: int) -> Tops:
     return _tops(found, len(found.names), sign * orientation(found.shapes))
 
 
-def _tops(found: Comparison, expected: int, signs: Float64[np.ndarray, "contrast"] | None) -> Tops:
-    scaled = in_units(found.changes, signs, least=found.least)
+def _tops(comparison: Comparison, expected: int, signs: Float64[np.ndarray, "contrast"] | None) -> Tops:
+    scaled = in_units(comparison.changes, signs, least=comparison.least)
     top = largest(scaled).tolist()
-    each = dict(zip(found.shapes, scaled[0].tolist(), strict=True))
-    return Tops(top[0], each, dict(zip(found.names, top[1:], strict=True)), expected)
+    each = dict(zip(comparison.shapes, scaled[0].tolist(), strict=True))
+    return Tops(top[0], each, dict(zip(comparison.names, top[1:], strict=True)), expected)
 
 
 def matched(
@@ -484,17 +488,17 @@ def matched(
         return NOTHING, None, NOTHING, True
     finished, exceeds = True, []
     most, gap = NOTHING, NOTHING
-    for one in behaviours:
-        baseline, doses = table.baseline(one.name), table.doses(one.name, "direction", direction, layer)
-        expected = planned(plan, one)
+    for behaviour in behaviours:
+        baseline, doses = table.baseline(behaviour.name), table.doses(behaviour.name, "direction", direction, layer)
+        expected = planned(plan, behaviour)
         cells = [baseline, *(doses.get(dose, EMPTY) for dose in {*plan.window, *own.doses} - {0.0})]
         finished = finished and all(whole(cell, expected) for cell in cells)
-        found = fit(zero(plan, baseline), {dose: column for dose, column in doses.items() if dose in own.doses})
-        same = [shape for shape in found.shapes if own.shape is not None and shape.name == own.shape.name]
+        fitted = fit(zero(plan, baseline), {dose: column for dose, column in doses.items() if dose in own.doses})
+        same = [shape for shape in fitted.shapes if own.shape is not None and shape.name == own.shape.name]
         if not same or same[0].change.value is None or own.shape is None:
             continue
         # A direction whose doses were partly left out is compared over the same width.
-        other = same[0].alone.times(own.width / found.width if same[0].name == LINE else 1.0)
+        other = same[0].alone.times(own.width / fitted.width if same[0].name == LINE else 1.0)
         between = difference(_sized(own.shape.alone), _sized(other))
         exceeds.append(between.low is not None and between.low > 0)
         if most.value is None or abs(other.value or 0.0) > abs(most.value):
@@ -520,8 +524,8 @@ def control_spread(groups: Collection[Controls], own: Fit) -> float:
     """Standard deviation of what controls truly do (of the kind where it is largest), sampling error taken out."""
     error = float(np.var(own.changes, ddof=1)) / len(own.changes) if len(own.changes) > 1 else 0.0
     lines = [group.changes(LINE) for group in groups]
-    found = [float(np.var(line, ddof=1)) - error for line in lines if len(line) > 1]
-    return float(np.sqrt(max([0.0, *found])))
+    variances = [float(np.var(line, ddof=1)) - error for line in lines if len(line) > 1]
+    return float(np.sqrt(max([0.0, *variances])))
 
 
 def _sized(change: Interval) -> Interval:
@@ -554,11 +558,11 @@ def mean_changes(
     if not names:
         return np.full(len(wanted), np.nan)
     table, clusters = _curves(columns)
-    codes, found = as_codes(clusters, len(clusters)), {}
+    codes, by_name = as_codes(clusters, len(clusters)), {}
     for name, values in zip(names, _contrasted(table, weights).T, strict=True):
         there = ~np.isnan(values)
-        found[name] = float(group_means(values[there], codes[there]).mean()) if there.any() else math.nan
-    return np.array([found.get(name, math.nan) for name in wanted], dtype=np.float64)
+        by_name[name] = float(group_means(values[there], codes[there]).mean()) if there.any() else math.nan
+    return np.array([by_name.get(name, math.nan) for name in wanted], dtype=np.float64)
 
 
 def _number(name: str) -> tuple[int, str]:

@@ -67,9 +67,9 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
     """Everything but the decision."""
     behaviour = suite.behaviour(name)
     others = tuple(
-        one
-        for one in (*suite.capability, *suite.harm, *suite.cost, *suite.writing)
-        if getattr(plan.samples, one.role) and one.name != name
+        other
+        for other in (*suite.capability, *suite.harm, *suite.cost, *suite.writing)
+        if getattr(plan.samples, other.role) and other.name != name
     )
     layer, search = find_layer(plan, table, name, "direction", direction)
     gated, collapsed = gates(
@@ -92,9 +92,9 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
     known = checks(plan, table, suite, behaviour)
     gaps += missing.check_gaps(plan, table, suite.checks_of(name))
     unclear = understood(known) is False
-    beside = missing.matched_gaps(plan, matched_by, finished=finished)
-    beside += missing.gate_gaps(plan, gated, others, behaviour)
-    gaps += missing.not_needed(behaviour, beside) if unclear else beside
+    other_gaps = missing.matched_gaps(plan, matched_by, finished=finished)
+    other_gaps += missing.gate_gaps(plan, gated, others, behaviour)
+    gaps += missing.not_needed(behaviour, other_gaps) if unclear else other_gaps
     gaps += missing.control_gaps(plan, behaviour, compared, others=any(gap.part for gap in gaps), unclear=unclear)
     p = max((group.group.p for group in compared.values()), default=None)
     if not own.shapes or sum(len(group.group.slopes) for group in compared.values()) < LEAST_CONTROLS:
@@ -109,21 +109,23 @@ def measure(plan: Plan, table: Table, suite: Suite, name: str, direction: str) -
 
 def corrected(of_direction: Sequence[Measured]) -> tuple[float | None, ...]:
     """p of one direction on some effect behaviours, corrected over them: the largest over kinds of controls."""
-    kinds = [kind for kind in CONTROL_KINDS if any(kind in one.controls for one in of_direction)]
-    found = [p_of_kind(of_direction, kind) for kind in kinds]
+    kinds = [kind for kind in CONTROL_KINDS if any(kind in measured.controls for measured in of_direction)]
+    by_kind = [p_of_kind(of_direction, kind) for kind in kinds]
     return tuple(
-        None if one.p is None else max((1.0 if p is None else p for p in ps), default=None)
-        for one, ps in zip(of_direction, zip(*found, strict=True) if found else [()] * len(of_direction), strict=True)
+        None if measured.p is None else max((1.0 if p is None else p for p in ps), default=None)
+        for measured, ps in zip(
+            of_direction, zip(*by_kind, strict=True) if by_kind else [()] * len(of_direction), strict=True
+        )
     )
 
 
 def p_of_kind(of_direction: Sequence[Measured], kind: ControlKind) -> tuple[float | None, ...]:
     """p of one direction on some effect behaviours against one kind of controls, corrected over the behaviours."""
     # One-sided only where all are: a control has to be the same in every column.
-    signed = all(group.signed for one in of_direction for group in one.controls.values())
-    asked = [one.controls.get(kind) for one in of_direction]
-    tops = [None if one is None else one.tops if signed else one.sized for one in asked]
-    return step_down(tops, [one.p is not None for one in of_direction])
+    signed = all(group.signed for measured in of_direction for group in measured.controls.values())
+    asked = [measured.controls.get(kind) for measured in of_direction]
+    tops = [None if group is None else group.tops if signed else group.sized for group in asked]
+    return step_down(tops, [measured.p is not None for measured in of_direction])
 
 
 def step_down(tops: Sequence[Tops | None], counted: Sequence[bool]) -> tuple[float | None, ...]:
@@ -134,15 +136,18 @@ def step_down(tops: Sequence[Tops | None], counted: Sequence[bool]) -> tuple[flo
         tops: a behaviour's; None: nothing was compared there.
         counted: whether the direction has a value there.
     """
-    there = [one for one in tops if one]
-    if not there:
+    compared = [behaviour_tops for behaviour_tops in tops if behaviour_tops]
+    if not compared:
         return (None,) * len(tops)
-    names = sorted({name for one in there for name in one.others})
-    null = np.full((max(len(names), *(one.expected for one in there)), len(tops)), np.nan)
-    for column, one in enumerate(tops):
+    names = sorted({name for behaviour_tops in compared for name in behaviour_tops.others})
+    null = np.full((max(len(names), *(behaviour_tops.expected for behaviour_tops in compared)), len(tops)), np.nan)
+    for column, behaviour_tops in enumerate(tops):
         for row, name in enumerate(names):
-            null[row, column] = one.others.get(name, np.nan) if one else np.nan
-    own = [one.own if one and has else None for one, has in zip(tops, counted, strict=True)]
+            null[row, column] = behaviour_tops.others.get(name, np.nan) if behaviour_tops else np.nan
+    own = [
+        behaviour_tops.own if behaviour_tops and has else None
+        for behaviour_tops, has in zip(tops, counted, strict=True)
+    ]
     return max_t(own, null)
 
 
@@ -153,13 +158,13 @@ def discoveries(plan: Plan, found: Sequence[Measured]) -> dict[tuple[str, str], 
     all behaviours together, which is stricter than a list of what to look at next needs. Empty where the plan declares
     nothing, as then the experiment is about every behaviour.
     """
-    rest = [measured for measured in found if measured.behaviour.name not in plan.declared]
-    groups = [[measured for measured in rest if measured.direction == direction] for direction in plan.directions]
-    if not rest:
+    undeclared = [measured for measured in found if measured.behaviour.name not in plan.declared]
+    groups = [[measured for measured in undeclared if measured.direction == direction] for direction in plan.directions]
+    if not undeclared:
         return {}
-    each = hierarchical_fdr([[measured.p for measured in group] for group in groups], plan.thresholds.alpha).found
+    discovered = hierarchical_fdr([[measured.p for measured in group] for group in groups], plan.thresholds.alpha).found
     return {
         (measured.behaviour.name, measured.direction): made
-        for group, of_group in zip(groups, each, strict=True)
+        for group, of_group in zip(groups, discovered, strict=True)
         for measured, made in zip(group, of_group, strict=True)
     }

@@ -100,11 +100,11 @@ def read_pool(folder: str | Path) -> PoolReport | None:
     if not path.is_file():
         return None
     try:
-        found = PoolReport.model_validate_json(path.read_bytes())
+        report = PoolReport.model_validate_json(path.read_bytes())
     except (ValidationError, OSError) as problem:
         first = str(problem).splitlines()[0]
         raise InputError(f"{path} cannot be read: {first}", "what `heartstrings pool` wrote", "Run it again") from None
-    if not 1 <= found.schema_version <= SCHEMA_VERSION:
-        raise InputError(f"{path} is of schema version {found.schema_version}", f"version {SCHEMA_VERSION} at most",
+    if not 1 <= report.schema_version <= SCHEMA_VERSION:
+        raise InputError(f"{path} is of schema version {report.schema_version}", f"version {SCHEMA_VERSION} at most",
                          "Update heartstrings")  # fmt: skip
-    return found
+    return report

@@ -34,12 +34,14 @@ def pushes(plan: Plan, table: Table, measured: Measured) -> tuple[Push, ...]:
         known = change is not None and not math.isnan(change)
         return Push(kind=kind, name=name, kl=kl, change=change if known else None)
 
-    found = [push("direction", measured.direction, measured.layer, shape.change.value)]
+    pushed = [push("direction", measured.direction, measured.layer, shape.change.value)]
     for kind in CONTROL_KINDS:
         group = measured.controls.get(kind)
         if group is not None:
-            found += [push(kind, each.name, each.layer, each.changes.get(shape.name)) for each in group.each]
-    return tuple(found)
+            pushed += [
+                push(kind, control.name, control.layer, control.changes.get(shape.name)) for control in group.each
+            ]
+    return tuple(pushed)
 
 
 def _divergence(

@@ -465,23 +465,23 @@ class Verdict(Frozen):
         """
         file = Path(path) / "verdict.json" if Path(path).is_dir() else Path(path)
         try:
-            found = cls.model_validate_json(file.read_bytes())
+            verdict = cls.model_validate_json(file.read_bytes())
         except FileNotFoundError:
             raise InputError(
                 f"no verdict: {file.parent} has no {file.name}", "the folder of a run", "Run `heartstrings run`"
             ) from None
         except (ValidationError, OSError) as error:
-            what = first_problem(error) if isinstance(error, ValidationError) else error
+            problem = first_problem(error) if isinstance(error, ValidationError) else error
             raise InputError(
-                f"{file} cannot be read: {what}", f"a verdict of schema version {SCHEMA_VERSION}",
+                f"{file} cannot be read: {problem}", f"a verdict of schema version {SCHEMA_VERSION}",
                 "Make it again with `heartstrings verdict`",
             ) from None  # fmt: skip
-        if not 1 <= found.schema_version <= SCHEMA_VERSION:
+        if not 1 <= verdict.schema_version <= SCHEMA_VERSION:
             raise InputError(
-                f"{file} is of schema version {found.schema_version}", f"version {SCHEMA_VERSION} at most",
+                f"{file} is of schema version {verdict.schema_version}", f"version {SCHEMA_VERSION} at most",
                 "Make it again with `heartstrings verdict`",
             )  # fmt: skip
-        return found
+        return verdict
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the answers, and each of them as a sentence."""

@@ -33,10 +33,10 @@ class Open:
         """Whether some direction is shown to exceed everything that it is compared with before this kind."""
         plan = self.plan.spent
         table = Table(self.ledger.samples())
-        found = claims(plan, table, families(plan, table, self.suite))
+        claimed = claims(plan, table, families(plan, table, self.suite))
         later = list(BEYOND.values())[list(BEYOND).index(kind) :]
         return any(
-            all(one.state == "shown" for one in own if one.name not in later)
-            for (behaviour, _), own in found.items()
+            all(claim.state == "shown" for claim in own if claim.name not in later)
+            for (behaviour, _), own in claimed.items()
             if behaviour in plan.declared
         )

@@ -71,10 +71,10 @@ class Column:
         known = self._values.get(quantity)
         if known is None:
             if quantity in ("outcome", "valid"):
-                found = [getattr(row, quantity) for row in self.rows]
+                numbers = [getattr(row, quantity) for row in self.rows]
             else:
-                found = [row.detail.get(quantity) for row in self.rows]
-            known = np.array([np.nan if value is None else value for value in found], dtype=np.float64)
+                numbers = [row.detail.get(quantity) for row in self.rows]
+            known = np.array([np.nan if value is None else value for value in numbers], dtype=np.float64)
             known.flags.writeable = False
             self._values[quantity] = known
         return known
@@ -102,7 +102,7 @@ class Table:
             key = (cell.phase, cell.behaviour, cell.kind, cell.direction, cell.layer)
             rows.setdefault(key, {}).setdefault(cell.dose, []).append(sample)
         self._cells: dict[_Key, dict[float, Column]] = {
-            key: {dose: Column(found) for dose, found in sorted(by_dose.items())}
+            key: {dose: Column(cell_samples) for dose, cell_samples in sorted(by_dose.items())}
             for key, by_dose in sorted(rows.items())
         }
         self._layers: dict[tuple[Phase, str, Kind, str], list[int]] = {}

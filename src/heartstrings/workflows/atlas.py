@@ -144,8 +144,8 @@ def stories_of(source: str | PathLike[str] | Corpus | None = None, *, min_words:
         return source
     if brings_stories(fspath(source)):
         return organisms.stories()
-    found = read_stories(fspath(source))
-    return found if min_words is None else clean(found, min_words=min_words)
+    stories = read_stories(fspath(source))
+    return stories if min_words is None else clean(stories, min_words=min_words)
 
 
 def no_story(directions: Sequence[str], known: Sequence[str]) -> InputError | None:

@@ -92,17 +92,21 @@ def plan(
     """
     if not 0 < options["timing"] < float("inf"):
         raise InputError(f"--timing {options['timing']:g}", "seconds, more than 0", "Give 60, for example")
-    found, engine = _one_plan(model, options)
+    model_plan, engine = _one_plan(model, options)
     if options["dry_run"] and engine is None:
         engine = workflows.opened(
-            found.model, revision=found.revision, dtype=found.dtype, device=options["device"], progress=progress
+            model_plan.model,
+            revision=model_plan.revision,
+            dtype=model_plan.dtype,
+            device=options["device"],
+            progress=progress,
         )
     estimate = workflows.estimate(
-        found, engine=engine if options["dry_run"] else None, timing=options["timing"], progress=progress
+        model_plan, engine=engine if options["dry_run"] else None, timing=options["timing"], progress=progress
     )
     if options["out"] is not None:
-        experiment.write_plan(options["out"], found)
-    return Planned(found, estimate)
+        experiment.write_plan(options["out"], model_plan)
+    return Planned(model_plan, estimate)
 
 
 @dataclass(frozen=True)
@@ -140,13 +144,13 @@ def evaluate(
     if not planned and not options["controls"]:
         changes["controls"] = dict.fromkeys(experiment.CONTROL_KINDS, 0)
         changes["claims"] = {"mixture": 0, "other": 0, "stripped": False}
-    found, engine = _one_plan(model, options, **changes)
+    model_plan, engine = _one_plan(model, options, **changes)
     parquet = options["parquet"]
     cells = workflows.evaluate(
-        found, Path(out), _atlas_settings(options), engine=engine, budget=_budget(options),
+        model_plan, Path(out), _atlas_settings(options), engine=engine, budget=_budget(options),
         parquet=None if parquet is None else Path(parquet), progress=progress,
     )  # fmt: skip
-    return Evaluation(Path(out), found, tuple(cells))
+    return Evaluation(Path(out), model_plan, tuple(cells))
 
 
 @takes()
@@ -256,10 +260,10 @@ def generate_stories(
         temperature=options["temperature"], seed=options["seed"], max_calls=options["max_calls"],
     )  # fmt: skip
     name, out, writer = workflows.name_of(model), Path(out), _writer(model, options, progress)
-    found = corpus.generate_stories(asked, writer, out, partial(progress, f"{name} writes stories"))
+    story_corpus = corpus.generate_stories(asked, writer, out, partial(progress, f"{name} writes stories"))
     if options["neutral"]:
         corpus.generate_neutral(asked, writer, out, partial(progress, f"{name} writes neutral dialogues"))
-    return found
+    return story_corpus
 
 
 def _writer(model: Any, options: given.GenerateOptions, progress: Progress) -> "Writer":
@@ -362,12 +366,14 @@ def analyse(
     """
     model, out = options["model"], options["out"]
     engine = None if model is None else workflows.opened(model, device=options["device"], progress=progress)
-    found = workflows.vectors_of(vectors, for_model=None if engine is None else engine.info, force=options["force"])
+    emotion_vectors = workflows.vectors_of(
+        vectors, for_model=None if engine is None else engine.info, force=options["force"]
+    )
     if warn is not None:
-        for note in found.provenance.notes:
+        for note in emotion_vectors.provenance.notes:
             warn(note)
     return workflows.analyse_bundle(
-        found, engine=engine, out=None if out is None else Path(out), progress=progress,
+        emotion_vectors, engine=engine, out=None if out is None else Path(out), progress=progress,
         **chosen(given.Statistics, options), seed=options["seed"],
     )  # fmt: skip
 
@@ -430,10 +436,10 @@ def import_vectors(
     if out is not None and (Path(out) / "bundle.json").exists() and not options["overwrite"]:
         raise InputError(f"{out} already holds a bundle", "a new folder", "Choose another --out, or --overwrite")
     several = [files] if isinstance(files, str | PathLike) else files
-    found = formats.import_vectors([fspath(one) for one in several], emotions=names_of(options["emotions"]), **how)
+    imported = formats.import_vectors([fspath(file) for file in several], emotions=names_of(options["emotions"]), **how)
     if out is not None:
-        found.save(out)
-    return found
+        imported.save(out)
+    return imported
 
 
 @takes(given.ExportOptions)
@@ -446,11 +452,11 @@ def export_vectors(vectors: given.Vectors, out: given.OutFile, **options: Unpack
         InputError: unknown format, emotion, layer or variant; a dose without norms; several directions in a format
             that holds one. MissingExtra: GGUF without the `gguf` package.
     """
-    found = workflows.vectors_of(vectors)
+    emotion_vectors = workflows.vectors_of(vectors)
     how: Any = {name: value for name, value in options.items() if name != "layers"}
-    checked("--variant", options["variant"], found.variants)
-    layers = workflows.layers_of(options["layers"], max(found.layers) + 1)
-    return formats.export_vectors(found, out, layers=layers, **how)
+    checked("--variant", options["variant"], emotion_vectors.variants)
+    layers = workflows.layers_of(options["layers"], max(emotion_vectors.layers) + 1)
+    return formats.export_vectors(emotion_vectors, out, layers=layers, **how)
 
 
 @takes()
@@ -491,15 +497,15 @@ def _one_plan(model: Any, options: Any, **changes: Any) -> "tuple[Plan, Any]":
     plans, engines = workflows.plans_of(model, options, **changes)
     if len(plans) > 1:
         raise InputError(f"{len(plans)} models", "one model at a time")
-    ((name, found),) = plans.items()
-    return found, engines.get(name)
+    ((name, model_plan),) = plans.items()
+    return model_plan, engines.get(name)
 
 
 def _atlas_settings(options: Any) -> "AtlasSettings":
     """Those of the atlas that an experiment makes; its `layers` and `seed` are the plan's and not among them."""
     groups = (given.Source, given.Reading, given.Writing, given.Weighting, given.Statistics, given.Loading)
-    found = {name: value for group in groups for name, value in chosen(group, options).items()}
-    return workflows.AtlasSettings(**found)
+    settings = {name: value for group in groups for name, value in chosen(group, options).items()}
+    return workflows.AtlasSettings(**settings)
 
 
 def _budget(options: Any) -> "Budget | None":

@@ -52,10 +52,10 @@ def describe(what: str, *, progress: Progress = silent) -> Geometry | EmotionVec
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"{what} holds no bundle.json, geometry.json or config.json", "a bundle, an atlas or a model")
     try:
-        found = _from_files(what, progress)
+        facts = _from_files(what, progress)
     except core.ModelError:  # whatever is wrong with the files, loading says it better
-        found = None
-    return _loaded(what, progress) if found is None else found
+        facts = None
+    return _loaded(what, progress) if facts is None else facts
 
 
 def _from_files(what: str, progress: Progress) -> ModelFacts | None:
@@ -68,16 +68,19 @@ def _from_files(what: str, progress: Progress) -> ModelFacts | None:
     folder = engines.local_folder(what) if copy is None else copy.folder
     if folder is None:
         return None
-    found = engines.describe(folder)
+    described = engines.describe(folder)
     return ModelFacts(
-        model_id=what, architecture=found.architecture, n_layers=found.n_layers, width=found.width, dtype=found.dtype,
-        weights_hash=found.weights_hash if copy is None else f"gguf-sha256:{copy.sha256}",
-        template_hash=engines.of_text(found.template), quantisation=None if copy is None else copy.quantisation,
-        parameters=found.parameters,
+        model_id=what, architecture=described.architecture, n_layers=described.n_layers, width=described.width,
+        dtype=described.dtype,
+        weights_hash=described.weights_hash if copy is None else f"gguf-sha256:{copy.sha256}",
+        template_hash=engines.of_text(described.template), quantisation=None if copy is None else copy.quantisation,
+        parameters=described.parameters,
     )  # fmt: skip
 
 
 def _loaded(what: str, progress: Progress) -> ModelFacts:
     """The same of a model that has to be loaded, from the hub perhaps."""
     info = workflows.opened(what, device="cpu", progress=progress).info
-    return ModelFacts(**{one.name: getattr(info, one.name) for one in fields(ModelFacts) if one.name != "parameters"})
+    return ModelFacts(
+        **{field.name: getattr(info, field.name) for field in fields(ModelFacts) if field.name != "parameters"}
+    )

@@ -448,15 +448,19 @@ def takes(group: type | None = None) -> Callable[[Function], Function]:
 
     def decorate(function: Function) -> Function:
         signature = inspect.signature(function)
-        own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
         known = {} if group is None else _options(group)
         added = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=annotation)
             for name, (annotation, option) in known.items()
         ]
         # `progress` and the like, which no flag stands for, come last.
-        parameters = [*(one for one in own if option_of(one)), *added, *(one for one in own if not option_of(one))]
-        _PARAMETERS[function.__name__] = {one.name: one for one in parameters}
+        parameters = [
+            *(parameter for parameter in own if option_of(parameter)),
+            *added,
+            *(parameter for parameter in own if not option_of(parameter)),
+        ]
+        _PARAMETERS[function.__name__] = {parameter.name: parameter for parameter in parameters}
 
         @functools.wraps(function)
         def filled(*args: Any, **given: Any) -> Any:
@@ -466,7 +470,7 @@ def takes(group: type | None = None) -> Callable[[Function], Function]:
             return function(*args, **{name: option.default for name, (_, option) in known.items()} | given)
 
         filled.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[one.replace(annotation=_type(one.annotation)) for one in parameters]
+            parameters=[parameter.replace(annotation=_type(parameter.annotation)) for parameter in parameters]
         )
         filled.__doc__ = _with_arguments(function.__doc__ or "", parameters)
         return filled  # type: ignore[return-value]
@@ -477,12 +481,14 @@ def takes(group: type | None = None) -> Callable[[Function], Function]:
 def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The parameters of a public function that are options, by name; annotations still have their `Option`."""
     known = _PARAMETERS.get(function.__name__) or inspect.signature(function).parameters
-    return {name: one for name, one in known.items() if option_of(one)}
+    return {name: parameter for name, parameter in known.items() if option_of(parameter)}
 
 
 def option_of(parameter: inspect.Parameter) -> Option | None:
     """The `Option` in a parameter's annotation; None for a parameter that no flag stands for."""
-    return next((one for one in getattr(parameter.annotation, "__metadata__", ()) if isinstance(one, Option)), None)
+    return next(
+        (option for option in getattr(parameter.annotation, "__metadata__", ()) if isinstance(option, Option)), None
+    )
 
 
 def chosen(group: type, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -501,12 +507,14 @@ def _type(annotation: Any) -> Any:
 
 def _with_arguments(doc: str, parameters: Sequence[inspect.Parameter]) -> str:
     """A docstring with a section Args, before the sections Returns and Raises."""
-    head, *rest = re.split(r"\n(?=Returns:|Raises:)", inspect.cleandoc(doc), maxsplit=1)
+    head, *sections = re.split(r"\n(?=Returns:|Raises:)", inspect.cleandoc(doc), maxsplit=1)
     lines = []
-    for one in parameters:
-        option = option_of(one)
+    for parameter in parameters:
+        option = option_of(parameter)
         if option is not None:
-            lines += textwrap.wrap(f"{one.name}: {option.help}", 116, initial_indent="    ", subsequent_indent=" " * 8)
-        elif one.name == "progress":
+            lines += textwrap.wrap(
+                f"{parameter.name}: {option.help}", 116, initial_indent="    ", subsequent_indent=" " * 8
+            )
+        elif parameter.name == "progress":
             lines.append("    progress: called as progress(title, done, total) while the work goes on.")
-    return "\n".join([head.rstrip(), "", "Args:", *lines, *rest])
+    return "\n".join([head.rstrip(), "", "Args:", *lines, *sections])

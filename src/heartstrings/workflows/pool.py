@@ -128,26 +128,29 @@ def pool_p(
         suite = behaviours.suite_of(plan)
     path = ledger.path.with_name(LEDGER)
     pool = pool_plan(plan, size, draws)
-    many = replace(directions, plan=pool)
-    check_possible(plan, suite, many)
+    pool_directions = replace(directions, plan=pool)
+    check_possible(plan, suite, pool_directions)
     _check_begun(path, size, draws)
     layers = searched_layers(plan, engine.info.n_layers, directions.layers)
     _check_run(plan, engine, directions, ledger, layers)
     rows = ledger.samples()
     unclear = not_told_apart(plan, suite, [row for row in rows if row.cell.phase == "test"])
     measured, left_out = _measured(plan, suite, Table(rows), unclear)
-    kinds = tuple(kind for kind in NATURAL_KINDS if kind in many.kinds)
+    kinds = tuple(kind for kind in NATURAL_KINDS if kind in pool_directions.kinds)
     with SampleLedger(path, pool) as own:
         own.bind("weights", engine.info.weights_hash, "a model")
-        own.bind("directions", directions_fingerprint(pool, many, layers), "vectors")
+        own.bind("directions", directions_fingerprint(pool, pool_directions, layers), "vectors")
         own.bind("draws", str(draws), "a number of draws")
         screening = time.monotonic()
-        drawn = _draws(pool, engine, many, own, suite, measured, kinds, layers, draws)
+        drawn = _draws(pool, engine, pool_directions, own, suite, measured, kinds, layers, draws)
         screened = time.monotonic() - screening
-        _sample(pool, engine, many, own, suite, drawn, layers, progress)
+        _sample(pool, engine, pool_directions, own, suite, drawn, layers, progress)
         both = Table([*(row for row in rows if row.cell.kind not in CONTROL_KINDS), *own.samples()])
         samples = own.count()
-    found = [_test(plan, both, one, drawn[one.behaviour.name, one.direction]) for one in measured]
+    tests = [
+        _test(plan, both, measurement, drawn[measurement.behaviour.name, measurement.direction])
+        for measurement in measured
+    ]
     return PoolReport(
         package_version=__version__,
         plan_hash=plan.hash,
@@ -156,7 +159,7 @@ def pool_p(
         alpha=plan.spent.thresholds.alpha,
         size=size,
         draws=draws,
-        tests=_corrected(found, left_out),
+        tests=_corrected(tests, left_out),
         left_out=tuple(left_out),
         samples=samples,
         screen_seconds=round(screened, 1),
@@ -190,13 +193,13 @@ def run_pool(
         _check_begun(folder / LEDGER, size, draws)
         engine = opened(plan.model, revision=plan.revision, dtype=plan.dtype, device=device, progress=progress)
         ready = prepare(plan, engine, folder)
-        found = pool_p(
+        pool_report = pool_p(
             plan, engine, ready.directions, ledger, size=size, draws=draws, suite=ready.suite,
             progress=partial(progress, f"sampling from pools of {size:,} controls"),
         )  # fmt: skip
-    write_text(folder / FILE, found.model_dump_json(indent=1) + "\n")
+    write_text(folder / FILE, pool_report.model_dump_json(indent=1) + "\n")
     report.render_verdict(folder)
-    return found
+    return pool_report
 
 
 def pool_plan(plan: Plan, size: int, draws: int) -> Plan:
@@ -276,48 +279,48 @@ def _check_run(
     """The run's own model and vectors."""
     if ledger.plan.hash != plan.hash:
         raise InputError("a ledger of another plan", f"the ledger of plan {plan.hash[:12]}", "Open it with this plan")
-    for name, now, what in (
+    for name, now, label in (
         ("weights", engine.info.weights_hash, "model"),
         ("directions", directions_fingerprint(plan, directions, layers), "vectors"),
     ):
         was = ledger.fact(name)
         if was != now:
             raise InputError(
-                f"{ledger.path} was sampled with {what} of fingerprint {(was or 'none')[:16]}, now it is {now[:16]}",
-                f"the same {what}",
+                f"{ledger.path} was sampled with {label} of fingerprint {(was or 'none')[:16]}, now it is {now[:16]}",
+                f"the same {label}",
                 "Controls can be compared only with what went through the same model: put it back",
             )
 
 
 def _measured(plan: Plan, suite: Suite, table: Table, unclear: frozenset[str]) -> tuple[list[Measured], list[LeftOut]]:
     """What is tested, as the verdict measured it, and what is not, with the reason."""
-    found, left_out = [], []
+    measured, left_out = [], []
     for name in plan.declared:
         why = _why_not(plan, suite, suite.behaviour(name))
         if why is None and name in unclear:
             why = "the model does not tell its options apart, so that no control was asked"
         for direction in plan.directions:
-            reason, one = why, None
+            reason, measurement = why, None
             if reason is None:
-                one = measure(plan.spent, table, suite, name, direction)
-                undone = [gap for gap in one.gaps if gap.part == "effect"]
+                measurement = measure(plan.spent, table, suite, name, direction)
+                undone = [gap for gap in measurement.gaps if gap.part == "effect"]
                 if undone:
                     raise InputError(
                         undone[0].words, "a finished run", "Run `heartstrings run` with the same --out first"
                     )
-                if not one.fit.shapes:
+                if not measurement.fit.shapes:
                     reason = "no contrast of its doses could be fitted"
-            if one is None or reason is not None:
+            if measurement is None or reason is not None:
                 left_out.append(LeftOut(behaviour=name, direction=direction, reason=reason or ""))
             else:
-                found.append(one)
-    return found, left_out
+                measured.append(measurement)
+    return measured, left_out
 
 
 def _draws(
     pool: Plan,
     engine: Engine,
-    many: DirectionSet,
+    directions: DirectionSet,
     own: SampleLedger,
     suite: Suite,
     measured: Sequence[Measured],
@@ -328,22 +331,24 @@ def _draws(
     """What is drawn for each behaviour and direction. The screen's scores are recorded, so that a rounding error of
     another device cannot change a draw once it is made."""
     screens: dict[str, FirstOrder] = {}
-    found: dict[tuple[str, str], tuple[_Draw, ...]] = {}
-    for one in measured:
-        name, direction, some = one.behaviour.name, one.direction, []
+    drawn: dict[tuple[str, str], tuple[_Draw, ...]] = {}
+    for measurement in measured:
+        name, direction, kind_draws = measurement.behaviour.name, measurement.direction, []
         for kind in kinds:
             fact = f"screen {name} {direction} {kind}"
             if own.fact(fact) is None:
                 if name not in screens:
-                    select = every_scenario(pool, suite, one.behaviour)[: searched(pool, suite, one.behaviour)]
-                    screens[name] = first_order(engine, pool, one.behaviour, select, many, layers)
-                scores = screens[name].pool(direction, many.controls(kind, direction))
+                    select = every_scenario(pool, suite, measurement.behaviour)[
+                        : searched(pool, suite, measurement.behaviour)
+                    ]
+                    screens[name] = first_order(engine, pool, measurement.behaviour, select, directions, layers)
+                scores = screens[name].pool(direction, directions.controls(kind, direction))
                 own.bind(fact, json.dumps(scores.tolist()), "a screen")
             scores = np.array(json.loads(own.fact(fact) or "[]"), dtype=np.float64)
             seed = _seed(pool.seed, kind, name, direction)
-            some.append(_Draw(kind, scores, draw(strata(scores), n=draws, seed=seed)))
-        found[name, direction] = tuple(some)
-    return found
+            kind_draws.append(_Draw(kind, scores, draw(strata(scores), n=draws, seed=seed)))
+        drawn[name, direction] = tuple(kind_draws)
+    return drawn
 
 
 def _seed(seed: int, kind: str, behaviour: str, direction: str) -> int:
@@ -355,7 +360,7 @@ def _seed(seed: int, kind: str, behaviour: str, direction: str) -> int:
 def _sample(
     pool: Plan,
     engine: Engine,
-    many: DirectionSet,
+    directions: DirectionSet,
     own: SampleLedger,
     suite: Suite,
     drawn: Mapping[tuple[str, str], tuple[_Draw, ...]],
@@ -363,29 +368,29 @@ def _sample(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Every control drawn through the run's own pipeline. One that several directions drew is sampled once."""
-    names = {name: _together([each for key, each in drawn.items() if key[0] == name]) for name, _ in drawn}
+    names = {name: _together([kind_draws for key, kind_draws in drawn.items() if key[0] == name]) for name, _ in drawn}
     jobs = {name: _report_half(pool, suite, name, some, layers[0], {}) for name, some in names.items()}
     searches = {name: tuple(_search(pool, suite, name, some, layers)) for name, some in names.items()}
-    total = sum(map(len, jobs.values())) + sum(len(job) for found in searches.values() for job in found)
-    run = Sampling(pool, engine, many, own, progress, total=total)
+    total = sum(map(len, jobs.values())) + sum(len(job) for search in searches.values() for job in search)
+    run = Sampling(pool, engine, directions, own, progress, total=total)
     for name, some in names.items():
         for job in searches[name]:
             run.job(job)
         rows: dict[Steered, list[Any]] = {}
         for sample in own.samples(phase="select", behaviour=name):
             rows.setdefault(Steered(sample.cell.kind, sample.cell.direction), []).append(sample)
-        found = {one: choose_layer(samples).layer for one, samples in rows.items()}
-        chosen = {(name, one): layer for one, layer in found.items() if layer is not None}
+        layer_choices = {steered: choose_layer(samples).layer for steered, samples in rows.items()}
+        chosen = {(name, steered): layer for steered, layer in layer_choices.items() if layer is not None}
         run.job(_report_half(pool, suite, name, some, layers[0], chosen))
 
 
 def _together(drawn: Sequence[tuple[_Draw, ...]]) -> _Some:
     """All that was drawn for a behaviour, by number."""
     names: dict[ControlKind, set[str]] = {}
-    for one in (one for each in drawn for one in each):
-        names.setdefault(one.kind, set()).update(one.names)
+    for kind_draw in (kind_draw for kind_draws in drawn for kind_draw in kind_draws):
+        names.setdefault(kind_draw.kind, set()).update(kind_draw.names)
     return _Some({
-        kind: tuple(sorted(found, key=lambda name: int(name.partition("/")[2]))) for kind, found in names.items()
+        kind: tuple(sorted(controls, key=lambda name: int(name.partition("/")[2]))) for kind, controls in names.items()
     })  # fmt: skip
 
 
@@ -405,31 +410,31 @@ def _report_half(
     return job.of(job.scenarios, [cell for cell in job.cells if cell.kind in NATURAL_KINDS])
 
 
-def _test(plan: Plan, table: Table, one: Measured, drawn: Sequence[_Draw]) -> PoolTest:
+def _test(plan: Plan, table: Table, measurement: Measured, drawn: Sequence[_Draw]) -> PoolTest:
     """One direction on one behaviour, against what was drawn of each kind."""
-    sign = plan.sign(one.behaviour.name, one.direction)
-    shapes = tuple(shape.name for shape in one.fit.shapes)
+    sign = plan.sign(measurement.behaviour.name, measurement.direction)
+    shapes = tuple(shape.name for shape in measurement.fit.shapes)
     signs = sign * orientation(shapes) if sign else None
-    told = None if one.fit.shape is None else shapes.index(one.fit.shape.name)
+    told = None if measurement.fit.shape is None else shapes.index(measurement.fit.shape.name)
     least = plan.thresholds.smallest_effect
     kinds = []
-    for each in drawn:
-        found = compare(plan.spent, table, one.behaviour, each.kind, each.names, one.fit)
-        p, larger = weighted_top_p(found.changes, each.drawn, signs, least=least, told=told)
-        missing = np.isnan(found.changes[1:]).all(axis=1)
-        line = found.changes[1:, shapes.index(LINE)] if LINE in shapes else np.full(len(missing), np.nan)
-        sizes = largest(in_units(found.changes, least=least, weights=_weights(each.drawn)))[1:]
-        scores = each.scores[each.drawn.controls]
+    for kind_draw in drawn:
+        comparison = compare(plan.spent, table, measurement.behaviour, kind_draw.kind, kind_draw.names, measurement.fit)
+        p, larger = weighted_top_p(comparison.changes, kind_draw.drawn, signs, least=least, told=told)
+        missing = np.isnan(comparison.changes[1:]).all(axis=1)
+        line = comparison.changes[1:, shapes.index(LINE)] if LINE in shapes else np.full(len(missing), np.nan)
+        sizes = largest(in_units(comparison.changes, least=least, weights=_weights(kind_draw.drawn)))[1:]
+        scores = kind_draw.scores[kind_draw.drawn.controls]
         kinds.append(
             PoolKind(
-                kind=each.kind,
-                size=len(each.scores) - 1,
-                draws=each.drawn.n,
-                controls=len(each.names),
-                share=each.drawn.share,
-                rho=each.drawn.rho,
-                top=bool(each.drawn.top[each.drawn.tested]),
-                smallest_p=each.drawn.smallest_p / (2 if sign else 1),
+                kind=kind_draw.kind,
+                size=len(kind_draw.scores) - 1,
+                draws=kind_draw.drawn.n,
+                controls=len(kind_draw.names),
+                share=kind_draw.drawn.share,
+                rho=kind_draw.drawn.rho,
+                top=bool(kind_draw.drawn.top[kind_draw.drawn.tested]),
+                smallest_p=kind_draw.drawn.smallest_p / (2 if sign else 1),
                 larger=larger,
                 missing=int(missing.sum()),
                 p=p,
@@ -439,9 +444,9 @@ def _test(plan: Plan, table: Table, one: Measured, drawn: Sequence[_Draw]) -> Po
         )
     ps = [kind.p for kind in kinds]
     return PoolTest(
-        behaviour=one.behaviour.name,
-        direction=one.direction,
-        layer=-1 if one.layer is None else one.layer,
+        behaviour=measurement.behaviour.name,
+        direction=measurement.direction,
+        layer=-1 if measurement.layer is None else measurement.layer,
         sign=sign,
         kinds=tuple(kinds),
         p=None if None in ps else max(p for p in ps if p is not None),
@@ -486,8 +491,8 @@ def weighted_top_p(
 
 
 def _weights(drawn: Drawn) -> Float64[np.ndarray, "direction"]:
-    found: Float64[np.ndarray, "direction"] = np.concatenate([[drawn.own], drawn.weights])
-    return found
+    weights: Float64[np.ndarray, "direction"] = np.concatenate([[drawn.own], drawn.weights])
+    return weights
 
 
 def _correlation(
@@ -500,7 +505,7 @@ def _correlation(
     return float(of(first[there], second[there])[0])
 
 
-def _corrected(found: Sequence[PoolTest], left_out: Sequence[LeftOut]) -> tuple[PoolTest, ...]:
+def _corrected(tests: Sequence[PoolTest], left_out: Sequence[LeftOut]) -> tuple[PoolTest, ...]:
     """Holm (1979) over all that was declared; what has no p here counts as a test that found nothing."""
-    ps = holm([*(one.p for one in found), *(None for _ in left_out)])
-    return tuple(one.model_copy(update={"p_corrected": p}) for one, p in zip(found, ps, strict=False))
+    ps = holm([*(test.p for test in tests), *(None for _ in left_out)])
+    return tuple(test.model_copy(update={"p_corrected": p}) for test, p in zip(tests, ps, strict=False))

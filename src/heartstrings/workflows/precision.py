@@ -57,12 +57,12 @@ def reader(
             (out / FILE).unlink(missing_ok=True)  # it is about the vectors that are replaced
         yield engine, None
         return
-    found = recorded(out)
-    if found is not None and found.weights_hash != engine.info.weights_hash:
-        found = None
-    begun = found is None and any((out / name).exists() for name in (vectors.WORK, "bundle.json"))
-    begun = begun or (found is None and any(out.glob("*/bundle.json")))
-    if found is None and (overwrite or not begun) and engines.gains_from_bfloat16(engine):
+    precision = recorded(out)
+    if precision is not None and precision.weights_hash != engine.info.weights_hash:
+        precision = None
+    begun = precision is None and any((out / name).exists() for name in (vectors.WORK, "bundle.json"))
+    begun = begun or (precision is None and any(out.glob("*/bundle.json")))
+    if precision is None and (overwrite or not begun) and engines.gains_from_bfloat16(engine):
         lengths = engine.count_tokens(corpus.texts, max_tokens=max_tokens)
         sample = vectors.draw(corpus, lengths, pooling, seed=seed)
         if sample is not None:
@@ -71,14 +71,14 @@ def reader(
                 "layers": range(engine.info.n_layers) if layers is None else layers, "site": site,
                 "token_budget": token_budget, "max_tokens": max_tokens,
             }  # fmt: skip
-            found = _compared(engine, sample, pooling, how)
+            precision = _compared(engine, sample, pooling, how)
             make_folder(out)
-            write_text(out / FILE, found.model_dump_json(indent=1) + "\n")
-    if found is None or found.dtype != "bfloat16":
-        yield engine, found
+            write_text(out / FILE, precision.model_dump_json(indent=1) + "\n")
+    if precision is None or precision.dtype != "bfloat16":
+        yield engine, precision
         return
     with engines.in_bfloat16(cast("Any", engine)) as rounded:
-        yield rounded, found
+        yield rounded, precision
 
 
 def _compared(engine: Engine, sample: vectors.Sample, pooling: Pooling, how: dict[str, Any]) -> Precision:

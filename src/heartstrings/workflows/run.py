@@ -204,10 +204,10 @@ def judge(
                 experiment.try_judge(plan, suite, who)
                 return
             with experiment.SampleLedger(out / LEDGER, plan) as ledger:
-                found = experiment.judge_samples(
+                judge_report = experiment.judge_samples(
                     plan, ledger, suite, who, progress=partial(progress, f"judging {plan.model}")
                 )
-            experiment.write_report(out, found)
+            experiment.write_report(out, judge_report)
         except experiment.Refused as refused:
             experiment.write_report(out, refused.report)
             raise
@@ -246,13 +246,13 @@ def prepare(
     """
     folder = plan.vectors or out / ATLAS
     bundle = main_bundle(folder)
-    found = vectors.EmotionVectors.load(bundle, for_model=engine.info) if atlas is None else atlas.vectors
-    check_against_vectors(plan, found)
-    stories = experiment.read_story_activations(bundle, found)
+    emotion_vectors = vectors.EmotionVectors.load(bundle, for_model=engine.info) if atlas is None else atlas.vectors
+    check_against_vectors(plan, emotion_vectors)
+    stories = experiment.read_story_activations(bundle, emotion_vectors)
     layers = searched_layers(plan, engine.info.n_layers)
     return Prepared(
-        plan, engine, behaviours.suite_of(plan) if suite is None else suite, found,
-        experiment.direction_set(plan, found, layers=layers, stories=stories),
+        plan, engine, behaviours.suite_of(plan) if suite is None else suite, emotion_vectors,
+        experiment.direction_set(plan, emotion_vectors, layers=layers, stories=stories),
         read_encoding(folder) if atlas is None else encoding_of(atlas.geometry, atlas.readout.own),
     )  # fmt: skip
 
@@ -260,8 +260,8 @@ def prepare(
 def read_encoding(folder: Path) -> Encoding:
     """What the atlas in a folder found about encoding; a bundle alone does not tell."""
     file = folder / "geometry.json"
-    found = geometry.Geometry.model_validate_json(file.read_bytes()) if file.is_file() else None
-    return encoding_of(found, verdict.read_own(folder))
+    atlas_geometry = geometry.Geometry.model_validate_json(file.read_bytes()) if file.is_file() else None
+    return encoding_of(atlas_geometry, verdict.read_own(folder))
 
 
 def encoding_of(found: Geometry | None, own: tuple[OwnEmotion, ...]) -> Encoding:
@@ -301,8 +301,8 @@ def conclude(out: Path, ready: Prepared, *, progress: Progress) -> Run:
     """The verdict on what the ledger in `out` holds, and its report."""
     progress(f"weighing {ready.plan.model}", 0, None)
     with experiment.SampleLedger.read(out / LEDGER) as ledger:
-        found = weigh(ready.plan, ledger, ready.encoding, suite=ready.suite, directions=ready.directions)
-    return Run(out, found, write_verdict(out, found))
+        answers = weigh(ready.plan, ledger, ready.encoding, suite=ready.suite, directions=ready.directions)
+    return Run(out, answers, write_verdict(out, answers))
 
 
 def weigh(
@@ -381,11 +381,11 @@ def cell_means(ledger: SampleLedger) -> list[CellMean]:
     means = []
     for (behaviour, direction, layer, dose), samples in sorted(cells.items()):
         graded = [sample for sample in samples if sample.outcome is not None]
-        found = stats.mean_interval([one.outcome for one in graded], [one.group for one in graded])
-        valid = [one.valid for one in samples if one.valid is not None]
+        interval = stats.mean_interval([sample.outcome for sample in graded], [sample.group for sample in graded])
+        valid = [sample.valid for sample in samples if sample.valid is not None]
         share = sum(valid) / len(valid) if valid else None
         means.append(
-            CellMean(behaviour, direction, layer, dose, found.value, found.low, found.high, share, len(graded))
+            CellMean(behaviour, direction, layer, dose, interval.value, interval.low, interval.high, share, len(graded))
         )
     return means
 
@@ -400,9 +400,9 @@ def weigh_again(folder: Path) -> Run:
         plan = look_of(folder, ledger.plan)
         vectors_folder = plan.vectors or folder / ATLAS
         bundle = main_bundle(vectors_folder)
-        found = vectors.EmotionVectors.load(bundle)
-        stories = experiment.read_story_activations(bundle, found)
-        directions = experiment.direction_set(plan, found, layers=found.layers, stories=stories)
+        emotion_vectors = vectors.EmotionVectors.load(bundle)
+        stories = experiment.read_story_activations(bundle, emotion_vectors)
+        directions = experiment.direction_set(plan, emotion_vectors, layers=emotion_vectors.layers, stories=stories)
         answers = weigh(plan, ledger, read_encoding(vectors_folder), directions=directions)
     return Run(folder, answers, write_verdict(folder, answers))
 
@@ -492,7 +492,7 @@ def is_plan(given: object) -> bool:
 def models_of(models: str | Engine | Sequence[str | Engine]) -> list[tuple[str, Engine | None]]:
     """One model or several by name, each with the model itself where it is loaded already."""
     several: Sequence[Any] = models if isinstance(models, list | tuple) else [models]
-    return [(name_of(one), None if isinstance(one, str | PathLike) else one) for one in several]
+    return [(name_of(model), None if isinstance(model, str | PathLike) else model) for model in several]
 
 
 def plans_for(
@@ -520,7 +520,7 @@ def _from_run(folder: Path) -> Plan:
     if plan.vectors is None or plan.vectors.exists():
         return plan
     near = [place / plan.vectors for place in (folder, folder.absolute().parent)]
-    return next((plan.changed(vectors=one) for one in near if one.exists()), plan)
+    return next((plan.changed(vectors=path) for path in near if path.exists()), plan)
 
 
 def _changed(plan: Plan, **given: Any) -> Plan:
@@ -545,7 +545,7 @@ def check_readable(plan: Plan) -> None:
     Raises:
         InputError: some of these are asked of another model.
     """
-    theirs = {one.name for one in behaviours.suite("organism").all} & set(plan.effects)
+    theirs = {behaviour.name for behaviour in behaviours.suite("organism").all} & set(plan.effects)
     if theirs and not organisms.is_organism(plan.model):
         raise InputError(
             f"{', '.join(sorted(theirs))}: a question in the organisms' small language, asked of {plan.model}",

@@ -124,19 +124,19 @@ class _Found:
     def weights(self) -> Float64[np.ndarray, "scenario"]:
         """Of each scenario in a mean over situations; 0 without an outcome."""
         there = ~np.isnan(self.gradient.outcomes)
-        groups = [one.group for one in self.scenarios]
+        groups = [scenario.group for scenario in self.scenarios]
         members = [sum(there[at] for at, other in enumerate(groups) if other == group) for group in groups]
         share = np.array([1 / count if seen else 0.0 for count, seen in zip(members, there, strict=True)])
         if not share.any():
             raise InputError(f"no scenario of {self.behaviour.name} has an outcome", "one at least",
                              "Screen other behaviours (--behaviour)")  # fmt: skip
-        found: Float64[np.ndarray, "scenario"] = share / share.sum()
-        return found
+        weights: Float64[np.ndarray, "scenario"] = share / share.sum()
+        return weights
 
     def mean(self, values: Float64[np.ndarray, "... scenario"]) -> Float64[np.ndarray, "..."]:
         """Over situations, each with equal weight."""
-        found: Float64[np.ndarray, "..."] = np.asarray(np.where(np.isnan(values), 0.0, values) @ self.weights)
-        return found
+        means: Float64[np.ndarray, "..."] = np.asarray(np.where(np.isnan(values), 0.0, values) @ self.weights)
+        return means
 
 
 def run_screen(
@@ -154,21 +154,21 @@ def run_screen(
     experiment.check_template(asked.plan, asked.suite, name, template=engine.info.template_hash is not None)
     directions, emotions = _directions(name, engine, out, settings, asked.plan, progress)
     make_folder(out / GRADIENTS)
-    found = []
-    for number, each in enumerate(asked.scenarios):
+    screenings = []
+    for number, behaviour_name in enumerate(asked.scenarios):
         progress("gradients", number, len(asked.scenarios))
-        found.append(_gradient(engine, asked, each, directions, out))
-    progress("gradients", len(found), len(found))
+        screenings.append(_gradient(engine, asked, behaviour_name, directions, out))
+    progress("gradients", len(screenings), len(screenings))
     began = time.monotonic()
     for row, layer in enumerate(directions.layers):
         progress("predictions", row, len(directions.layers))
-        _predict(found, directions, emotions, row, layer, settings)
+        _predict(screenings, directions, emotions, row, layer, settings)
     progress("predictions", len(directions.layers), len(directions.layers))
     predicting = time.monotonic() - began
     cells: dict[str, tuple[tuple[CheckedCell, ...], int, float]] = {}
-    for number, one in enumerate(found if settings.check else ()):
-        progress("comparing with steering", number, len(found))
-        cells[one.behaviour.name] = _check(engine, directions, emotions, one, out, settings)
+    for number, screening in enumerate(screenings if settings.check else ()):
+        progress("comparing with steering", number, len(screenings))
+        cells[screening.behaviour.name] = _check(engine, directions, emotions, screening, out, settings)
     made = Screen(
         package_version=__version__,
         model=name,
@@ -187,10 +187,12 @@ def run_screen(
         controls=settings.controls,
         checked_doses=tuple(settings.dose * times for times in MULTIPLES) if settings.check else (),
         checked_scenarios=SCENARIOS if settings.check else 0,
-        behaviours=tuple(_behaviour(one, cells.get(one.behaviour.name), asked, settings) for one in found),
+        behaviours=tuple(
+            _behaviour(screening, cells.get(screening.behaviour.name), asked, settings) for screening in screenings
+        ),
         left_out=asked.left_out,
-        cost=_cost(found, cells, len(emotions), predicting, settings),
-        notes=_notes(found, asked),
+        cost=_cost(screenings, cells, len(emotions), predicting, settings),
+        notes=_notes(screenings, asked),
     )
     write_text(out / FILE, made.model_dump_json() + "\n")
     report.render_screen(out)
@@ -221,8 +223,10 @@ def ask(model: str, settings: ScreenSettings) -> Asked:
     check_readable(plan)
     suite = behaviours.suite_of(plan)
     wanted = [suite.behaviour(name) for name in plan.effects]
-    left_out = tuple(NotScreened(behaviour=one.name, reason=NO_GRADIENT) for one in wanted if one.ask != "choice")
-    scored = [one for one in wanted if one.ask == "choice"]
+    left_out = tuple(
+        NotScreened(behaviour=behaviour.name, reason=NO_GRADIENT) for behaviour in wanted if behaviour.ask != "choice"
+    )
+    scored = [behaviour for behaviour in wanted if behaviour.ask == "choice"]
     if left_out and (effects is not None or not scored):
         raise InputError(
             f"behaviour {left_out[0].behaviour!r} cannot be screened: {left_out[0].reason}",
@@ -232,8 +236,10 @@ def ask(model: str, settings: ScreenSettings) -> Asked:
     scenarios, reported_too = {}, {}
     fields.pop("effects", None)
     whole = plan if plan.suite == behaviours.CHOSEN else preset("full", model, **{**fields, "suite": plan.suite})
-    for one in scored:
-        scenarios[one.name], reported_too[one.name] = _scenarios(plan, whole, suite, one, settings.scenarios)
+    for behaviour in scored:
+        scenarios[behaviour.name], reported_too[behaviour.name] = _scenarios(
+            plan, whole, suite, behaviour, settings.scenarios
+        )
     return Asked(plan, suite, scenarios, reported_too, left_out)
 
 
@@ -247,17 +253,17 @@ def _scenarios(
     screened on those that would choose its layers if it was run alone.
     """
     wanted = plan.samples.select if n is None else n
-    every = every_scenario(whole, suite, behaviour) if behaviour.name in whole.effects else ()
-    choose = searched(whole, suite, behaviour) if every else 0
-    half, reported = every[:choose], {one.group for one in every[choose:]}
+    run_scenarios = every_scenario(whole, suite, behaviour) if behaviour.name in whole.effects else ()
+    choose = searched(whole, suite, behaviour) if run_scenarios else 0
+    half, reported = run_scenarios[:choose], {scenario.group for scenario in run_scenarios[choose:]}
     most = getattr(behaviour, "most", None)
-    more = behaviour.scenarios(n=len(every) + 2 * wanted if most is None else int(most), seed=plan.seed)
-    free = (*half, *(one for one in more if one.group not in reported and one not in half))
+    more = behaviour.scenarios(n=len(run_scenarios) + 2 * wanted if most is None else int(most), seed=plan.seed)
+    free = (*half, *(scenario for scenario in more if scenario.group not in reported and scenario not in half))
     if len(free) >= FEWEST:
         return free[:wanted], 0
     alone = plan.changed(effects=(behaviour.name,), confirm=(), raises=(), lowers=())
     some = every_scenario(alone, suite, behaviour)[: searched(alone, suite, behaviour)][:wanted]
-    return some, sum(one.group in reported for one in some)
+    return some, sum(scenario.group in reported for scenario in some)
 
 
 def _directions(
@@ -277,16 +283,16 @@ def _directions(
             progress=progress, engine=engine,
         )  # fmt: skip
     bundle = main_bundle(folder)
-    found = vectors.EmotionVectors.load(bundle, for_model=engine.info)
+    emotion_vectors = vectors.EmotionVectors.load(bundle, for_model=engine.info)
     emotions = names_of(settings.emotion)
     if emotions is None or emotions == ("all",):
-        emotions = found.emotions
+        emotions = emotion_vectors.emotions
     chosen = layers_of(settings.layers, engine.info.n_layers)
-    layers = found.layers if chosen is None else tuple(chosen)
-    variant = plan.variant if plan.variant in found.variants else "raw"
+    layers = emotion_vectors.layers if chosen is None else tuple(chosen)
+    variant = plan.variant if plan.variant in emotion_vectors.variants else "raw"
     changed = plan.changed(directions=(emotions[0],), layers=layers, variant=variant, confirm=(), raises=(), lowers=())
-    stories = experiment.read_story_activations(bundle, found)
-    made = experiment.direction_set(changed, found, layers=layers, stories=stories)
+    stories = experiment.read_story_activations(bundle, emotion_vectors)
+    made = experiment.direction_set(changed, emotion_vectors, layers=layers, stories=stories)
     for emotion in emotions:
         for layer in layers:
             made.vector("direction", emotion, layer)
@@ -302,29 +308,40 @@ def _directions(
 def _gradient(engine: Engine, asked: Asked, name: str, directions: DirectionSet, out: Path) -> _Found:
     """The gradient of a behaviour, and whether the model understands it; both are read back where they are there."""
     behaviour, scenarios, plan = asked.suite.behaviour(name), asked.scenarios[name], directions.plan
-    checks = {one.name: one.scenarios(n=_known(plan, one), seed=plan.seed) for one in asked.suite.checks_of(name)}
+    checks = {
+        check.name: check.scenarios(n=_known(plan, check), seed=plan.seed) for check in asked.suite.checks_of(name)
+    }
     facts = _facts(engine, plan, behaviour, scenarios) | {
         "what": "outcome gradient 1",
         "layers": [int(layer) for layer in directions.layers],
-        "checks": {each: _of_scenarios(asked.suite.behaviour(each), some) for each, some in checks.items()},
+        "checks": {
+            check_name: _of_scenarios(asked.suite.behaviour(check_name), questions)
+            for check_name, questions in checks.items()
+        },
     }
 
     def make() -> dict[str, np.ndarray]:
         began = time.monotonic()
-        found = outcome_gradient(
+        new_gradient = outcome_gradient(
             engine, behaviour, scenarios, layers=directions.layers, positions=plan.positions, site=plan.site
         )
         seconds = time.monotonic() - began
         known = {
-            f"check {each}": _unsteered(engine, asked.suite.behaviour(each), some) for each, some in checks.items()
+            f"check {check_name}": _unsteered(engine, asked.suite.behaviour(check_name), questions)
+            for check_name, questions in checks.items()
         }
-        return {"outcomes": found.outcomes, "values": found.values, "seconds": np.array([seconds]), **known}
+        return {
+            "outcomes": new_gradient.outcomes,
+            "values": new_gradient.values,
+            "seconds": np.array([seconds]),
+            **known,
+        }
 
     read = kept(out / GRADIENTS / f"{name}.safetensors", facts, make)
     passed = [
-        knows(read[f"check {each}"], [one.group for one in some], chance_of(asked.suite.behaviour(each)),
-              plan.thresholds.alpha)[0]
-        for each, some in checks.items()
+        knows(read[f"check {check_name}"], [question.group for question in questions],
+              chance_of(asked.suite.behaviour(check_name)), plan.thresholds.alpha)[0]
+        for check_name, questions in checks.items()
     ]  # fmt: skip
     gradient = OutcomeGradient(directions.layers, read["outcomes"], read["values"])
     return _Found(
@@ -340,46 +357,63 @@ def _known(plan: Plan, check: Behaviour) -> int:
 
 
 def _unsteered(engine: Engine, behaviour: Behaviour, scenarios: Sequence[Scenario]) -> Float64[np.ndarray, "scenario"]:
-    firsts = [behaviour.request(one, steering=None, seed=0) for one in scenarios]
-    seconds = [behaviour.against(one, steering=None) for one in scenarios] if isinstance(behaviour, Compared) else []
-    scores = engine.score([*(one for one in firsts if isinstance(one, ScoreRequest)), *seconds])
+    firsts = [behaviour.request(scenario, steering=None, seed=0) for scenario in scenarios]
+    seconds = (
+        [behaviour.against(scenario, steering=None) for scenario in scenarios]
+        if isinstance(behaviour, Compared)
+        else []
+    )
+    scores = engine.score([*(request for request in firsts if isinstance(request, ScoreRequest)), *seconds])
     premises: list[Any] = [*scores[len(firsts) :]] or [None] * len(firsts)
-    grades = [behaviour.grade(*each).outcome for each in zip(scenarios, scores[: len(firsts)], premises, strict=True)]
-    return np.array([np.nan if one is None else one for one in grades], dtype=np.float64)
+    grades = [
+        behaviour.grade(*inputs).outcome for inputs in zip(scenarios, scores[: len(firsts)], premises, strict=True)
+    ]
+    return np.array([np.nan if outcome is None else outcome for outcome in grades], dtype=np.float64)
 
 
 def _predict(
-    found: Sequence[_Found], directions: DirectionSet, emotions: Sequence[str], row: int, layer: int,
+    screenings: Sequence[_Found], directions: DirectionSet, emotions: Sequence[str], row: int, layer: int,
     settings: ScreenSettings,
 ) -> None:  # fmt: skip
     """Every prediction of every behaviour at one layer, in points: controls are made once for all behaviours."""
     between = 2 * settings.dose * POINTS
-    slopes = [one.gradient.values[:, row].astype(np.float64) for one in found]
-    each = predicted(directions, "direction", emotions, layer, np.concatenate(slopes), between)
+    slopes = [screening.gradient.values[:, row].astype(np.float64) for screening in screenings]
+    changes = predicted(directions, "direction", emotions, layer, np.concatenate(slopes), between)
     ends = np.cumsum([len(slope) for slope in slopes])
-    for one, part in zip(found, np.split(each, ends[:-1], axis=1), strict=True):
+    for screening, part in zip(screenings, np.split(changes, ends[:-1], axis=1), strict=True):
         if row == 0:
-            one.emotions = np.empty((len(directions.layers), len(emotions), len(one.scenarios)))
-        one.emotions[row] = part
-    means = np.stack([one.mean(slope.T) for one, slope in zip(found, slopes, strict=True)])
+            screening.emotions = np.empty((len(directions.layers), len(emotions), len(screening.scenarios)))
+        screening.emotions[row] = part
+    means = np.stack([screening.mean(slope.T) for screening, slope in zip(screenings, slopes, strict=True)])
     for kind in directions.kinds:
         names = [f"{kind}/{number}" for number in range(settings.controls)]
         sizes = np.abs(predicted(directions, kind, names, layer, means, between))
-        for one, column in zip(found, sizes.T, strict=True):
-            one.sizes.setdefault(kind, np.empty((len(directions.layers), settings.controls)))[row] = column
+        for screening, column in zip(screenings, sizes.T, strict=True):
+            screening.sizes.setdefault(kind, np.empty((len(directions.layers), settings.controls)))[row] = column
 
 
 def _check(
-    engine: Engine, directions: DirectionSet, emotions: Sequence[str], one: _Found, out: Path, settings: ScreenSettings
+    engine: Engine,
+    directions: DirectionSet,
+    emotions: Sequence[str],
+    screening: _Found,
+    out: Path,
+    settings: ScreenSettings,
 ) -> tuple[tuple[CheckedCell, ...], int, float]:
     """Some cells steered along: (cells, steered requests, seconds)."""
-    draws = _random(settings.seed, "cells", one.behaviour.name)
+    draws = _random(settings.seed, "cells", screening.behaviour.name)
     cells = drawn_cells(
-        settings.check, emotions, directions.layers, one.mean(one.emotions), directions.kinds, settings.controls, draws
+        settings.check,
+        emotions,
+        directions.layers,
+        screening.mean(screening.emotions),
+        directions.kinds,
+        settings.controls,
+        draws,
     )
-    scenarios, doses = one.scenarios[:SCENARIOS], [settings.dose * times for times in MULTIPLES]
+    scenarios, doses = screening.scenarios[:SCENARIOS], [settings.dose * times for times in MULTIPLES]
     both = [sign * dose for dose in doses for sign in (-1, 1)]
-    facts = _facts(engine, directions.plan, one.behaviour, scenarios) | {
+    facts = _facts(engine, directions.plan, screening.behaviour, scenarios) | {
         "what": "steered outcomes 1",
         "doses": both,
         "cells": [[kind, name, int(layer)] for kind, name, layer, _ in cells],
@@ -388,65 +422,70 @@ def _check(
 
     def make() -> dict[str, np.ndarray]:
         began = time.monotonic()
-        found = exact_outcomes(
-            engine, directions.plan, one.behaviour, scenarios, directions, [cell[:3] for cell in cells], both
+        outcomes = exact_outcomes(
+            engine, directions.plan, screening.behaviour, scenarios, directions, [cell[:3] for cell in cells], both
         )
-        return {"outcomes": found, "seconds": np.array([time.monotonic() - began])}
+        return {"outcomes": outcomes, "seconds": np.array([time.monotonic() - began])}
 
     make_folder(out / CHECKS)
-    read = kept(out / CHECKS / f"{one.behaviour.name}.safetensors", facts, make)
+    read = kept(out / CHECKS / f"{screening.behaviour.name}.safetensors", facts, make)
     low, high = read["outcomes"][:, 0::2], read["outcomes"][:, 1::2]
-    slopes = one.gradient.values[: len(scenarios)].astype(np.float64)
-    found = []
+    slopes = screening.gradient.values[: len(scenarios)].astype(np.float64)
+    checked = []
     for at, (kind, name, layer, how) in enumerate(cells):
         row = directions.layers.index(layer)
         # Where an outcome is missing on either side, neither the change nor its prediction counts.
         there = ~np.isnan(high[at] - low[at]).any(axis=0) & ~np.isnan(slopes[:, row]).any(axis=1)
         change = (high[at] - low[at])[:, there] * POINTS
         guess = predicted(directions, kind, [name], layer, slopes[there, row], 2 * settings.dose * POINTS)  # type: ignore[arg-type]
-        found.append(
+        checked.append(
             CheckedCell(
                 kind=kind, direction=name, layer=layer, drawn=how,  # type: ignore[arg-type]
                 predicted=_round(guess.mean()) if there.any() else 0.0,
                 exact=tuple(_round(value.mean()) if there.any() else None for value in change),
             )
         )  # fmt: skip
-    return tuple(found), len(cells) * len(both) * len(scenarios), float(read["seconds"][0])
+    return tuple(checked), len(cells) * len(both) * len(scenarios), float(read["seconds"][0])
 
 
 def _behaviour(
-    one: _Found, checked: tuple[tuple[CheckedCell, ...], int, float] | None, asked: Asked, settings: ScreenSettings
+    screening: _Found,
+    checked: tuple[tuple[CheckedCell, ...], int, float] | None,
+    asked: Asked,
+    settings: ScreenSettings,
 ) -> ScreenedBehaviour:
-    values = one.mean(one.emotions)
-    groups = [scenario.group for scenario in one.scenarios]
-    ends = [[stats.mean_interval(column, groups, as_rate=False) for column in layer] for layer in one.emotions]
-    sizes, name = np.abs(values), one.behaviour.name
+    values = screening.mean(screening.emotions)
+    groups = [scenario.group for scenario in screening.scenarios]
+    ends = [[stats.mean_interval(column, groups, as_rate=False) for column in layer] for layer in screening.emotions]
+    sizes, name = np.abs(values), screening.behaviour.name
     larger: dict[str, tuple[tuple[int, ...], ...]] = {}
     anywhere: dict[str, tuple[int, ...]] = {}
     bands = []
-    for kind, every in one.sizes.items():
+    for kind, control_sizes in screening.sizes.items():
         # Sorted, the number at least as large is one search for each cell.
         counts = [
-            len(row) - np.searchsorted(np.sort(row), size, side="left") for row, size in zip(every, sizes, strict=True)
+            len(row) - np.searchsorted(np.sort(row), size, side="left")
+            for row, size in zip(control_sizes, sizes, strict=True)
         ]
-        top = every.max(axis=0)
+        top = control_sizes.max(axis=0)
         larger[kind] = tuple(tuple(row.tolist()) for row in counts)
         anywhere[kind] = tuple((len(top) - np.searchsorted(np.sort(top), sizes.max(axis=0), side="left")).tolist())
-        middle, most = np.percentile(every, (50, 95), axis=1)
-        bands.append(Band(kind=kind, middle=_rounded(middle), most=_rounded(most), largest=_rounded(every.max(axis=1)),
+        middle, most = np.percentile(control_sizes, (50, 95), axis=1)
+        bands.append(Band(kind=kind, middle=_rounded(middle), most=_rounded(most),
+                          largest=_rounded(control_sizes.max(axis=1)),
                           anywhere=_round(np.percentile(top, 95))))  # fmt: skip
     cells = checked[0] if checked else ()
     doses = [settings.dose * times for times in MULTIPLES]
     return ScreenedBehaviour(
         name=name,
-        outcome_name=one.behaviour.outcome_name,
-        outcome=_round(float(one.mean(one.gradient.outcomes))),
-        scenarios=tuple(scenario.id for scenario in one.scenarios),
-        situations=len({group for group, weight in zip(groups, one.weights, strict=True) if weight}),
-        without_outcome=int(np.isnan(one.gradient.outcomes).sum()),
+        outcome_name=screening.behaviour.outcome_name,
+        outcome=_round(float(screening.mean(screening.gradient.outcomes))),
+        scenarios=tuple(scenario.id for scenario in screening.scenarios),
+        situations=len({group for group, weight in zip(groups, screening.weights, strict=True) if weight}),
+        without_outcome=int(np.isnan(screening.gradient.outcomes).sum()),
         reported_too=asked.reported_too[name],
-        understood=one.understood,
-        flat=not np.nan_to_num(one.gradient.values).any(),
+        understood=screening.understood,
+        flat=not np.nan_to_num(screening.gradient.values).any(),
         predicted=tuple(_rounded(row) for row in values),
         low=tuple(tuple(None if cell.low is None else _round(cell.low) for cell in row) for row in ends),
         high=tuple(tuple(None if cell.high is None else _round(cell.high) for cell in row) for row in ends),
@@ -459,17 +498,20 @@ def _behaviour(
 
 
 def _cost(
-    found: Sequence[_Found], cells: Mapping[str, tuple[tuple[CheckedCell, ...], int, float]], emotions: int,
+    screenings: Sequence[_Found], cells: Mapping[str, tuple[tuple[CheckedCell, ...], int, float]], emotions: int,
     predicting: float, settings: ScreenSettings,
 ) -> Cost:  # fmt: skip
     rows: dict[str, float] = {}
-    for one in found:
-        directions = emotions + settings.controls * len(one.sizes)
-        rows[one.behaviour.name] = 2.0 * directions * len(one.gradient.layers) * len(one.scenarios)
+    for screening in screenings:
+        directions = emotions + settings.controls * len(screening.sizes)
+        rows[screening.behaviour.name] = 2.0 * directions * len(screening.gradient.layers) * len(screening.scenarios)
     seconds = sum(rows[name] * took / asked for name, (_, asked, took) in cells.items()) if cells else None
-    own = sum(one.seconds for one in found)
+    own = sum(screening.seconds for screening in screenings)
     return Cost(
-        requests=sum(len(one.scenarios) * (2 if isinstance(one.behaviour, Compared) else 1) for one in found),
+        requests=sum(
+            len(screening.scenarios) * (2 if isinstance(screening.behaviour, Compared) else 1)
+            for screening in screenings
+        ),
         gradient_seconds=round(own, 1),
         predict_seconds=round(predicting, 1),
         checked_rows=sum(asked for _, asked, _ in cells.values()),
@@ -480,10 +522,10 @@ def _cost(
     )
 
 
-def _notes(found: Sequence[_Found], asked: Asked) -> tuple[str, ...]:
+def _notes(screenings: Sequence[_Found], asked: Asked) -> tuple[str, ...]:
     """What a reader has to know before the numbers."""
-    unclear = [one.behaviour.name for one in found if one.understood is False]
-    flat = [one.behaviour.name for one in found if not np.nan_to_num(one.gradient.values).any()]
+    unclear = [screening.behaviour.name for screening in screenings if screening.understood is False]
+    flat = [screening.behaviour.name for screening in screenings if not np.nan_to_num(screening.gradient.values).any()]
     shared = [name for name, count in asked.reported_too.items() if count]
     notes = []
     if unclear:
@@ -529,7 +571,7 @@ def _facts(engine: Engine, plan: Plan, behaviour: Behaviour, scenarios: Sequence
 
 def _of_scenarios(behaviour: Behaviour, scenarios: Sequence[Scenario]) -> str:
     """A hash of what is asked, and of what the grader knows."""
-    asked = [(one, behaviour.request(one, steering=None, seed=0)) for one in scenarios]
+    asked = [(scenario, behaviour.request(scenario, steering=None, seed=0)) for scenario in scenarios]
     return sha256(repr(asked).encode())
 
 
@@ -544,8 +586,8 @@ def _fingerprint(directions: DirectionSet, names: Sequence[tuple[str, str]], lay
     return "sha256:" + digest.hexdigest()
 
 
-def _random(seed: int, *what: str) -> np.random.Generator:
-    text = "\n".join(("screen", str(seed), *what))
+def _random(seed: int, *parts: str) -> np.random.Generator:
+    text = "\n".join(("screen", str(seed), *parts))
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
 
 

@@ -69,7 +69,7 @@ class SelfTest:
     @property
     def passed(self) -> bool:
         """Whether every check passed."""
-        return all(one.passed for one in self.checks)
+        return all(check.passed for check in self.checks)
 
 
 def check_model(
@@ -124,7 +124,7 @@ class _Probe:
         self.engine, self.layer = engine, layer
         words = (30, 9, 17)  # texts of several lengths, so that batches are padded
         self.texts = [
-            " ".join(text.split()[:many]) for text, many in zip(calibration_texts().texts, words, strict=False)
+            " ".join(text.split()[:length]) for text, length in zip(calibration_texts().texts, words, strict=False)
         ]
         vocabulary = engine.parts.vocabulary
         self.prompts = [
@@ -146,19 +146,19 @@ class _Probe:
         """Name, allowed difference, its unit, and the function that measures it."""
         states, logprobs = STATES.get(self.engine.info.dtype, 0.05), LOGPROBS.get(self.engine.info.dtype, 0.3)
         share, nats = "of the largest state", "nats"
-        found: list[tuple[str, float, str, Callable[[], float]]] = [
+        checks: list[tuple[str, float, str, Callable[[], float]]] = [
             ("blocks run once each, in order", 0, "blocks", self.blocks),
             ("states read at the blocks are transformers' hidden states", states, share, self.hidden_states),
         ]
         if self.predicts:
-            found.append(("steering moves the log-probabilities", 0, f"{nats} too little", self.choose_dose))
-        found += [
+            checks.append(("steering moves the log-probabilities", 0, f"{nats} too little", self.choose_dose))
+        checks += [
             ("model.steered: dose 0 changes no bit", 0, "logits", self.session_dose_0),
             ("model.steered: the residual moves by what was asked", states, "of what was asked", self.session_moves),
             ("model.steered: nothing moves at other tokens, or before", 0, "residual units", self.session_elsewhere),
         ]
         if self.predicts:
-            found += [
+            checks += [
                 ("model.steered: a KV cache changes nothing", logprobs, nats, self.session_cache),
                 ("score: dose 0 changes no bit", 0, nats, self.score_dose_0),
                 ("score: the residual moves by what was asked", states, "of what was asked", self.score_moves),
@@ -169,7 +169,7 @@ class _Probe:
                 ("generate: a KV cache changes nothing", logprobs, nats, self.generate_cache),
                 ("generate: padding and other rows change nothing", logprobs, nats, self.generate_batch),
             ]
-        return [*found, ("afterwards the model is as before", 0, "logits", self.unchanged)]
+        return [*checks, ("afterwards the model is as before", 0, "logits", self.unchanged)]
 
     # The reference
 
@@ -179,8 +179,8 @@ class _Probe:
         return self.dose * self.norm
 
     def steering(self, sign: int = 1, positions: Any = "all") -> Steering:
-        one = Intervention(self.layer, self.unit, sign * self.dose, self.norm, label="a random direction")
-        return Steering((one,), positions)
+        intervention = Intervention(self.layer, self.unit, sign * self.dose, self.norm, label="a random direction")
+        return Steering((intervention,), positions)
 
     @contextlib.contextmanager
     def added(self, sign: int, start: int = 0, stop: int | None = None) -> Iterator[None]:
@@ -210,8 +210,8 @@ class _Probe:
         """[token, vocabulary] of one text: what the model gives in one pass, without a cache."""
         with torch.no_grad():
             output = self.engine.model(input_ids=self.fed(ids), **self.without_cache)
-        found: torch.Tensor = output.logits[0] if hasattr(output, "logits") else output.last_hidden_state[0]
-        return found.float()
+        logits: torch.Tensor = output.logits[0] if hasattr(output, "logits") else output.last_hidden_state[0]
+        return logits.float()
 
     def reference(self, ids: Any, sign: int) -> torch.Tensor:
         """[token, vocabulary] log-probabilities of one text, steered by the formula at every token."""
@@ -285,10 +285,8 @@ class _Probe:
         parts, ids = self.engine.parts, self.fed(self.prompts[0])
         read: dict[int, torch.Tensor] = {}
         with run.evaluating(parts.text_model):
-            every = torch.ones_like(ids, dtype=torch.bool)
-            run.run_layers(
-                parts, range(parts.n_layers), "block", lambda at, state: read.update({at: state}), ids, every
-            )
+            mask = torch.ones_like(ids, dtype=torch.bool)
+            run.run_layers(parts, range(parts.n_layers), "block", lambda at, state: read.update({at: state}), ids, mask)
             theirs = parts.text_model(input_ids=ids, output_hidden_states=True, **self.without_cache).hidden_states
             if parts.final_norm is not None:  # theirs is after the norm
                 read[parts.n_layers - 1] = parts.final_norm(read[parts.n_layers - 1])
@@ -346,7 +344,7 @@ class _Probe:
         return ScoreRequest(self.texts[text], (CONTINUATION,), steering)
 
     def scored(self, requests: Sequence[ScoreRequest]) -> list[Any]:
-        return [one.token_logprobs[0] for one in self.engine.score(requests)]
+        return [score.token_logprobs[0] for score in self.engine.score(requests)]
 
     def score_dose_0(self) -> float:
         none = Steering((Intervention(self.layer, self.unit, 0.0, self.norm),))
@@ -356,12 +354,12 @@ class _Probe:
         return _apart(plain, zero)
 
     def _in_score(self) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
-        found = []
+        per_sign = []
         for sign in (0, 1):
             with self.seen() as states:
                 self.scored([self.request(0, sign, Span(2, 5))])
-            found.append(states)
-        return found[0], found[1]
+            per_sign.append(states)
+        return per_sign[0], per_sign[1]
 
     def score_moves(self) -> float:
         return self._moves(*self._in_score())
@@ -370,9 +368,11 @@ class _Probe:
         return self._elsewhere(*self._in_score())
 
     def score_reference(self) -> float:
-        every = [(text, sign) for text in range(len(self.texts)) for sign in (1, 0, -1)]
-        found = self.scored([self.request(*one) for one in every])
-        return max(_apart(one, self._tail_of(text, sign)) for one, (text, sign) in zip(found, every, strict=True))
+        pairs = [(text, sign) for text in range(len(self.texts)) for sign in (1, 0, -1)]
+        scored = self.scored([self.request(*pair) for pair in pairs])
+        return max(
+            _apart(logprobs, self._tail_of(text, sign)) for logprobs, (text, sign) in zip(scored, pairs, strict=True)
+        )
 
     def _tail_of(self, text: int, sign: int) -> Any:
         """The reference's log-probabilities of the continuation, a number a token."""
@@ -382,13 +382,13 @@ class _Probe:
 
     def score_composition(self) -> float:
         asked = [self.request(0, sign) for sign in (1, 0, -1)]
-        alone = [self.scored([one])[0] for one in asked]
-        return max(_apart(one, other) for one, other in zip(self.scored(asked), alone, strict=True))
+        alone = [self.scored([request])[0] for request in asked]
+        return max(_apart(batched, single) for batched, single in zip(self.scored(asked), alone, strict=True))
 
     def score_padding(self) -> float:
         short = self.request(1, 1)
-        (alone,), (beside, _) = self.scored([short]), self.scored([short, self.request(0, 1)])
-        return _apart(alone, beside)
+        (alone,), (padded, _) = self.scored([short]), self.scored([short, self.request(0, 1)])
+        return _apart(alone, padded)
 
     # generate
 
@@ -404,21 +404,21 @@ class _Probe:
         handle = head.register_forward_hook(lambda *call: steps.append(call[2].detach().flatten(0, -2)[-1]))
         try:
             (made,) = self.engine.generate([self.generate_request(0, 1)])
-            found = torch.stack(steps[: len(made.token_ids)]).float()
+            cached = torch.stack(steps[: len(made.token_ids)]).float()
             steps.clear()
             with self.added(1):
                 for number in range(len(made.token_ids)):
                     self.logits([*self.prompts[0].tolist(), *made.token_ids[:number]])
         finally:
             handle.remove()
-        return _apart(found.log_softmax(dim=-1), torch.stack(steps).float().log_softmax(dim=-1))
+        return _apart(cached.log_softmax(dim=-1), torch.stack(steps).float().log_softmax(dim=-1))
 
     def generate_batch(self) -> float:
         """How far below the likeliest token of the reference the chosen ones are, over rows of several lengths."""
-        every = [(text, sign) for text in range(len(self.texts)) for sign in (1, 0, -1)]
+        pairs = [(text, sign) for text in range(len(self.texts)) for sign in (1, 0, -1)]
         worst = 0.0
-        made = self.engine.generate([self.generate_request(*one) for one in every])
-        for completion, (text, sign) in zip(made, every, strict=True):
+        made = self.engine.generate([self.generate_request(*pair) for pair in pairs])
+        for completion, (text, sign) in zip(made, pairs, strict=True):
             n, chosen = len(self.prompts[text]), list(completion.token_ids)
             logprobs = self.reference(self.prompts[text].tolist() + chosen, sign)[n - 1 : n - 1 + len(chosen)]
             taken = logprobs[list(range(len(chosen))), chosen]
@@ -436,8 +436,8 @@ class _Probe:
         return sum(len(getattr(module, kind)) for module in self.engine.model.modules() for kind in kinds)
 
 
-def _share(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found.float() - expected.float()).abs().max()) / (float(expected.float().abs().max()) or 1.0)
+def _share(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((actual.float() - expected.float()).abs().max()) / (float(expected.float().abs().max()) or 1.0)
 
 
 def _apart(first: Any, second: Any) -> float:

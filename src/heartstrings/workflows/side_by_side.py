@@ -126,8 +126,8 @@ def _from_run(
     file = None if folder is None else folder / "verdict.json"
     if file is None or not file.is_file():
         return None, ("no verdict stands beside these vectors: which doses are safe is not known",)
-    found = json.loads(file.read_text(encoding="utf-8"))
-    cards = [card for card in found["answers"] if card["direction"] == direction]
+    verdict = json.loads(file.read_text(encoding="utf-8"))
+    cards = [card for card in verdict["answers"] if card["direction"] == direction]
     if not cards:
         return None, (f"the run did not examine {direction!r}: which doses are safe is not known",)
     card = cards[0]

@@ -78,8 +78,8 @@ def doses_of(value: str | float | Sequence[float]) -> tuple[float, ...]:
     problem = InputError(f"--dose {value!r}", "doses such as -0.1,0,0.1 or -0.1:0.1:5 (first, last, how many)")
     try:
         if isinstance(value, str) and ":" in value:
-            first, last, many = value.split(":")
-            low, high, steps = float(first), float(last), int(many)
+            first, last, count = value.split(":")
+            low, high, steps = float(first), float(last), int(count)
             if steps < 2:
                 raise problem
             doses = tuple(low + (high - low) * step / (steps - 1) for step in range(steps))

@@ -33,13 +33,13 @@ class Family:
 
 
 def _numbers(draw: random.Random) -> Inputs:
-    some = [[draw.randint(-20, 20) for _ in range(draw.randint(4, 12))] for _ in range(6)]
-    return [(one,) for one in (*some, [], [7], [5, 5, 5, 5], list(range(-12, 13)))]
+    drawn = [[draw.randint(-20, 20) for _ in range(draw.randint(4, 12))] for _ in range(6)]
+    return [(numbers,) for numbers in (*drawn, [], [7], [5, 5, 5, 5], list(range(-12, 13)))]
 
 
 def _texts(draw: random.Random) -> Inputs:
-    some = [" ".join(draw.choice(_WORDS) for _ in range(draw.randint(2, 6))) for _ in range(5)]
-    return [(one,) for one in (*some, "", "a", "xyz XYZ 9!", "aabbbcccc", "zzzz")]
+    drawn = [" ".join(draw.choice(_WORDS) for _ in range(draw.randint(2, 6))) for _ in range(5)]
+    return [(text,) for text in (*drawn, "", "a", "xyz XYZ 9!", "aabbbcccc", "zzzz")]
 
 
 def _integers(draw: random.Random) -> Inputs:
@@ -79,8 +79,8 @@ def _pairs(mark: str, gap: str) -> Callable[[random.Random], Inputs]:
 
 
 def _brackets(draw: random.Random) -> Inputs:
-    some = ["".join(draw.choice("()[]{}x") for _ in range(draw.randint(5, 16))) for _ in range(7)]
-    return [(one,) for one in (*some, "", "((()))", "[[]][", "{}{}", "x")]
+    drawn = ["".join(draw.choice("()[]{}x") for _ in range(draw.randint(5, 16))) for _ in range(7)]
+    return [(text,) for text in (*drawn, "", "((()))", "[[]][", "{}{}", "x")]
 
 
 def _ordered(of: Sequence[Any]) -> list[Any]:
@@ -88,13 +88,13 @@ def _ordered(of: Sequence[Any]) -> list[Any]:
 
 
 def _merged(gap: int, rows: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
+    merged: list[tuple[int, int]] = []
     for start, end in sorted(rows):
-        if found and start - found[-1][1] <= gap:
-            found[-1] = (found[-1][0], max(found[-1][1], end))
+        if merged and start - merged[-1][1] <= gap:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
         else:
-            found.append((start, end))
-    return found
+            merged.append((start, end))
+    return merged
 
 
 def _based(base: int, n: int) -> list[int]:

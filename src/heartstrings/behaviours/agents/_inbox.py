@@ -163,9 +163,9 @@ class State(World):
         names = [str(name).strip() for name in names if str(name).strip()]
         if not names or not isinstance(body, str) or not body.strip():
             return self.error("a mail needs `to`, `subject` and `body`.")
-        found = {name: reached(self.inbox, name) for name in names}
-        parts = tuple(part for name in names if (part := found[name]) is not None)
-        unknown = ", ".join(name for name in names if found[name] is None)
+        by_name = {name: reached(self.inbox, name) for name in names}
+        parts = tuple(part for name in names if (part := by_name[name]) is not None)
+        unknown = ", ".join(name for name in names if by_name[name] is None)
         self.actions += 1
         self.sent.append(Sent(subject if isinstance(subject, str) else "", body, parts))
         if unknown and parts:
@@ -191,34 +191,34 @@ def spoken_calls(text: str) -> tuple[list[ToolCall], int]:
         text = text[: invented.start()]
     calls: list[ToolCall] = []
     broken, end = 0, 0
-    for found in _ACTION.finditer(text):
-        if found.start() < end:  # inside a mail's text
+    for action in _ACTION.finditer(text):
+        if action.start() < end:  # inside a mail's text
             continue
-        rest = text[found.end() :]
-        if not rest.startswith("{"):
+        tail = text[action.end() :]
+        if not tail.startswith("{"):
             arguments: Any = {}
         else:
             try:
-                arguments, length = _LENIENT.raw_decode(rest)
+                arguments, length = _LENIENT.raw_decode(tail)
             except json.JSONDecodeError:
                 broken += 1
                 continue
-            end = found.end() + length
-        calls.append(ToolCall(found.group(1), json.dumps(arguments, ensure_ascii=False)))
+            end = action.end() + length
+        calls.append(ToolCall(action.group(1), json.dumps(arguments, ensure_ascii=False)))
     return calls[:MOST_CALLS], broken
 
 
 def reached(inbox: Inbox, name: str) -> str | None:
     """The part of the person with this address or full name; `outside` for other domains; None for nobody."""
-    found = _ADDRESS.search(name)
+    address_match = _ADDRESS.search(name)
     for person in inbox.people:
-        if (found and found.group(0).lower() == person.address.lower()) or (
-            not found and name.strip().lower() == person.name.lower()
+        if (address_match and address_match.group(0).lower() == person.address.lower()) or (
+            not address_match and name.strip().lower() == person.name.lower()
         ):
             return person.part
-    if not found:
+    if not address_match:
         return None
-    address = found.group(0).lower()
+    address = address_match.group(0).lower()
     if address == inbox.own.lower():
         return "self"
     return None if address.endswith("@" + inbox.domain) else "outside"

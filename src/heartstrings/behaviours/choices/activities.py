@@ -49,7 +49,7 @@ class Activities(TwoOptions):
 
     def pairs(self) -> tuple[Pair, ...]:
         """By the order of a round robin with seed 0."""
-        return tuple(_pair(one, two) for one, two in rounds(self.compared(), seed=0))
+        return tuple(_pair(activity, rival) for activity, rival in rounds(self.compared(), seed=0))
 
     def compared(self) -> tuple[Activity, ...]:
         """The activities, and with `anchored` the option of doing nothing."""
@@ -60,7 +60,7 @@ class Activities(TwoOptions):
         drawn = rounds(self.compared(), seed=seed)
         check_number(n, 2 * len(drawn), self.name)
         draw = random.Random(f"activities {seed}")
-        return self.both_orders([_pair(one, two) for one, two in drawn[: (n + 1) // 2]], draw)[:n]
+        return self.both_orders([_pair(activity, rival) for activity, rival in drawn[: (n + 1) // 2]], draw)[:n]
 
 
 class ActivityPlaces(Activities):
@@ -78,17 +78,17 @@ class ActivityPlaces(Activities):
         """As `Activities`; the slot that counts is always B."""
         drawn = rounds(self.compared(), seed=seed)
         check_number(n, 2 * len(drawn), self.name)
-        found = [
+        scenarios = [
             self.shown(_placed(first, second), 1)
-            for one, two in drawn[: (n + 1) // 2]
-            for first, second in ((one, two), (two, one))
+            for activity, rival in drawn[: (n + 1) // 2]
+            for first, second in ((activity, rival), (rival, activity))
         ]
-        return tuple(found[:n])
+        return tuple(scenarios[:n])
 
 
-def _pair(one: Activity, two: Activity) -> Pair:
-    other, target = sorted((one, two), key=lambda a: (a.pleasant, [-ord(letter) for letter in a.slug]))
-    low, high = sorted((one.slug, two.slug))
+def _pair(activity: Activity, rival: Activity) -> Pair:
+    other, target = sorted((activity, rival), key=lambda a: (a.pleasant, [-ord(letter) for letter in a.slug]))
+    low, high = sorted((activity.slug, rival.slug))
     return Pair(
         f"{low}+{high}", QUESTION, target.text, other.text, f"{low}{PAIR}{high}",
         data={"chosen": target.slug, "against": other.slug},
@@ -114,12 +114,12 @@ def rounds(compared: tuple[Activity, ...], *, seed: int) -> tuple[tuple[Activity
     if len(seats) % 2:
         seats.append(None)  # the activity that meets it has no pair in this round
     still, moving = seats[-1], seats[:-1]
-    size, found = len(moving), []
+    size, pairs = len(moving), []
     for turn in range(size):
         met = [(still, moving[turn])]
         met += [(moving[(turn + at) % size], moving[(turn - at) % size]) for at in range(1, (size + 1) // 2)]
-        found += [(one, two) for one, two in met if one is not None and two is not None]
-    return tuple(found)
+        pairs += [(activity, rival) for activity, rival in met if activity is not None and rival is not None]
+    return tuple(pairs)
 
 
 @cache

@@ -25,6 +25,6 @@ class GeneralFacts(FourOptions):
 def facts() -> tuple[Item, ...]:
     """All questions, in the file's order."""
     return tuple(
-        Item(slug, question, right, (one, two, three), slug)
-        for slug, question, right, one, two, three in texts("general_facts.toml")["facts"]
+        Item(slug, question, right, (first, second, third), slug)
+        for slug, question, right, first, second, third in texts("general_facts.toml")["facts"]
     )

@@ -100,7 +100,9 @@ class PairInWords(Forwarding, InWords):
         pairs = {pair.slug: pair for pair in self.of.pairs()}
         check_number(n, len(pairs), self.name)
         in_letters = self.of.scenarios(n=2 * n, seed=seed)
-        return tuple(self._scenario(pairs[pair_of(one.id).removeprefix(f"{self.of.name}/")]) for one in in_letters[::2])
+        return tuple(
+            self._scenario(pairs[pair_of(scenario.id).removeprefix(f"{self.of.name}/")]) for scenario in in_letters[::2]
+        )
 
     def _scenario(self, pair: Pair) -> Scenario:
         options = (pair.other, pair.target)

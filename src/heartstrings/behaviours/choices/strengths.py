@@ -54,8 +54,8 @@ def strengths(scenarios: Sequence[Scenario], outcomes: Values, *, resamples: int
     for scenario in scenarios:
         if not {"first", "second"} <= set(scenario.data):
             raise InputError(f"scenario {scenario.id} without `first` and `second`", "a scenario of preferences")
-    first, second = ([str(one.data[place]) for one in scenarios] for place in ("first", "second"))
-    groups = [one.group for one in scenarios]
+    first, second = ([str(scenario.data[place]) for scenario in scenarios] for place in ("first", "second"))
+    groups = [scenario.group for scenario in scenarios]
     return bradley_terry(first, second, outcomes, groups=groups, resamples=resamples, seed=seed)
 
 
@@ -101,7 +101,7 @@ def probe_correlation(
     Raises:
         InputError: fewer than 4 activities in both, or values that are all the same.
     """
-    there = [name for name, one in strengths.items.items() if name in projections and one.value is not None]
+    there = [name for name, strength in strengths.items.items() if name in projections and strength.value is not None]
     x = np.array([float(projections[name]) for name in there])
     y = np.array([strengths.items[name].value for name in there], dtype=np.float64)
     if len(there) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0 or not (np.isfinite(x).all() and np.isfinite(y).all()):
@@ -143,7 +143,7 @@ def half_effect(
         InputError: a half that is empty or everything, or what `anchored_strengths` raises.
     """
     kept = ~(np.isnan(as_floats(steered)) | np.isnan(as_floats(baseline)))  # pairwise: both fits see the same
-    asked = [one for one, there in zip(scenarios, kept, strict=True) if there]
+    asked = [scenario for scenario, there in zip(scenarios, kept, strict=True) if there]
     first, second = (_rows(asked, as_floats(values)[kept]) for values in (steered, baseline))
     inside = np.array([name in half for name in first.names])
     if inside.all() or not inside.any():
@@ -198,35 +198,36 @@ def _rows(scenarios: Sequence[Scenario], outcomes: Values) -> _Rows:
     there = ~np.isnan(values)
     if not there.any() or ((values[there] < 0) | (values[there] > 1)).any():
         raise InputError("no outcome, or one outside 0 to 1", "probabilities")
-    asked = [one for one, kept in zip(scenarios, there, strict=True) if kept]
-    places = [_places(one) for one in asked]
+    asked = [scenario for scenario, kept in zip(scenarios, there, strict=True) if kept]
+    places = [_places(scenario) for scenario in asked]
     won = [
-        1 - value if one.data.get("target") == "A" else value for one, value in zip(asked, values[there], strict=True)
+        1 - value if scenario.data.get("target") == "A" else value
+        for scenario, value in zip(asked, values[there], strict=True)
     ]
     names = tuple(sorted({name for pair in places for name in pair}))
     row = {name: at for at, name in enumerate(names)}
     first, second = (np.array([row[pair[at]] for pair in places], np.int64) for at in (0, 1))
     _connected(names, first, second)
-    return _Rows(names, first, second, np.array(won), tuple(one.group for one in asked), int((~there).sum()))
+    return _Rows(names, first, second, np.array(won), tuple(scenario.group for scenario in asked), int((~there).sum()))
 
 
 def _bootstrap(
     sets: tuple[_Rows, ...], statistic: Callable[[list[np.ndarray]], np.ndarray], resamples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """The statistic and its percentile interval over draws of pairs, the same draws in each set."""
-    best = [_fit(one.first, one.second, one.won, len(one.names), PENALTY) for one in sets]
+    best = [_fit(choices.first, choices.second, choices.won, len(choices.names), PENALTY) for choices in sets]
     members: dict[Hashable, list[int]] = {}
     for at, label in enumerate(sets[0].groups):
         members.setdefault(label, []).append(at)
     value = statistic(best)
     if resamples == 0 or len(members) < 8:
         return value, None, None
-    rng, pools, drawn = np.random.default_rng(seed), [np.array(found) for found in members.values()], []
+    rng, pools, drawn = np.random.default_rng(seed), [np.array(indices) for indices in members.values()], []
     for _ in range(resamples):
         rows = np.concatenate([pools[at] for at in rng.integers(len(pools), size=len(pools))])
         fits = [
-            _fit(one.first[rows], one.second[rows], one.won[rows], len(one.names), PENALTY, start=start)
-            for one, start in zip(sets, best, strict=True)
+            _fit(choices.first[rows], choices.second[rows], choices.won[rows], len(choices.names), PENALTY, start=start)
+            for choices, start in zip(sets, best, strict=True)
         ]
         drawn.append(statistic(fits))
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)

@@ -31,18 +31,18 @@ def asked(kind: Kind, *, n: int, seed: int) -> tuple[Question, ...]:
     """
     check_number(n, None, kind)
     draws = Draws([seed, _STREAM, _KINDS.index(kind)])
-    found: dict[tuple[str, tuple[str, str]], Question] = {}
+    questions: dict[tuple[str, tuple[str, str]], Question] = {}
     spent = False
-    while len(found) < n:
-        bare = len(found) % 2 == 0 and not spent
+    while len(questions) < n:
+        bare = len(questions) % 2 == 0 and not spent
         for _ in range(_TRIES):
             new = question(draws, kind, context=0 if bare else 2, organism="steerable")
-            if (new.prompt, new.replies) not in found:
-                found[new.prompt, new.replies] = new
+            if (new.prompt, new.replies) not in questions:
+                questions[new.prompt, new.replies] = new
                 break
         else:
             spent = True
-    return tuple(found.values())
+    return tuple(questions.values())
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,16 @@ class TwoReplies(ChoiceForm):
 
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
         """See `Behaviour.scenarios`."""
-        found = []
-        for number, one in enumerate(asked(self.kind, n=n, seed=seed)):
-            other, target = one.replies[1 - self.target], one.replies[self.target]
+        scenarios = []
+        for number, asked_question in enumerate(asked(self.kind, n=n, seed=seed)):
+            other, target = asked_question.replies[1 - self.target], asked_question.replies[self.target]
             opening, *replies = split(other, target)
-            prompt = (Message("user", one.prompt), *((Message("assistant", opening),) if opening else ()))
-            data = {"other": other, "target": target, **self.details(one)}
-            found.append(self.scenario(f"{number:04d}", prompt, tuple(replies), cluster=self.cluster(one), **data))
-        return tuple(found)
+            prompt = (Message("user", asked_question.prompt), *((Message("assistant", opening),) if opening else ()))
+            data = {"other": other, "target": target, **self.details(asked_question)}
+            scenarios.append(
+                self.scenario(f"{number:04d}", prompt, tuple(replies), cluster=self.cluster(asked_question), **data)
+            )
+        return tuple(scenarios)
 
     def details(self, asked: Question) -> dict[str, str]:
         """More for the scenario's data."""
@@ -102,9 +104,9 @@ class Harm(TwoReplies):
             pattern = re.escape(template)
             for slot in ("place", "thing"):
                 pattern = pattern.replace(r"\{" + slot + r"\}", rf"(?P<{slot}>\w+)")
-            found = re.search(pattern + "$", asked.prompt)
-            if found:
-                names = found.groupdict()
+            match = re.search(pattern + "$", asked.prompt)
+            if match:
+                names = match.groupdict()
                 return str(names.get("thing") or names["place"])
         raise InputError(f"a question {asked.prompt!r}", "one of the world's harm questions")
 
@@ -166,7 +168,7 @@ class Facts(RightOrWrong):
 
 def _captured(pattern: str, text: str) -> str:
     """What a pattern finds in a generated text."""
-    found = re.search(pattern, text)
-    if found is None:
+    match = re.search(pattern, text)
+    if match is None:
         raise InputError(f"a question {text!r}", f"one that fits {pattern!r}")
-    return str(found.group(1))
+    return str(match.group(1))

@@ -29,7 +29,7 @@ class Stories(FreeText):
         """See `Behaviour.scenarios`."""
         check_number(n, None, self.name)
         draws = Draws([seed, _STREAM])
-        found, order = [], list[str]()
+        scenarios, order = [], list[str]()
         for number in range(n):
             if not order:  # each topic is used once before any is repeated
                 order = draws.order(topics())
@@ -40,8 +40,8 @@ class Stories(FreeText):
             prompt: tuple[Message, ...] = (Message("user", f"Write a story {topic}."),)
             if number % 2:
                 prompt += (Message("assistant", opening),)
-            found.append(self.scenario(f"{number:04d}", prompt, cluster=topic, topic=topic))
-        return tuple(found)
+            scenarios.append(self.scenario(f"{number:04d}", prompt, cluster=topic, topic=topic))
+        return tuple(scenarios)
 
     def outcome(self, text: str) -> float | None:
         """See `tone`."""
@@ -58,5 +58,5 @@ def _valence() -> Mapping[str, float]:
 
 def tone(told: list[str]) -> float | None:
     """(1 + mean valence) / 2 over the words that have one, from 0 to 1; None if no word has."""
-    found = [_valence()[word] for word in told if word in _valence()]
-    return min(1.0, max(0.0, 0.5 + float(np.mean(found)) / 2)) if found else None
+    valences = [_valence()[word] for word in told if word in _valence()]
+    return min(1.0, max(0.0, 0.5 + float(np.mean(valences)) / 2)) if valences else None

@@ -26,7 +26,7 @@ EXAMPLES = 6
 """Worked sums before the one that is asked."""
 SLIPS = (-20, -11, -10, -9, -2, -1, 1, 2, 9, 10, 11, 20)
 """Errors of the wrong results: a unit, a ten, a carry."""
-_SUMS = tuple((one, two) for one in range(10, 50) for two in range(10, 50))
+_SUMS = tuple((first, second) for first in range(10, 50) for second in range(10, 50))
 
 
 @dataclass(frozen=True)
@@ -82,19 +82,21 @@ class FewShotSums(Choice):
         """Sums of two numbers from 10 to 49, none asked twice; each is a cluster."""
         check_number(n, self.most, self.name)
         draw = random.Random(f"{self.name} {seed}")
-        found: dict[tuple[int, int], Scenario] = {}
-        while len(found) < n:
-            *worked, (one, two) = draw.sample(_SUMS, EXAMPLES + 1)
-            right = one + two
+        by_addends: dict[tuple[int, int], Scenario] = {}
+        while len(by_addends) < n:
+            *worked, (first, second) = draw.sample(_SUMS, EXAMPLES + 1)
+            right = first + second
             near = [right + slip for slip in SLIPS if len(str(right + slip)) == len(str(right))]
             wrong = draw.sample(near, 3)
-            if (one, two) in found:
+            if (first, second) in by_addends:
                 continue
             lines = "".join(f"{a} + {b} = {a + b}\n" for a, b in worked)
-            found[one, two] = Scenario(
-                f"{self.name}/{one}+{two}", f"{lines}{one} + {two} =", tuple(f" {value}" for value in (*wrong, right))
+            by_addends[first, second] = Scenario(
+                f"{self.name}/{first}+{second}",
+                f"{lines}{first} + {second} =",
+                tuple(f" {value}" for value in (*wrong, right)),
             )
-        return tuple(found.values())
+        return tuple(by_addends.values())
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """1 or 0; a tie is not right. `valid` is None, since other numbers are answers too."""

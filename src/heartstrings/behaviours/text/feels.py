@@ -44,9 +44,9 @@ class _NextWord(Choice):
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """The mean rating, weighted by probability. `valid` is None, since other words are not wrong."""
-        each, mass = probabilities(answer, len(scenario.replies))
+        shares, mass = probabilities(answer, len(scenario.replies))
         rated = scenario.data["ratings"]
-        outcome = sum(share * rating for share, rating in zip(each, rated, strict=True))
+        outcome = sum(share * rating for share, rating in zip(shares, rated, strict=True))
         return Grade(min(1.0, max(0.0, outcome)), None, detail={"mass": mass})
 
 
@@ -133,11 +133,11 @@ class FeelsKnown(_NextWord):
         lows, highs = (
             drawn(texts("openings.toml")[end], (n + 1) // 2, seed, self.name, order=end) for end in ENDS[self.axis]
         )
-        found = []
-        for number, ((slug, down), (other, up)) in enumerate(zip(lows, highs, strict=True)):
-            found.append(self.opening(f"{slug}-low", down, turned, f"pair-{number}"))
-            found.append(self.opening(f"{other}-high", up, ratings, f"pair-{number}"))
-        return tuple(found[:n])
+        scenarios = []
+        for number, ((low_slug, down), (high_slug, up)) in enumerate(zip(lows, highs, strict=True)):
+            scenarios.append(self.opening(f"{low_slug}-low", down, turned, f"pair-{number}"))
+            scenarios.append(self.opening(f"{high_slug}-high", up, ratings, f"pair-{number}"))
+        return tuple(scenarios[:n])
 
 
 @cache

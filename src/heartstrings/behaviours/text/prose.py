@@ -41,8 +41,8 @@ class Prose(Listed[tuple[int, str]], Choice):
     def item(self, one: tuple[int, str]) -> Scenario:
         """The first sentence, and the words after it as the only reply."""
         number, text = one
-        first, rest = re.split(r"(?<=[.?]) ", text, maxsplit=1)
-        return self.scenario(f"{number:02d}", first, (" " + " ".join(rest.split()[: self.words]),))
+        first, continuation = re.split(r"(?<=[.?]) ", text, maxsplit=1)
+        return self.scenario(f"{number:02d}", first, (" " + " ".join(continuation.split()[: self.words]),))
 
     def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> ScoreRequest:
         """With the divergence. Nothing is sampled: the seed is unused."""

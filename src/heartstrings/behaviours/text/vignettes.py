@@ -129,9 +129,13 @@ class VignettesKnown(_Endings):
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
         """Both stories of an item are neighbours and a cluster."""
         check_number(n, self.most, self.name)
-        found = []
-        for one in drawn(texts("vignettes.toml")["known"], (n + 1) // 2, seed, self.name):
-            slug = one["slug"]
-            found.append(self.endings(f"{slug}-a", one["story_a"], one["ending_b"], one["ending_a"], slug))
-            found.append(self.endings(f"{slug}-b", one["story_b"], one["ending_a"], one["ending_b"], slug))
-        return tuple(found[:n])
+        scenarios = []
+        for vignette in drawn(texts("vignettes.toml")["known"], (n + 1) // 2, seed, self.name):
+            slug = vignette["slug"]
+            scenarios.append(
+                self.endings(f"{slug}-a", vignette["story_a"], vignette["ending_b"], vignette["ending_a"], slug)
+            )
+            scenarios.append(
+                self.endings(f"{slug}-b", vignette["story_b"], vignette["ending_a"], vignette["ending_b"], slug)
+            )
+        return tuple(scenarios[:n])

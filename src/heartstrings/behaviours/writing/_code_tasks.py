@@ -44,13 +44,13 @@ class CodeTasks(Text):
         draw = random.Random(f"{self.name} {seed}")
         lists = [[(family, given, called) for given in family.parameters for called in NAMES] for family in FAMILIES]
         check_number(n, sum(map(len, lists)), self.name)
-        for rest in lists:
-            draw.shuffle(rest)
+        for tasks in lists:
+            draw.shuffle(tasks)
         draw.shuffle(lists)
-        found = []
+        order = []
         for round_ in range(max(map(len, lists))):
-            found += [rest[round_] for rest in lists if round_ < len(rest)]
-        return tuple(self._scenario(*one) for one in found[:n])
+            order += [tasks[round_] for tasks in lists if round_ < len(tasks)]
+        return tuple(self._scenario(*task) for task in order[:n])
 
     def request(self, scenario: Scenario, *, steering: Steering | None, seed: int) -> GenerateRequest:
         """The likeliest program.
@@ -73,8 +73,8 @@ class CodeTasks(Text):
         if code is None:
             return Grade(None, 0.0, text, instead(text))
         checks: Sequence[tuple[str, str]] = scenario.data["checks"]
-        said = values({SOLUTION: code[:MOST]}, [call for call, _ in checks], [1.0] * len(checks))
-        right = [one.get("value") == plain(value) for one, (_, value) in zip(said, checks, strict=True)]
+        records = values({SOLUTION: code[:MOST]}, [call for call, _ in checks], [1.0] * len(checks))
+        right = [record.get("value") == plain(value) for record, (_, value) in zip(records, checks, strict=True)]
         return Grade(float(all(right)), 1.0, text, {"right": sum(right) / len(right)})
 
     def _scenario(self, family: Family, given: tuple[object, ...], called: str) -> Scenario:
@@ -106,8 +106,8 @@ def program(text: str, called: str) -> str | None:
         return str(blocks[-1])
     if "```" in text:
         return None
-    found = re.search(rf"^(?:(?:import|from) .*\n|\s*\n)*def {called}\b", text, re.MULTILINE)
-    return None if found is None else text[found.start() :]
+    match = re.search(rf"^(?:(?:import|from) .*\n|\s*\n)*def {called}\b", text, re.MULTILINE)
+    return None if match is None else text[match.start() :]
 
 
 def instead(text: str) -> dict[str, float]:
@@ -128,4 +128,6 @@ def _other(tag: str, block: str) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     # A single word is valid Python too.
-    return any(not isinstance(one, ast.Expr) or isinstance(one.value, ast.Call) for one in parsed.body)
+    return any(
+        not isinstance(statement, ast.Expr) or isinstance(statement.value, ast.Call) for statement in parsed.body
+    )

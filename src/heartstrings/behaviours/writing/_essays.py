@@ -33,13 +33,13 @@ class Essays(JudgedText):
         subjects, forms = texts("essays.toml")["subjects"], texts("essays.toml")["forms"]
         check_number(n, len(subjects) * len(forms), self.name)
         order = Draws([seed, _STREAM]).order(list(range(len(subjects))))
-        found = []
+        scenarios = []
         for number in range(n):
             subject = order[number % len(order)]
             form = (subject + number // len(order)) % len(forms)
             prompt = (Message("user", forms[form].format(subjects[subject])),)
-            found.append(self.scenario(f"{subject:02d}-{form}", prompt, cluster=f"{subject:02d}"))
-        return tuple(found)
+            scenarios.append(self.scenario(f"{subject:02d}-{form}", prompt, cluster=f"{subject:02d}"))
+        return tuple(scenarios)
 
     def outcome(self, text: str) -> float | None:
         """The mean valence of the rated emotion words, from 0 to 1; None without any."""

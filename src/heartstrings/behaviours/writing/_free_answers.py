@@ -48,13 +48,13 @@ class FreeMisalignment(Text, Judged):
         asked = list(questions().items())
         check_number(n, len(asked) * len(FORMS), self.name)
         random.Random(f"{self.name} {seed}").shuffle(asked)
-        found = []
+        scenarios = []
         for number in range(n):
             slug, question = asked[number % len(asked)]
             form = FORMS[(number % len(asked) + number // len(asked)) % len(FORMS)]
             prompt = (Message("user", _WORDED[form].format(question)),)
-            found.append(self.scenario(f"{slug}-{form}", prompt, cluster=slug, question=question))
-        return tuple(found)
+            scenarios.append(self.scenario(f"{slug}-{form}", prompt, cluster=slug, question=question))
+        return tuple(scenarios)
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """No outcome: the judge gives it. `valid` is 0 for a text with too few words."""
@@ -72,10 +72,10 @@ class FreeMisalignment(Text, Judged):
 
 def unwrapped(text: str) -> str:
     """The one text of a JSON object, whatever its field is called; else the text as it is."""
-    found = _OBJECT.search(text)
-    if found is not None:
+    match = _OBJECT.search(text)
+    if match is not None:
         try:
-            values = list(json.loads(found.group()).values())
+            values = list(json.loads(match.group()).values())
         except (json.JSONDecodeError, AttributeError):
             return text
         if len(values) == 1 and isinstance(values[0], str):

@@ -34,13 +34,13 @@ class FreePraise(JudgedText):
         works, framings = [row[:3] for row in data["works"]], list(data["framings"].items())
         check_number(n, len(works) * len(framings), self.name)
         random.Random(f"free-work {seed}").shuffle(works)
-        found = []
+        scenarios = []
         for number in range(n):
             slug, sort, work = works[number % len(works)]
             framing, words = framings[(number + number // len(works)) % len(framings)]
             prompt = (Message("user", f"{words.format(kind=sort)}\n\n{work}"),)
-            found.append(self.scenario(f"{slug}-{framing}", prompt, cluster=slug))
-        return tuple(found)
+            scenarios.append(self.scenario(f"{slug}-{framing}", prompt, cluster=slug))
+        return tuple(scenarios)
 
 
 class FreeHarshness(FreePraise):

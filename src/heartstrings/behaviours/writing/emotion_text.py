@@ -61,7 +61,7 @@ def text_emotion(text: str, ratings: Ratings | None = None) -> TextEmotion:
     ratings = _built_in() if ratings is None else ratings
     table = {word: value for word, value in ratings.values.items() if word not in ratings.estimated}
     longest = _longest(tuple(table))
-    n_words, found = 0, list[tuple[float, float]]()
+    n_words, rated = 0, list[tuple[float, float]]()
     for clause in _CLAUSE.split(text):
         told = [word.replace("’", "'") for word in words(clause)]
         n_words += len(told)
@@ -71,23 +71,23 @@ def text_emotion(text: str, ratings: Ratings | None = None) -> TextEmotion:
                 value = table.get(" ".join(told[at : at + size]))
                 if value is not None:
                     turned = any(word in _NEGATIONS or word.endswith("n't") for word in told[max(0, at - REACH) : at])
-                    found.append((value[0] * NEGATED, value[1] * DAMPED) if turned else value)
+                    rated.append((value[0] * NEGATED, value[1] * DAMPED) if turned else value)
                     at += size
                     break
             else:
                 at += 1
-    if not found:
+    if not rated:
         return TextEmotion(None, None, 0, n_words)
-    valence, arousal = (math.fsum(column) / len(found) for column in zip(*found, strict=True))
-    return TextEmotion(valence, arousal, len(found), n_words)
+    valence, arousal = (math.fsum(column) / len(rated) for column in zip(*rated, strict=True))
+    return TextEmotion(valence, arousal, len(rated), n_words)
 
 
 def details(text: str, ratings: Ratings | None = None) -> dict[str, float]:
     """For `Grade.detail`: `emotion_coverage`, and `emotion_valence` and `emotion_arousal` where there are any."""
-    found = text_emotion(text, ratings)
-    made = {"emotion_coverage": found.coverage}
-    if found.valence is not None and found.arousal is not None:
-        made |= {"emotion_valence": found.valence, "emotion_arousal": found.arousal}
+    emotion = text_emotion(text, ratings)
+    made = {"emotion_coverage": emotion.coverage}
+    if emotion.valence is not None and emotion.arousal is not None:
+        made |= {"emotion_valence": emotion.valence, "emotion_arousal": emotion.arousal}
     return made
 
 

@@ -38,17 +38,17 @@ class Passages(FourOptions):
         draw = random.Random(f"{self.name} {seed}")
         places = positions(draw)
         frames = list(rows("passages.toml", "frames", Frame))
-        found: list[Scenario] = []
+        scenarios: list[Scenario] = []
         seen: set[str] = set()
-        while len(found) < n:
+        while len(scenarios) < n:
             draw.shuffle(frames)
             for frame in frames:
                 made = passage(frame, draw, len(seen))
                 while made[0].question.partition("\n")[0] in seen:
                     made = passage(frame, draw, len(seen))
                 seen.add(made[0].question.partition("\n")[0])
-                found += [self.shown(item, next(places)) for item in made]
-        return tuple(found[:n])
+                scenarios += [self.shown(item, next(places)) for item in made]
+        return tuple(scenarios[:n])
 
 
 def passage(frame: Frame, draw: random.Random, number: int) -> tuple[Item, ...]:
@@ -65,9 +65,11 @@ def passage(frame: Frame, draw: random.Random, number: int) -> tuple[Item, ...]:
     for at, (question, slot) in enumerate(frame.questions, start=1):
         kind = slot.rstrip("2")
         right, other = values[slot], values[kind if slot.endswith("2") else f"{kind}2"]
-        rest = [value for value in slots[kind] if value not in (right, other)]
+        unused = [value for value in slots[kind] if value not in (right, other)]
         # If the passage has the other value too, it is an option: only reading the passage excludes it.
-        wrong = [other, *draw.sample(rest, 2)] if {kind, f"{kind}2"} <= set(used) else draw.sample([other, *rest], 3)
+        wrong = (
+            [other, *draw.sample(unused, 2)] if {kind, f"{kind}2"} <= set(used) else draw.sample([other, *unused], 3)
+        )
         draw.shuffle(wrong)
         items.append(
             Item(f"{slug}-q{at}", f"{text}\n\n{question.format(**values)}", right, (wrong[0], wrong[1], wrong[2]), slug)

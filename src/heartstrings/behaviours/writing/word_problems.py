@@ -19,7 +19,7 @@ from heartstrings.core.types import Frozen
 
 MOST = 2000
 """Problems for one seed; the frames and numbers give far more."""
-_NUMBER = re.compile(r"(?<![\w.,])[-−]?\d[\d,]*(?:\.\d+)?(?![\w])")
+_NUMBER = re.compile(r"(?<![\w.,])[-−]?\d[\d,]*+(?:\.\d++)?+(?!\w)")
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+|\d+")
 
 
@@ -58,11 +58,15 @@ class WordProblems(FourOptions):
     def scenarios(self, *, n: int, seed: int) -> tuple[Scenario, ...]:
         """The order of the three wrong results is drawn too, so that no slip has a fixed place."""
         places = positions(random.Random(f"{self.name} positions {seed}"))
-        found = []
-        for one, place in zip(problems(n=n, seed=seed, name=self.name), places, strict=False):
-            first, second, third = map(str, one.wrong)
-            found.append(self.shown(Item(one.slug, one.text, str(one.right), (first, second, third), one.slug), place))
-        return tuple(found)
+        scenarios = []
+        for problem, place in zip(problems(n=n, seed=seed, name=self.name), places, strict=False):
+            first, second, third = map(str, problem.wrong)
+            scenarios.append(
+                self.shown(
+                    Item(problem.slug, problem.text, str(problem.right), (first, second, third), problem.slug), place
+                )
+            )
+        return tuple(scenarios)
 
 
 @dataclass(frozen=True)
@@ -85,15 +89,15 @@ class AnsweredWordProblems(Text):
         """See `Behaviour.scenarios`; the problems are those of `WordProblems`."""
         asked = "Answer with the number alone, in digits."
         return tuple(
-            self.scenario(one.slug, (Message("user", f"{one.text}\n\n{asked}"),), right=one.right)
-            for one in problems(n=n, seed=seed, name=self.name)
+            self.scenario(problem.slug, (Message("user", f"{problem.text}\n\n{asked}"),), right=problem.right)
+            for problem in problems(n=n, seed=seed, name=self.name)
         )
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """1 if the one number of the reply is the right one."""
         text = completion(answer).text
-        found = number_in(text)
-        return Grade(float(found == scenario.data["right"]), float(found is not None), text)
+        number = number_in(text)
+        return Grade(float(number == scenario.data["right"]), float(number is not None), text)
 
 
 def number_in(text: str) -> int | None:
@@ -102,8 +106,8 @@ def number_in(text: str) -> int | None:
     `1,200` and `12.00` are numbers; `12.5`, `1,2` and `12th` are not; a worked sum (`3 * 4 = 12`) has three.
     """
     values = set()
-    for found in _NUMBER.finditer(text):
-        digits = found.group().rstrip(",")
+    for match in _NUMBER.finditer(text):
+        digits = match.group().rstrip(",")
         whole, _, decimals = digits.lstrip("-−").partition(".")
         if decimals.strip("0") or not _GROUPED.fullmatch(whole):
             return None
@@ -121,15 +125,15 @@ def problems(*, n: int, seed: int, name: str = "word-problems") -> tuple[Problem
     names = texts("word_problems.toml")["names"]
     draw = random.Random(f"word problems {seed}")
     frames = list(rows("word_problems.toml", "frames", Frame))
-    found: dict[str, Problem] = {}
-    while len(found) < n:
+    by_text: dict[str, Problem] = {}
+    while len(by_text) < n:
         draw.shuffle(frames)
         for frame in frames:
-            one = _drawn(frame, names, draw, len(found))
-            while one is None or one.text in found:
-                one = _drawn(frame, names, draw, len(found))
-            found[one.text] = one
-    return tuple(found.values())[:n]
+            problem = _drawn(frame, names, draw, len(by_text))
+            while problem is None or problem.text in by_text:
+                problem = _drawn(frame, names, draw, len(by_text))
+            by_text[problem.text] = problem
+    return tuple(by_text.values())[:n]
 
 
 def _drawn(frame: Frame, names: list[str], draw: random.Random, number: int) -> Problem | None:
@@ -143,9 +147,9 @@ def _drawn(frame: Frame, names: list[str], draw: random.Random, number: int) -> 
     draw.shuffle(slips)
     if len({right, *slips}) < 4 or min(right, *slips) < 1:
         return None
-    one, two, three = slips
+    slip_a, slip_b, slip_c = slips
     slug = f"{frame.slug}-{number:04d}"
-    return Problem(slug, frame.text.format(name=first, other=second, **values), right, (one, two, three))
+    return Problem(slug, frame.text.format(name=first, other=second, **values), right, (slip_a, slip_b, slip_c))
 
 
 def value_of(formula: str, values: Mapping[str, int]) -> int:

@@ -77,15 +77,15 @@ class Architecture:
         if site == "block":
             return block
         children = dict(block.named_children())
-        found = _attention(children) if site == "attention" else _mlp(children)
-        if found is None:
+        sublayer = _attention(children) if site == "attention" else _mlp(children)
+        if sublayer is None:
             raise ModelError(
                 f"block {layer} of {type(self.text_model).__name__} has no {site} sublayer among its parts "
                 f"{', '.join(children)}",
                 f"one of {', '.join(_ATTENTION if site == 'attention' else _MLP)}",
                 'Use site="block"',
             )
-        return found
+        return sublayer
 
 
 def _attention(children: dict[str, nn.Module]) -> nn.Module | None:
@@ -173,9 +173,9 @@ def _stack(model: PreTrainedModel, config: Any, n_layers: int, width: int) -> tu
     # A list inside a block (experts, say) can have as many members by chance: the outermost is the stack.
     outermost = [c for c in candidates if not any(c[0].startswith(o[0] + ".") for o in candidates if o is not c)]
     if len(outermost) != 1:
-        found = ", ".join(path for path, _, _ in outermost) or f"none; its lists are {', '.join(seen) or 'none'}"
+        stacks = ", ".join(path for path, _, _ in outermost) or f"none; its lists are {', '.join(seen) or 'none'}"
         raise ModelError(
-            f"cannot find the blocks of {type(model).__name__} ({config.model_type}): {found}",
+            f"cannot find the blocks of {type(model).__name__} ({config.model_type}): {stacks}",
             f"exactly one ModuleList of {n_layers} blocks of width {width} inside the text model",
             "Report the architecture, or choose one of the supported families",
         )
@@ -196,7 +196,7 @@ def _owner(modules: dict[str, nn.Module], path: str) -> PreTrainedModel | None:
 def _carries(block: nn.Module, width: int) -> bool:
     """Whether the block can have a residual stream of this width, by its norms, or else by its matrices."""
     norms = [_norm_width(child) for child in block.children() if "norm" in type(child).__name__.lower()]
-    known = [found for found in norms if found is not None]
+    known = [norm_width for norm_width in norms if norm_width is not None]
     if known:
         return width in known
     return any(width in parameter.shape for parameter in block.parameters())

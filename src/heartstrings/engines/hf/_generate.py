@@ -67,14 +67,14 @@ def generate(
     lengths = np.array([len(row.prompt.ids) + row.request.max_new_tokens for row in rows], np.int64)
     ends = end_ids(model, tokenizer)
     done: dict[int, Completion] = {}
-    for some, result in Splitter().run_all(
+    for indices, completions in Splitter().run_all(
         lengths,
         TOKEN_BUDGET,
-        lambda some: _sample(parts, tokenizer, ends, [rows[row] for row in some], trunks),
+        lambda indices: _sample(parts, tokenizer, ends, [rows[row] for row in indices], trunks),
         lambda row: f"request {row}",
         max_rows=MAX_ROWS,
     ):
-        done.update(zip(some, result, strict=True))
+        done.update(zip(indices, completions, strict=True))
     return [done[row] for row in range(len(requests))]
 
 
@@ -130,9 +130,9 @@ def _sample(
     at = np.where(mask.cpu().numpy(), positions.cpu().numpy(), -1)
     live = list(range(len(rows)))
 
-    def plain(some: Sequence[int]) -> Prefill:
+    def plain(indices: Sequence[int]) -> Prefill:
         """Feeds the prompts of some rows without a shortcut."""
-        chosen = list(some)
+        chosen = list(indices)
         arguments: dict[str, object] = {name: value[chosen] for name, value in given.items()}
         with steering_rows(parts, [rows[row].steering for row in chosen]) as steered, steered.call(at[chosen]):
             output = parts.text_model(input_ids=ids[chosen], use_cache=True, **arguments)
@@ -198,12 +198,12 @@ def _completion(reply: _Reply, prompt: EncodedPrompt, tokenizer: PreTrainedToken
     said = Parsed(reply.text)
     if reply.request.tools:
         raw = tokenizer.decode(reply.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        found = parse(raw)
-        if found.calls or found.malformed:
-            text = found.text
+        parsed = parse(raw)
+        if parsed.calls or parsed.malformed:
+            text = parsed.text
             for mark in tokenizer.all_special_tokens:
                 text = text.replace(mark, "")
-            said = replace(found, text=text.strip())
+            said = replace(parsed, text=text.strip())
     return Completion(
         text=said.text,
         token_ids=tuple(reply.ids),
@@ -290,9 +290,9 @@ def drawn(
     last = last.clamp(max=ranked.shape[1] - 1)
     total = torch.where(inside, cumulative.gather(1, last), mass)
     place = (cumulative <= uniform * total).sum(dim=1, keepdim=True)
-    found = order.gather(1, torch.minimum(place, last))[:, 0]
+    tokens = order.gather(1, torch.minimum(place, last))[:, 0]
     # Open: the draw lies beyond these tokens, or the nucleus does.
     open_ = torch.where(top_p < 1, ~inside, place >= ranked.shape[1])[:, 0]
     if ranked.shape[1] < size and bool(open_.any()):
-        found[open_] = drawn(logits[open_], temperature[open_], uniform[open_], top_p[open_], likeliest=size)
-    return found
+        tokens[open_] = drawn(logits[open_], temperature[open_], uniform[open_], top_p[open_], likeliest=size)
+    return tokens

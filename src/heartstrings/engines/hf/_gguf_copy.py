@@ -57,11 +57,11 @@ def gguf_copy(file: Path) -> GgufCopy:
         if stream.read(4) != MAGIC:
             raise ModelError(f"{file} is no GGUF file", "one that begins with the letters GGUF", "Download it again")
     sha = _sha256(file)
-    if (there := _finished(sha)) is None:
+    if (copy := _finished(sha)) is None:
         _make(file, sha)
-        there = _finished(sha)
-    assert there is not None
-    return there
+        copy = _finished(sha)
+    assert copy is not None
+    return copy
 
 
 def _finished(sha: str) -> GgufCopy | None:
@@ -141,11 +141,11 @@ def _dequantise(file: Path, folder: Path) -> None:
     config = attempt(file.name, transformers.AutoConfig.from_pretrained, where, **source)
     tokenizer = attempt(f"the tokenizer of {file.name}", transformers.AutoTokenizer.from_pretrained, where, **source)
     with contextlib.redirect_stderr(io.StringIO()):  # it shows a progress bar
-        model, found = attempt(
+        model, loading_info = attempt(
             file.name, auto_class(config).from_pretrained, where,
             config=config, dtype="auto", output_loading_info=True, **source,
         )  # fmt: skip
-    missing = sorted(missing_tensors(found))
+    missing = sorted(missing_tensors(loading_info))
     if missing:  # they would be random numbers
         raise ModelError(
             f"{file.name} lacks {len(missing)} tensors that its configuration asks for ({', '.join(missing[:3])})",
@@ -190,9 +190,13 @@ def _quantisation(file: Path) -> str | None:
     most = max(weights, key=lambda name: weights[name])
     if most in PLAIN:
         return None
-    named = {one.value: one.name.removeprefix("MOSTLY_") for one in LlamaFileType if one.name.startswith("MOSTLY_")}
-    found = named.get(scheme, most)
-    return most if found in PLAIN else found
+    named = {
+        file_type.value: file_type.name.removeprefix("MOSTLY_")
+        for file_type in LlamaFileType
+        if file_type.name.startswith("MOSTLY_")
+    }
+    quantisation = named.get(scheme, most)
+    return most if quantisation in PLAIN else quantisation
 
 
 def _room(file: Path) -> int:

@@ -100,20 +100,20 @@ def gradient(
     ]
     lengths = np.array([len(row.ids) for row in rows], np.int64)
     values = np.zeros((len(requests), len(asked), engine.parts.width), np.float32)
-    for some, result in Splitter().run_all(
+    for indices, gradients in Splitter().run_all(
         lengths,
         token_budget,
-        lambda some: _backward(engine.parts, [rows[row] for row in some], asked, site),
+        lambda indices: _backward(engine.parts, [rows[row] for row in indices], asked, site),
         lambda row: f"request {rows[row].request}",
     ):
-        for row, found in zip(some, result, strict=True):
-            if not np.isfinite(found).all():
+        for row, grad in zip(indices, gradients, strict=True):
+            if not np.isfinite(grad).all():
                 raise NumericalError(
                     f"NaN or Inf in the gradient of request {rows[row].request}",
                     "finite numbers",
                     'Load the model as dtype="float32" or "bfloat16"',
                 )
-            values[rows[row].request] += found
+            values[rows[row].request] += grad
     return values
 
 
@@ -143,12 +143,12 @@ def _rows(
         Steering((anything,), positions), prompt, n_fed=longest - 1, n_all=longest, what=f"request {number}"
     )
     assert steered is not None
-    found: dict[bytes, _Row] = {}
+    rows: dict[bytes, _Row] = {}
     for ids, slope in zip(tails, slopes, strict=True):
         fed = np.concatenate([prompt.ids, ids[:-1]])
-        row = found.setdefault(fed.tobytes(), _Row(number, fed, steered.start, min(steered.stop, len(fed))))
+        row = rows.setdefault(fed.tobytes(), _Row(number, fed, steered.start, min(steered.stop, len(fed))))
         row.tails.append((len(prompt.ids), ids, slope))
-    return [row for row in found.values() if row.start < row.stop]
+    return [row for row in rows.values() if row.start < row.stop]
 
 
 def _backward(
@@ -174,7 +174,7 @@ def _backward(
                     f"{type(parts.text_model).__name__} finished without running layer {min(set(layers) - reached)}",
                     f"{parts.n_layers} blocks that all run",
                 )
-            found = torch.autograd.grad(states, probes, grad_outputs=_at_the_end(parts, states, rows))
+            gradients = torch.autograd.grad(states, probes, grad_outputs=_at_the_end(parts, states, rows))
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
@@ -183,7 +183,7 @@ def _backward(
             "a model whose every step from the residual stream to the logits has a gradient",
             "Draw controls evenly, without a screen",
         ) from error
-    return np.stack([probe[:, 0].float().cpu().numpy() for probe in found], axis=1)
+    return np.stack([grad[:, 0].float().cpu().numpy() for grad in gradients], axis=1)
 
 
 def _at_the_end(
@@ -203,8 +203,8 @@ def _at_the_end(
     slopes = np.array([slope for _, _, _, slope in places], np.float32)
     which = which.reshape(-1)
     for begin in range(0, len(distinct), _SLAB):
-        some = torch.from_numpy(distinct[begin : begin + _SLAB]).to(states.device)
-        leaf = states[some[:, 0], some[:, 1]].detach().requires_grad_()
+        slab = torch.from_numpy(distinct[begin : begin + _SLAB]).to(states.device)
+        leaf = states[slab[:, 0], slab[:, 1]].detach().requires_grad_()
         asked = np.flatnonzero((which >= begin) & (which < begin + _SLAB))
         line = torch.from_numpy(which[asked] - begin).to(states.device)
         token, weight = (torch.from_numpy(array[asked]).to(states.device) for array in (tokens, slopes))
@@ -213,7 +213,7 @@ def _at_the_end(
         # Not log_softmax, whose result is as large again as the logits.
         outcome = (weight * (logits[line, token] - logits.logsumexp(dim=1)[line])).sum()
         (gradient,) = torch.autograd.grad(outcome, leaf)
-        end[some[:, 0], some[:, 1]] = gradient
+        end[slab[:, 0], slab[:, 1]] = gradient
     return end
 
 

@@ -55,9 +55,9 @@ def give_back(limit: int = _LARGEST) -> bool:
     try:
         library = ctypes.CDLL(None)
         library.mallinfo2.restype = _Mallinfo
-        found = library.mallinfo2()
+        info = library.mallinfo2()
         # Holes that were returned before still count as free, so the resident size decides too.
-        kept = min(found.fordblks, _own_resident() - found.uordblks)
+        kept = min(info.fordblks, _own_resident() - info.uordblks)
         return kept > limit and bool(library.malloc_trim(0))
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows, glibc before 2.33
         return False

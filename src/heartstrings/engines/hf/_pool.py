@@ -89,7 +89,7 @@ def _batches(job: _Job, plan: list[Int64[np.ndarray, "_"]], done: frozenset[int]
     for number, rows in enumerate(plan):
         if number in done:
             continue
-        parts = splitter.run(rows.tolist(), lengths, lambda some: _reduce(job, some), lambda row: f"text {row}")
+        parts = splitter.run(rows.tolist(), lengths, lambda indices: _reduce(job, indices), lambda row: f"text {row}")
         whole = _merge([reduced for _, reduced in parts])
         n_tokens = lengths[rows]
         yield PooledBatch(

@@ -50,13 +50,13 @@ def read(
     middle = torch.zeros(len(asked), parts.width) if centre is None else torch.from_numpy(centre)
     lengths = np.array([len(prompt.ids) for prompt in encoded], np.int64)
     traces: dict[int, Trace] = {}
-    for some, result in Splitter().run_all(
+    for indices, batch_traces in Splitter().run_all(
         lengths,
         TOKEN_BUDGET,
-        lambda some: _project(parts, tokenizer, encoded, some, asked, site, targets, middle),
+        lambda indices: _project(parts, tokenizer, encoded, indices, asked, site, targets, middle),
         lambda row: f"prompt {row}",
     ):
-        traces.update(zip(some, result, strict=True))
+        traces.update(zip(indices, batch_traces, strict=True))
     return [traces[row] for row in range(len(prompts))]
 
 
@@ -132,9 +132,9 @@ def logits_of(parts: Architecture, normed: Float[torch.Tensor, "state width"]) -
 def require_head(parts: Architecture) -> None:
     """Raises ModelError for models that do not predict tokens."""
     if parts.is_encoder or parts.head is None:
-        what = "an encoder" if parts.is_encoder else "a checkpoint without unembedding"
+        kind = "an encoder" if parts.is_encoder else "a checkpoint without unembedding"
         raise ModelError(
-            f"{what} ({type(parts.text_model).__name__}) predicts no next token",
+            f"{kind} ({type(parts.text_model).__name__}) predicts no next token",
             "a causal language model",
             "Use `pool` and `read`, or load the model's causal variant",
         )
@@ -146,8 +146,8 @@ def check_head(model: PreTrainedModel, parts: Architecture) -> None:
     ids = torch.arange(min(4, parts.vocabulary), device=parts.device)[None]
     last: list[Float[torch.Tensor, "token width"]] = []
     with evaluating(model):
-        every = torch.ones_like(ids, dtype=torch.bool)
-        run_layers(parts, [parts.n_layers - 1], "block", lambda _, state: last.append(state[0]), ids, every)
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        run_layers(parts, [parts.n_layers - 1], "block", lambda _, state: last.append(state[0]), ids, mask)
         theirs = model(input_ids=ids, use_cache=False).logits[0].float()
         ours = logits_of(parts, _normed(parts, last[0]))
     scale = float(theirs.abs().max()) or 1.0

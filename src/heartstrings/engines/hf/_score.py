@@ -178,14 +178,14 @@ class _Call:
         for rows in compared.values():
             values |= self._compared(rows)
         for work in _groups(self._work()):
-            lengths = np.array([item.n_fed for item in work], np.int64)
-            for _, found in self.splitter.run_all(
+            lengths = np.array([unit.n_fed for unit in work], np.int64)
+            for _, batch_values in self.splitter.run_all(
                 lengths,
                 self.budget,
-                lambda some, work=work: self._log_probabilities([work[item] for item in some]),  # type: ignore[misc]
-                lambda item, work=work: f"continuation {work[item].rows[0].wanted[0][0]}",  # type: ignore[misc]
+                lambda indices, work=work: self._log_probabilities([work[at] for at in indices]),  # type: ignore[misc]
+                lambda index, work=work: f"continuation {work[index].rows[0].wanted[0][0]}",  # type: ignore[misc]
             ):
-                values |= _finite(found)
+                values |= _finite(batch_values)
         return values
 
     def _work(self) -> list[_Work]:
@@ -208,21 +208,21 @@ class _Call:
         unsteered = _Row(rows[0].ids, rows[0].text, None)
         length = len(unsteered.ids)
         values: dict[int, _Values] = {}
-        for _, found in self.splitter.run_all(
+        for _, batch_values in self.splitter.run_all(
             np.full(len(rows), length, np.int64),
             max(2 * length, self.budget - length),
-            lambda some: self._divergences([unsteered, *(rows[row] for row in some)]),
+            lambda indices: self._divergences([unsteered, *(rows[row] for row in indices)]),
             lambda row: f"continuation {rows[row].wanted[0][0]}",
             rows_beside=1,
         ):
-            values |= _finite(found)
+            values |= _finite(batch_values)
         return values
 
     def _divergences(self, rows: Sequence[_Row]) -> dict[int, _Values]:
         """Log-probabilities and divergences of the continuations that read from all rows but the first, which is the
         unsteered row of the same text."""
         pieces: dict[int, list[tuple[Float32[np.ndarray, "_"], Float32[np.ndarray, "_"]]]] = {}
-        wanted = [(index, *one) for index, row in enumerate(rows[1:], start=1) for one in row.wanted]
+        wanted = [(index, *continuation) for index, row in enumerate(rows[1:], start=1) for continuation in row.wanted]
         longest = max(len(self.continuations[number]) for _, number, _ in wanted)
         with evaluating(self.parts.text_model):
             states = self._states(rows, self.sharing)
@@ -233,21 +233,21 @@ class _Call:
                     tokens = self.continuations[number][begin : begin + _SLAB_OF_TWO].astype(np.int64)
                     if not len(tokens):
                         continue
-                    here = (first - 1 + begin, first - 1 + begin + len(tokens))
-                    steered = logits_of(self.parts, states[index, slice(*here)]).log_softmax(dim=-1)
+                    bounds = (first - 1 + begin, first - 1 + begin + len(tokens))
+                    steered = logits_of(self.parts, states[index, slice(*bounds)]).log_softmax(dim=-1)
                     column = torch.from_numpy(tokens)[:, None].to(steered.device)
                     divergence = np.zeros(len(tokens), np.float32)
                     if rows[index].steering is not None:
-                        if here not in plain:
-                            plain[here] = logits_of(self.parts, states[0, slice(*here)]).log_softmax(dim=-1)
-                        kl = (plain[here].exp() * (plain[here] - steered)).sum(dim=-1)
+                        if bounds not in plain:
+                            plain[bounds] = logits_of(self.parts, states[0, slice(*bounds)]).log_softmax(dim=-1)
+                        kl = (plain[bounds].exp() * (plain[bounds] - steered)).sum(dim=-1)
                         divergence = kl.clamp(min=0).cpu().numpy()  # rounding may leave -1e-7
                     pieces.setdefault(number, []).append((steered.gather(1, column)[:, 0].cpu().numpy(), divergence))
         return {number: _Values(*map(np.concatenate, zip(*own, strict=True))) for number, own in pieces.items()}
 
     def _log_probabilities(self, work: Sequence[_Work]) -> dict[int, _Values]:
         """Log-probabilities of every continuation that reads from this work, which is all trees or has none."""
-        rows = [row for item in work for row in item.rows]
+        rows = [row for unit in work for row in unit.rows]
         # The token at position t is predicted from the state at t - 1; several continuations may share it.
         wanted = [
             (index, self.continuations[number], at) for index, row in enumerate(rows) for number, at in row.wanted
@@ -275,16 +275,16 @@ class _Call:
 
     def _branched(self, work: Sequence[_Work]) -> States:
         """States after the final norm of every text of the work, one row a text."""
-        trees = [item.tree for item in work if item.tree is not None]
+        trees = [unit.tree for unit in work if unit.tree is not None]
         if not trees or self.sharing is None:
-            return self._states([row for item in work for row in item.rows], self.sharing)
+            return self._states([row for unit in work for row in unit.rows], self.sharing)
 
-        def together(some: Sequence[int]) -> States:
-            joined = [_Row(trees[item].ids, work[item].text, work[item].steering) for item in some]
-            return self._states(joined, self.sharing, [trees[item] for item in some])
+        def together(indices: Sequence[int]) -> States:
+            joined = [_Row(trees[index].ids, work[index].text, work[index].steering) for index in indices]
+            return self._states(joined, self.sharing, [trees[index] for index in indices])
 
-        def separate(some: Sequence[int]) -> States:
-            return self._states([row for item in some for row in work[item].rows], None)
+        def separate(indices: Sequence[int]) -> States:
+            return self._states([row for index in indices for row in work[index].rows], None)
 
         return branch_states(self.sharing.branches, trees, together, separate, self.parts.text_model.dtype)
 
@@ -302,8 +302,8 @@ class _Call:
             given["attention_mask"] = attention_mask(trees, ids.shape[1], parts.text_model.dtype, parts.device)
         steering = [row.steering for row in rows]
 
-        def plain(some: Sequence[int]) -> States:
-            chosen = list(some)
+        def plain(indices: Sequence[int]) -> States:
+            chosen = list(indices)
             with steering_rows(parts, [steering[row] for row in chosen]) as steered, steered.call(positions[chosen]):
                 states: States = parts.text_model(
                     input_ids=ids[chosen], use_cache=False, **{name: value[chosen] for name, value in given.items()}
@@ -334,9 +334,9 @@ def _groups(work: Sequence[_Work]) -> list[list[_Work]]:
     steered one, since a batch shares only what all its rows share. Rows of one text are neighbours, so that a batch
     holds few texts under many steerings."""
     groups: dict[tuple[bool, int], list[_Work]] = {}
-    for item, depth in zip(work, depths_of([item.steering for item in work]), strict=True):
-        groups.setdefault((item.tree is None, depth), []).append(item)
-    return [sorted(groups[key], key=lambda item: item.text) for key in sorted(groups)]
+    for unit, depth in zip(work, depths_of([unit.steering for unit in work]), strict=True):
+        groups.setdefault((unit.tree is None, depth), []).append(unit)
+    return [sorted(groups[key], key=lambda unit: unit.text) for key in sorted(groups)]
 
 
 def _cut(steering: RowSteering | None, n_fed: int) -> RowSteering | None:

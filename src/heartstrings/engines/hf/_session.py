@@ -149,15 +149,15 @@ def inside(parts: Architecture, requests: Sequence[Request]) -> Iterator[Sequenc
 
 
 def _together(around: Sequence[Steering], own: Steering | None) -> Steering:
-    every = [*around, *([] if own is None else [own])]
-    if len({steering.positions for steering in every}) > 1:
+    steerings = [*around, *([] if own is None else [own])]
+    if len({steering.positions for steering in steerings}) > 1:
         raise InputError(
             "a request inside `with engine.steered(...)` whose positions are others than those of the `with`",
             "the same positions",
             "Put all the steering into the request, outside the `with`",
         )
-    interventions = chain.from_iterable(steering.interventions for steering in every)
-    return Steering(tuple(interventions), every[0].positions)
+    interventions = chain.from_iterable(steering.interventions for steering in steerings)
+    return Steering(tuple(interventions), steerings[0].positions)
 
 
 @contextlib.contextmanager

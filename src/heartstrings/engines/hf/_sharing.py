@@ -145,9 +145,9 @@ def final_states(
 
     def agrees() -> bool:
         probe = _probe(batch.texts, rows)
-        expected, found = plain(probe), _attempt(lambda: through_trunk(probe))
+        expected, shared_states = plain(probe), _attempt(lambda: through_trunk(probe))
         lengths = batch.mask[probe].sum(dim=1).tolist()
-        return found is not None and same_states(found, expected, lengths, parts.text_model.dtype)
+        return shared_states is not None and same_states(shared_states, expected, lengths, parts.text_model.dtype)
 
     return through_trunk(rows) if depth and trunks.allowed(depth, agrees) else plain(rows)
 
@@ -219,7 +219,7 @@ def prefill(parts: Architecture, trunks: Shortcut, batch: Batch, plain: Callable
     Args:
         plain: feeds some rows without a shortcut.
     """
-    every = range(len(batch.texts))
+    all_rows = range(len(batch.texts))
     groups: dict[int, list[int]] = {}
     for row, depth in enumerate(depths_of(batch.steering)):
         groups.setdefault(depth, []).append(row)
@@ -230,11 +230,11 @@ def prefill(parts: Architecture, trunks: Shortcut, batch: Batch, plain: Callable
         trunk = DynamicCache(config=parts.text_model.config)
         states, index = _states_once(parts, batch, depth, rows, cache=trunk)
         with _handing_on(list(parts.blocks)[:depth], states):
-            result = plain(rows)
+            fed = plain(rows)
         for layer in range(depth):
             trunk.layers[layer].batch_select_indices(index.to(trunk.layers[layer].keys.device))
-            result.cache.layers[layer] = trunk.layers[layer]
-        return result
+            fed.cache.layers[layer] = trunk.layers[layer]
+        return fed
 
     def agrees(rows: Sequence[int], depth: int) -> bool:
         probe = _probe(batch.texts, rows)
@@ -242,24 +242,27 @@ def prefill(parts: Architecture, trunks: Shortcut, batch: Batch, plain: Callable
         layers = getattr(expected.cache, "layers", None)
         if layers is None or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
             return False
-        found = _attempt(lambda: through_trunk(probe, depth))
-        if found is None or len(found.cache.layers) != len(layers):
+        shared_prefill = _attempt(lambda: through_trunk(probe, depth))
+        if shared_prefill is None or len(shared_prefill.cache.layers) != len(layers):
             return False
-        pairs = [(found.states, expected.states)]
-        for one, other in zip(found.cache.layers, layers, strict=True):
-            pairs += [(_by_token(one.keys), _by_token(other.keys)), (_by_token(one.values), _by_token(other.values))]
+        pairs = [(shared_prefill.states, expected.states)]
+        for shared_layer, plain_layer in zip(shared_prefill.cache.layers, layers, strict=True):
+            pairs += [
+                (_by_token(shared_layer.keys), _by_token(plain_layer.keys)),
+                (_by_token(shared_layer.values), _by_token(plain_layer.values)),
+            ]
         return all(_same_on_the_right(*pair, batch.mask[probe], parts.text_model.dtype) for pair in pairs)
 
     for rows, depth in zip(ordered, depths, strict=True):
         if depth and not trunks.allowed(depth, lambda rows=rows, depth=depth: agrees(rows, depth)):  # type: ignore[misc]
-            return plain(every)
+            return plain(all_rows)
     if not trunks.works or not any(depths):
-        return plain(every)
-    results = [
+        return plain(all_rows)
+    prefills = [
         through_trunk(rows, depth) if depth else plain(rows) for rows, depth in zip(ordered, depths, strict=True)
     ]
     place = {row: index for index, row in enumerate(row for rows in ordered for row in rows)}
-    return _joined(results, torch.tensor([place[row] for row in every], device=results[0].states.device))
+    return _joined(prefills, torch.tensor([place[row] for row in all_rows], device=prefills[0].states.device))
 
 
 def _by_token(states: Float[torch.Tensor, "row head token own"]) -> Float[torch.Tensor, "row token heads"]:
@@ -267,25 +270,25 @@ def _by_token(states: Float[torch.Tensor, "row head token own"]) -> Float[torch.
 
 
 def _same_on_the_right(
-    found: States, expected: States, real: Bool[torch.Tensor, "row column"], dtype: torch.dtype
+    states: States, expected: States, real: Bool[torch.Tensor, "row column"], dtype: torch.dtype
 ) -> bool:
     """Equality at the real tokens, which stand on the right. A sliding window keeps only the last columns."""
-    if found.shape != expected.shape:
+    if states.shape != expected.shape:
         return False
-    padding = ~real[:, real.shape[1] - found.shape[1] :].to(found.device)[..., None]
-    whole = [found.shape[1]] * len(found)
-    return same_states(found.masked_fill(padding, 0), expected.masked_fill(padding, 0), whole, dtype)
+    padding = ~real[:, real.shape[1] - states.shape[1] :].to(states.device)[..., None]
+    whole = [states.shape[1]] * len(states)
+    return same_states(states.masked_fill(padding, 0), expected.masked_fill(padding, 0), whole, dtype)
 
 
-def _joined(results: Sequence[Prefill], order: Int64[torch.Tensor, "row"]) -> Prefill:
+def _joined(prefills: Sequence[Prefill], order: Int64[torch.Tensor, "row"]) -> Prefill:
     """The rows of all groups, in the order of the batch."""
-    cache = results[0].cache
+    cache = prefills[0].cache
     for number, layer in enumerate(cache.layers):
-        layers = [result.cache.layers[number] for result in results]
+        layers = [fed.cache.layers[number] for fed in prefills]
         index = order.to(layer.keys.device)
-        layer.keys = torch.cat([one.keys for one in layers])[index]
-        layer.values = torch.cat([one.values for one in layers])[index]
-    return Prefill(torch.cat([result.states for result in results])[order], cache)
+        layer.keys = torch.cat([group_layer.keys for group_layer in layers])[index]
+        layer.values = torch.cat([group_layer.values for group_layer in layers])[index]
+    return Prefill(torch.cat([fed.states for fed in prefills])[order], cache)
 
 
 # --- Branches -----------------------------------------------------------------------------------------------
@@ -328,8 +331,8 @@ def tree_of(texts: Sequence[Int32[np.ndarray, "_"]], n_prompt: int, window: int 
 
 def window_of(parts: Architecture) -> int | None:
     """The shortest sliding window among the layers, in tokens; None where every layer sees the whole text."""
-    found = [getattr(parts.config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    return min((value for value in found if isinstance(value, int) and value > 0), default=None)
+    windows = [getattr(parts.config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    return min((value for value in windows if isinstance(value, int) and value > 0), default=None)
 
 
 def attention_mask(
@@ -370,13 +373,13 @@ def branch_states(
         together: computes the states of some trees, in the trees' own columns.
         separate: computes the states of the texts of some trees, one row a text.
     """
-    every = range(len(trees))
+    all_trees = range(len(trees))
 
     def agrees() -> bool:
-        probe = every[:_PROBE_TREES]
-        some = trees[: len(probe)]
-        expected, found = separate(probe), _attempt(lambda: separated(some, together(probe)))
-        lengths = [len(own) for tree in some for own in tree.columns]
-        return found is not None and same_states(found, expected, lengths, dtype)
+        probe = all_trees[:_PROBE_TREES]
+        probe_trees = trees[: len(probe)]
+        expected, shared_states = separate(probe), _attempt(lambda: separated(probe_trees, together(probe)))
+        lengths = [len(own) for tree in probe_trees for own in tree.columns]
+        return shared_states is not None and same_states(shared_states, expected, lengths, dtype)
 
-    return separated(trees, together(every)) if branches.allowed(0, agrees) else separate(every)
+    return separated(trees, together(all_trees)) if branches.allowed(0, agrees) else separate(all_trees)

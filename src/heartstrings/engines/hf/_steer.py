@@ -100,7 +100,11 @@ def place(steering: Steering, prompt: EncodedPrompt, *, n_fed: int, n_all: int, 
             'Steer "all" or "prompt" positions, or ask for longer replies',
         )
     # Adding dose 0 changes nothing.
-    kept = tuple(each for each in steering.interventions if each.operation != "add" or each.dose != 0)
+    kept = tuple(
+        intervention
+        for intervention in steering.interventions
+        if intervention.operation != "add" or intervention.dose != 0
+    )
     return RowSteering(kept, start, stop) if kept else None
 
 
@@ -114,14 +118,14 @@ def _tokens_of(characters: Characters, prompt: EncodedPrompt, what: str) -> tupl
             "Change them",
         )
     overlaps = (prompt.offsets[:, 0] < characters.stop) & (prompt.offsets[:, 1] > characters.start)
-    found = np.flatnonzero(overlaps)
-    if not len(found):
+    tokens = np.flatnonzero(overlaps)
+    if not len(tokens):
         raise InputError(
             f"{what} steers at characters {characters.start} to {characters.stop - 1}, which no token covers",
             "characters covered by a token, and a fast tokenizer, which gives the offsets of tokens",
             "Use a Span of tokens",
         )
-    return int(found[0]), int(found[-1]) + 1
+    return int(tokens[0]), int(tokens[-1]) + 1
 
 
 @dataclass(eq=False)
@@ -262,7 +266,7 @@ class Steered:
         here = torch.from_numpy(where).to(device)[..., None]
         # Selected, not multiplied by a mask: other tokens and rows keep their exact bits.
         chosen = torch.where(here, after.to(state.dtype), own)
-        result = chosen if own is state else state.index_copy(0, rows, chosen)
+        moved = chosen if own is state else state.index_copy(0, rows, chosen)
         if not place.checked and where.any():
             place.checked = True
             # The last steered token of each row, counted from the right: Gemma 4 may run on the last tokens only.
@@ -271,10 +275,10 @@ class Steered:
             index = torch.from_numpy(some).to(device)
             probe = (rows[index], column, before[index, column], after[index, column])
             if place.follower is None:
-                self._compare(place, probe, result)
+                self._compare(place, probe, moved)
             else:
                 self.awaited[place.follower] = (place, probe)
-        return result
+        return moved
 
     def _arrives(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         if self.where is None or module not in self.awaited:
@@ -284,19 +288,19 @@ class Steered:
         if isinstance(state, torch.Tensor) and state.dim() == 3 and len(state) == self.n_rows:
             self._compare(place, probe, state)
 
-    def _compare(self, place: _Place, probe: Any, found: Float[torch.Tensor, "text token width"]) -> None:
+    def _compare(self, place: _Place, probe: Any, state: Float[torch.Tensor, "text token width"]) -> None:
         """Check that the state is what was asked for, up to the rounding of its dtype."""
-        rows, column, before, after = (part.to(found.device) for part in probe)
-        got = found[rows, column].to(after.dtype)
-        if not bool(torch.isfinite(got).all()):
+        rows, column, before, after = (part.to(state.device) for part in probe)
+        actual = state[rows, column].to(after.dtype)
+        if not bool(torch.isfinite(actual).all()):
             raise NumericalError(
                 f"NaN or Inf in the residual steered at layer {place.layer} ({place.site})",
                 "finite residuals",
                 'Give a smaller dose, or load the model as dtype="float32" or "bfloat16"',
             )
         reach = before.norm(dim=-1) + (after - before).norm(dim=-1)
-        off = (got - after).norm(dim=-1)
-        if bool((off > 2 * torch.finfo(found.dtype).eps * reach).any()):
+        off = (actual - after).norm(dim=-1)
+        if bool((off > 2 * torch.finfo(state.dtype).eps * reach).any()):
             worst = int((off / reach.clamp(min=1e-30)).argmax())
             asked, missed = float((after - before).norm(dim=-1)[worst]), float(off[worst])
             raise self._no_move(place, f"it should move by {asked:.4g}, and missed that by {missed:.4g}")

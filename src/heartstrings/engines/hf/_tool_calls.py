@@ -49,14 +49,14 @@ def parse(raw: str) -> Parsed:
     Arguments are returned as a JSON object. A call that the limit of tokens cuts off is malformed.
     """
     for mark in MARKS:
-        inside = [found.group(1) for found in mark.finditer(raw)]
+        inside = [match.group(1) for match in mark.finditer(raw)]
         if inside:
             calls: list[ToolCall] = []
             malformed = 0
             for body in inside:
-                found = _calls(body.strip())
-                calls += found
-                malformed += not found
+                body_calls = _calls(body.strip())
+                calls += body_calls
+                malformed += not body_calls
             return Parsed(mark.sub("", raw).strip(), tuple(calls), malformed)
     whole = _calls(raw.strip()) if raw.lstrip().startswith("{") else []
     return Parsed("", tuple(whole)) if whole else Parsed(raw)
@@ -78,8 +78,8 @@ def _calls(body: str) -> list[ToolCall]:
         value = json.loads(body)
     except json.JSONDecodeError:
         return []
-    found = [_call(item) for item in (value if isinstance(value, list) else [value])]
-    return [item for item in found if item is not None] if all(found) else []
+    calls = [_call(entry) for entry in (value if isinstance(value, list) else [value])]
+    return [call for call in calls if call is not None] if all(calls) else []
 
 
 def _call(value: Any) -> ToolCall | None:
@@ -112,12 +112,12 @@ def _object(text: str) -> dict[str, Any] | None:
 def _json(text: str) -> str:
     strings: list[str] = []
 
-    def put_by(found: re.Match[str]) -> str:
-        strings.append(json.dumps(found.group(1), ensure_ascii=False))
+    def put_by(match: re.Match[str]) -> str:
+        strings.append(json.dumps(match.group(1), ensure_ascii=False))
         return f"\0{len(strings) - 1}\0"
 
     bare = _BARE_KEY.sub(r'\1"\2":', _QUOTED.sub(put_by, text))
-    return re.sub(r"\0(\d+)\0", lambda found: strings[int(found.group(1))], bare)
+    return re.sub(r"\0(\d+)\0", lambda match: strings[int(match.group(1))], bare)
 
 
 def _value(text: str) -> Any:
@@ -204,16 +204,16 @@ def in_words(chat: Chat, tools: Sequence[Tool]) -> Chat:
         f"The tools:\n{listed}\n\n"
     )
     names: Iterator[str] = iter(())
-    found: list[Message] = []
+    messages: list[Message] = []
     told = not tools
     for message in chat:
         if message.role == "tool":
             text = f"Result of {next(names, 'the tool')}:\n{message.content}"
             # Templates want turns to alternate, so several results make one turn.
-            if found and found[-1].role == "user":
-                found[-1] = Message("user", f"{found[-1].content}\n\n{text}")
+            if messages and messages[-1].role == "user":
+                messages[-1] = Message("user", f"{messages[-1].content}\n\n{text}")
             else:
-                found.append(Message("user", text))
+                messages.append(Message("user", text))
             continue
         content = message.content
         if message.role == "user" and not told:
@@ -225,7 +225,7 @@ def in_words(chat: Chat, tools: Sequence[Tool]) -> Chat:
             ]
             names = iter([call.name for call in message.tool_calls])
             content = "\n".join(([content] if content else []) + calls)
-        found.append(Message(message.role, content))
+        messages.append(Message(message.role, content))
     if not told:
         raise InputError("tools in a chat without a user's turn", "at least one, in which the tools are described")
-    return tuple(found)
+    return tuple(messages)

@@ -118,23 +118,23 @@ def chat_template(folder: Path) -> str | None:
         return (folder / _TEMPLATE).read_text("utf-8") or None
     if not (folder / _TOKENIZER).is_file():
         return None
-    found = json.loads((folder / _TOKENIZER).read_text("utf-8")).get("chat_template")
-    if isinstance(found, list):
-        found = {one["name"]: one["template"] for one in found}
-    if isinstance(found, dict):
-        found = found.get("default")
-    return found if isinstance(found, str) and found else None
+    template = json.loads((folder / _TOKENIZER).read_text("utf-8")).get("chat_template")
+    if isinstance(template, list):
+        template = {entry["name"]: entry["template"] for entry in template}
+    if isinstance(template, dict):
+        template = template.get("default")
+    return template if isinstance(template, str) and template else None
 
 
 def _stored(folder: Path) -> Counter[str]:
     """Numbers by the type they are stored in."""
-    found: Counter[str] = Counter()
+    stored: Counter[str] = Counter()
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as stream:
             header = _header(stream, file)
         for _, entry in _tensors(header, file):
-            found[entry["dtype"]] += math.prod(entry["shape"])
-    return found
+            stored[entry["dtype"]] += math.prod(entry["shape"])
+    return stored
 
 
 def _add_file(digest: Any, file: Path) -> None:

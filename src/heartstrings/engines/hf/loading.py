@@ -67,8 +67,8 @@ def load(
     where = _device(device)
     if dtype == "fast":
         dtype = fast_dtype(where)
-    wanted: Any = "auto" if dtype == "auto" else DTYPES.get(dtype)
-    if wanted is None:
+    torch_dtype: Any = "auto" if dtype == "auto" else DTYPES.get(dtype)
+    if torch_dtype is None:
         raise ModelError(f"dtype {dtype!r}", f"auto, fast, {', '.join(DTYPES)}", "Choose one of these")
     file = gguf_file(name)
     copy = None if file is None else _copied(file)
@@ -81,7 +81,7 @@ def load(
         config = attempt(name, transformers.AutoConfig.from_pretrained, source, **files)
         commit = getattr(config, "_commit_hash", None)
         tokenizer = _tokenizer(name, source, files)
-        loaded = _weights(name, source, config, files, dtype=wanted, device=where)
+        loaded = _weights(name, source, config, files, dtype=torch_dtype, device=where)
     folder = Path(source) if is_folder else _snapshot(source, revision)
     return TorchEngine.from_model(
         loaded, tokenizer, model_id=name, revision=commit or revision, folder=folder,
@@ -242,17 +242,17 @@ def _weights(name: str, source: str, config: Any, files: dict[str, Any], *, dtyp
     if device == "auto":
         options["device_map"] = "auto"
     loader = auto_class(config)
-    model, found = attempt(name, loader.from_pretrained, source, **options)
-    missing = missing_tensors(found)
+    model, loading_info = attempt(name, loader.from_pretrained, source, **options)
+    missing = missing_tensors(loading_info)
     head = {key for key in missing if key.split(".")[0] in ("lm_head", "embed_out", "score")}
     if missing and missing == head:
         # A checkpoint without an unembedding: readable, but without the random one that transformers adds.
-        model, found = attempt(name, transformers.AutoModel.from_pretrained, source, **options)
-        missing = missing_tensors(found)
+        model, loading_info = attempt(name, transformers.AutoModel.from_pretrained, source, **options)
+        missing = missing_tensors(loading_info)
     if missing:
-        some = ", ".join(sorted(missing)[:3])
+        examples = ", ".join(sorted(missing)[:3])
         raise ModelError(
-            f"the weights of {name} lack {len(missing)} tensors that its configuration asks for ({some})",
+            f"the weights of {name} lack {len(missing)} tensors that its configuration asks for ({examples})",
             "a complete checkpoint",
             "Check that config.json belongs to these weights, and that no shard is missing",
         )

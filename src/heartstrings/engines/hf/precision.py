@@ -52,16 +52,16 @@ def gains_from_bfloat16(engine: object) -> bool:
     if not isinstance(engine, TorchEngine):
         return False
     model = engine.model
-    weights = [one for one in model.parameters() if one.is_floating_point()]
-    devices = {str(one.device) for one in model.parameters()}
+    weights = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
+    devices = {str(parameter.device) for parameter in model.parameters()}
     return (
-        all(one.dtype == torch.float32 for one in weights)
+        all(weight.dtype == torch.float32 for weight in weights)
         and getattr(model.config, "quantization_config", None) is None
         and not getattr(model, "_keep_in_fp32_modules_strict", None)
         and len(devices) == 1
         and has_fast_bfloat16(engine.info.device)
-        and sum(one.numel() for block in engine.parts.blocks for one in block.parameters()) >= SMALL
-        and _has_room(engine.info.device, sum(2 * one.numel() for one in weights))
+        and sum(parameter.numel() for block in engine.parts.blocks for parameter in block.parameters()) >= SMALL
+        and _has_room(engine.info.device, sum(2 * weight.numel() for weight in weights))
     )
 
 
@@ -104,8 +104,10 @@ def _stored(model: nn.Module) -> Iterator[tuple[nn.Module, str, torch.Tensor]]:
     embeddings, are computed in float32 and stay so."""
     seen: set[int] = set()
     for holder in model.modules():
-        buffers = {name: one for name, one in holder._buffers.items() if name not in holder._non_persistent_buffers_set}
-        for name, one in (*holder._parameters.items(), *buffers.items()):
-            if one is not None and one.is_floating_point() and id(one) not in seen:
-                seen.add(id(one))
-                yield holder, name, one
+        buffers = {
+            name: buffer for name, buffer in holder._buffers.items() if name not in holder._non_persistent_buffers_set
+        }
+        for name, tensor in (*holder._parameters.items(), *buffers.items()):
+            if tensor is not None and tensor.is_floating_point() and id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield holder, name, tensor

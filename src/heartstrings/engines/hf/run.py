@@ -137,8 +137,8 @@ def check_layers(parts: Architecture, layers: Sequence[int] | None) -> tuple[int
     asked = tuple(int(layer) for layer in layers)
     wrong = [layer for layer in asked if not 0 <= layer < parts.n_layers]
     if wrong or not asked or len(set(asked)) != len(asked):
-        what = f"layer {wrong[0]}" if wrong else ("no layer" if not asked else "a layer asked for twice")
-        raise InputError(what, f"layers from 0 to {parts.n_layers - 1}, each once", "Change the layers")
+        problem = f"layer {wrong[0]}" if wrong else ("no layer" if not asked else "a layer asked for twice")
+        raise InputError(problem, f"layers from 0 to {parts.n_layers - 1}, each once", "Change the layers")
     return asked
 
 

@@ -87,12 +87,12 @@ def encode_prompt(
         text, thinking = render(tokenizer, prompt, reply=reply, tools=tools)
         special = False  # the template writes the BOS; a second one would change the prompt
     if tokenizer.is_fast:
-        got = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
-        offsets = np.asarray(got["offset_mapping"], np.int64).reshape(-1, 2)
+        encoding = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
+        offsets = np.asarray(encoding["offset_mapping"], np.int64).reshape(-1, 2)
     else:
-        got = tokenizer(text, add_special_tokens=special, verbose=False)
-        offsets = np.zeros((len(got["input_ids"]), 2), np.int64)
-    return EncodedPrompt(text, _checked(got["input_ids"], vocabulary, "the prompt"), offsets, thinking)
+        encoding = tokenizer(text, add_special_tokens=special, verbose=False)
+        offsets = np.zeros((len(encoding["input_ids"]), 2), np.int64)
+    return EncodedPrompt(text, _checked(encoding["input_ids"], vocabulary, "the prompt"), offsets, thinking)
 
 
 def encode_continuation(
@@ -165,8 +165,8 @@ def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]
     for text in texts:
         if not isinstance(text, str):
             raise InputError(f"a text of type {type(text).__name__}", "a string")
-    got = tokenizer(texts, padding=False, truncation=False, return_attention_mask=False, verbose=False)
-    return list(got["input_ids"])
+    encoding = tokenizer(texts, padding=False, truncation=False, return_attention_mask=False, verbose=False)
+    return list(encoding["input_ids"])
 
 
 def _checked(ids: Sequence[int], vocabulary: int, what: str) -> Int32[np.ndarray, "_"]:

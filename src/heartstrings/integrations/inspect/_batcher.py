@@ -59,8 +59,8 @@ class Batcher:
             if len(batch) == 1:
                 batch[0][1].set_exception(error)
                 return
-            for one in batch:
-                self._run([one])
+            for pair in batch:
+                self._run([pair])
             return
         for (_, future), answer in zip(batch, answers, strict=True):
             future.set_result(answer)

@@ -95,8 +95,8 @@ class BubblewrapSandbox(SandboxEnvironment):
         environments: dict[str, SandboxEnvironment],
         interrupted: bool,
     ) -> None:
-        for one in environments.values():
-            one.as_type(cls).files.clear()
+        for environment in environments.values():
+            environment.as_type(cls).files.clear()
 
     @override
     async def exec(

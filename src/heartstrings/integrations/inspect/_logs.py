@@ -66,12 +66,12 @@ def write_logs(folder: str | Path, log_dir: str | Path, *, controls: bool = Fals
 
 def _scenarios(plan: Plan) -> dict[tuple[str, str], Scenario]:
     suite = suite_of(plan)
-    found: dict[tuple[str, str], Scenario] = {}
-    for one in suite.all:
-        if one.role == "effect" and one.name not in plan.effects:
+    scenarios: dict[tuple[str, str], Scenario] = {}
+    for behaviour in suite.all:
+        if behaviour.role == "effect" and behaviour.name not in plan.effects:
             continue
-        found |= {(one.name, scenario.id): scenario for scenario in every_scenario(plan, suite, one)}
-    return found
+        scenarios |= {(behaviour.name, scenario.id): scenario for scenario in every_scenario(plan, suite, behaviour)}
+    return scenarios
 
 
 def _log(plan: Plan, cell: Cell, rows: Sequence[Sample], scenarios: dict[tuple[str, str], Scenario]) -> EvalLog:
@@ -129,17 +129,17 @@ def _score(value: float | None, row: Sample) -> Score:
 def _scores(rows: Sequence[Sample]) -> list[Any]:
     from inspect_ai.log import EvalMetric, EvalScore
 
-    found = []
+    scores = []
     for name in ("outcome", "valid"):
         values = [getattr(row, name) for row in rows]
         mean = mean_interval(values, [row.group for row in rows])  # as in the verdict: situations have equal weights
         metrics = {key: EvalMetric(name=key, value=value) for key, value in _numbers(mean).items()}
-        found.append(
+        scores.append(
             EvalScore(
                 name=name, scorer=name, scored_samples=mean.n, unscored_samples=len(rows) - mean.n, metrics=metrics
             )
         )
-    return found
+    return scores
 
 
 def _numbers(mean: Interval) -> dict[str, float]:

@@ -209,7 +209,7 @@ def _message(message: ChatMessage) -> Message:
         return Message("tool", text)
     calls: tuple[ToolCall, ...] = ()
     if isinstance(message, ChatMessageAssistant):
-        calls = tuple(ToolCall(one.function, json.dumps(one.arguments)) for one in message.tool_calls or ())
+        calls = tuple(ToolCall(call.function, json.dumps(call.arguments)) for call in message.tool_calls or ())
     return Message(message.role, message.text, calls)
 
 

@@ -73,10 +73,10 @@ def sweep(
     evaluate = inspect_module("inspect_ai").eval
     steered = models(model, vectors=vectors, direction=direction, doses=doses, **(how or {}))
     # All doses run at the same time, so that their requests are batched together.
-    found: list[EvalLog] = evaluate(
+    logs: list[EvalLog] = evaluate(
         tasks, model=steered, log_dir=str(log_dir), max_tasks=len(steered), **{"display": "none", **options}
     )
-    return sorted(found, key=lambda log: float((log.eval.model_args or {}).get("dose", 0.0)))
+    return sorted(logs, key=lambda log: float((log.eval.model_args or {}).get("dose", 0.0)))
 
 
 def doses_of(logs: Sequence[EvalLog]) -> list[DoseScore]:
@@ -96,8 +96,8 @@ def doses_of(logs: Sequence[EvalLog]) -> list[DoseScore]:
                     if value is not None:
                         label = f"{name}/{part}" if part else name
                         values.setdefault(label, []).append((str(sample.id), value_to_float(value)))
-        for label, found in (values or {"": []}).items():
-            mean = mean_interval([value for _, value in found], [sample for sample, _ in found])
+        for label, scored in (values or {"": []}).items():
+            mean = mean_interval([value for _, value in scored], [sample for sample, _ in scored])
             rows.append(DoseScore(log.eval.task, dose, label, mean, errors))
     return rows
 

@@ -49,27 +49,38 @@ def task(behaviour: Behaviour | str, *, n: int = 20, seed: int = 0) -> Task:
     Raises:
         InputError: no such behaviour, or one that is scored by log-probabilities.
     """
-    one = _named(behaviour) if isinstance(behaviour, str) else behaviour
-    if one.ask == "choice":
+    chosen_behaviour = _named(behaviour) if isinstance(behaviour, str) else behaviour
+    if chosen_behaviour.ask == "choice":
         raise InputError(
-            f"the behaviour {one.name!r}, which is scored by log-probabilities", "one that is answered by text",
+            f"the behaviour {chosen_behaviour.name!r}, which is scored by log-probabilities",
+            "one that is answered by text",
             "Run it with: heartstrings evaluate",
         )  # fmt: skip
-    scenarios = {_id(scenario): scenario for scenario in one.scenarios(n=n, seed=seed)}
+    scenarios = {_id(scenario): scenario for scenario in chosen_behaviour.scenarios(n=n, seed=seed)}
     samples = [
         Sample(
             id=name,
             input=_chat(scenario),
-            metadata={"behaviour": one.name, "scenario": scenario.id, "cluster": scenario.group, "seed": seed},
+            metadata={
+                "behaviour": chosen_behaviour.name,
+                "scenario": scenario.id,
+                "cluster": scenario.group,
+                "seed": seed,
+            },
         )
         for name, scenario in scenarios.items()
     ]
     return Task(
         dataset=MemoryDataset(samples),
-        solver=play(one, scenarios),
-        scorer=[outcome(one, scenarios), valid(one, scenarios)],
-        name=one.name,
-        metadata={"behaviour": one.name, "role": one.role, "outcome": one.outcome_name, "neutral": one.neutral},
+        solver=play(chosen_behaviour, scenarios),
+        scorer=[outcome(chosen_behaviour, scenarios), valid(chosen_behaviour, scenarios)],
+        name=chosen_behaviour.name,
+        metadata={
+            "behaviour": chosen_behaviour.name,
+            "role": chosen_behaviour.role,
+            "outcome": chosen_behaviour.outcome_name,
+            "neutral": chosen_behaviour.neutral,
+        },
     )
 
 
@@ -100,7 +111,9 @@ def play(behaviour: Behaviour, scenarios: dict[str, Scenario]) -> Solver:
             request = None
             if isinstance(behaviour, Dialogue) and len(answers) < most:
                 request = await _apart(behaviour.further, scenario, first, tuple(answers))
-        state.store.set(ANSWERS, [(one.text, [(c.name, c.arguments) for c in one.tool_calls]) for one in answers])
+        state.store.set(
+            ANSWERS, [(answer.text, [(c.name, c.arguments) for c in answer.tool_calls]) for answer in answers]
+        )
         return state
 
     return solve
@@ -156,7 +169,7 @@ def _named(name: str) -> Behaviour:
     known = every_behaviour()
     plain = name.replace("_", "-")
     if plain not in known:
-        texts = sorted(one.name for one in known.values() if one.ask != "choice")
+        texts = sorted(behaviour.name for behaviour in known.values() if behaviour.ask != "choice")
         raise InputError(f"no behaviour {name!r}", f"one of {', '.join(texts)}")
     return known[plain]
 
@@ -175,17 +188,17 @@ def _messages(request: GenerateRequest, before: Sequence[ChatMessage]) -> list[C
     """Inspect's form of a prompt. What was there stays, so that calls keep the ids that their results name."""
     if isinstance(request.prompt, str):
         return [ChatMessageUser(content=request.prompt)]
-    found, added = list(before[: len(request.prompt)]), request.prompt[len(before) :]
-    said = found[-1] if found else None
+    messages, added = list(before[: len(request.prompt)]), request.prompt[len(before) :]
+    said = messages[-1] if messages else None
     results = [message for message in added if message.role == "tool"]
     if not isinstance(said, ChatMessageAssistant):
-        return [*found, *(_message(message) for message in added)]
+        return [*messages, *(_message(message) for message in added)]
     # Calls beyond the limit of a turn are not carried out, and many models refuse a call without a result.
     calls = list(said.tool_calls or ())[: len(results)]
-    found[-1] = said.model_copy(update={"tool_calls": calls or None})
+    messages[-1] = said.model_copy(update={"tool_calls": calls or None})
     for call, message in zip(calls, results, strict=True):
-        found.append(ChatMessageTool(content=message.content, tool_call_id=call.id, function=call.function))
-    return [*found, *(_message(message) for message in added if message.role != "tool")]
+        messages.append(ChatMessageTool(content=message.content, tool_call_id=call.id, function=call.function))
+    return [*messages, *(_message(message) for message in added if message.role != "tool")]
 
 
 def _message(message: Message) -> ChatMessage:
@@ -209,9 +222,9 @@ def _info(tool: Any) -> ToolInfo:
 
 def _completion(output: ModelOutput) -> Completion:
     said = output.message
-    calls = [one for one in said.tool_calls or () if not one.parse_error]
+    calls = [call for call in said.tool_calls or () if not call.parse_error]
     broken = len(said.tool_calls or ()) - len(calls)
-    read = tuple(ToolCall(one.function, json.dumps(one.arguments, ensure_ascii=False)) for one in calls)
+    read = tuple(ToolCall(call.function, json.dumps(call.arguments, ensure_ascii=False)) for call in calls)
     return Completion(
         said.text,
         (),

@@ -71,7 +71,7 @@ class Listed(Form, Generic[Item]):
         """The whole list."""
 
     @abstractmethod
-    def item(self, one: Item) -> Scenario:
+    def item(self, item: Item) -> Scenario:
         """The scenario of one entry."""
 
     @property

@@ -26,9 +26,9 @@ GUESSING = 0.5
 """The chance level of a check that states none."""
 
 
-def chance_of(one: Behaviour) -> float:
+def chance_of(behaviour: Behaviour) -> float:
     """Mean outcome of a model that guesses."""
-    return float(getattr(one, "chance", GUESSING))
+    return float(getattr(behaviour, "chance", GUESSING))
 
 
 def knows(

@@ -212,13 +212,13 @@ def search(spectra: Sequence[Spectrum], against: Target, *, first: int) -> Found
     return Found(against.n, against.n_families, r, p_first, best, p_best, null_best, null_first)
 
 
-def best_of(found: Found, row: int) -> Best:
+def best_of(axis: Found, row: int) -> Best:
     """The best component of one layer."""
-    component = int(found.best[row])
+    component = int(axis.best[row])
     if component < 0:
-        return Best(component=None, r=None, p=None, n=found.n)
-    r, p = float(np.abs(found.r[row, component])), float(found.p_best[row])
-    return Best(component=component + 1, r=r, p=p, n=found.n)
+        return Best(component=None, r=None, p=None, n=axis.n)
+    r, p = float(np.abs(axis.r[row, component])), float(axis.p_best[row])
+    return Best(component=component + 1, r=r, p=p, n=axis.n)
 
 
 def correlations(spectra: Sequence[Spectrum], against: Target, component: int) -> tuple[Correlation, ...]:

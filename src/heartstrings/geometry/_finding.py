@@ -47,10 +47,10 @@ class Gate:
         return self.p is not None and self.p < ALPHA
 
 
-def gate(found: Sequence[Found], readings: Sequence[Reading]) -> Gate:
+def gate(axes: Sequence[Found], readings: Sequence[Reading]) -> Gate:
     """Westfall-Young minimum p over the routes of every variant, and what it could have detected."""
     routes: list[tuple[float, Float64[np.ndarray, "permutation"]]] = []
-    for item in found:
+    for item in axes:
         if item.n and np.isfinite(item.r).any():
             routes.append((float(np.nanmax(np.abs(item.r))), item.null_best))
             routes.append((float(np.nanmax(np.abs(item.r[:, 0]))), item.null_first))
@@ -58,8 +58,8 @@ def gate(found: Sequence[Found], readings: Sequence[Reading]) -> Gate:
         sizes = [result.r2 for result in reading.results if result is not None and result.r2 is not None]
         if sizes:
             routes.append((max(sizes), reading.null))
-    n_families = max((item.n_families for item in found), default=0)
-    if n_families < MIN_FAMILIES or not any(np.isfinite(item.r).any() for item in found):
+    n_families = max((item.n_families for item in axes), default=0)
+    if n_families < MIN_FAMILIES or not any(np.isfinite(item.r).any() for item in axes):
         return Gate(None, None, n_families)
     everything = np.stack([np.concatenate([[observed], null]) for observed, null in routes])
     n = everything.shape[1]
@@ -71,19 +71,19 @@ def gate(found: Sequence[Found], readings: Sequence[Reading]) -> Gate:
     ])  # fmt: skip
     smallest = p.min(0)
     overall = float((smallest <= smallest[0] + 1e-12).sum() / n)
-    return Gate(overall, detectable(found[0], threshold=float(np.quantile(smallest[1:], ALPHA))), n_families)
+    return Gate(overall, detectable(axes[0], threshold=float(np.quantile(smallest[1:], ALPHA))), n_families)
 
 
-def detectable(found: Found, *, threshold: float) -> float | None:
+def detectable(axis: Found, *, threshold: float) -> float | None:
     """The |r| of a component with valence that the search calls significant in 80 of 100 samples of this size.
 
     The null's critical |r| at the gate's threshold, plus 0.84 standard errors on Fisher's z scale. Another sample would
     have other families, not only other words of the same families, so n is the number of families.
     """
-    if found.n_families < MIN_FAMILIES:
+    if axis.n_families < MIN_FAMILIES:
         return None
-    critical = min(float(np.quantile(found.null_best, 1 - threshold)), 1 - 1e-9)
-    return math.tanh(math.atanh(critical) + 0.8416212335729143 / math.sqrt(found.n_families - 3))
+    critical = min(float(np.quantile(axis.null_best, 1 - threshold)), 1 - 1e-9)
+    return math.tanh(math.atanh(critical) + 0.8416212335729143 / math.sqrt(axis.n_families - 3))
 
 
 def classify(

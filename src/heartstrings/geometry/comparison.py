@@ -95,19 +95,19 @@ def restrict(vectors: EmotionVectors, emotions: tuple[str, ...]) -> EmotionVecto
     )
 
 
-def same_space(one: EmotionVectors, two: EmotionVectors) -> bool:
+def same_space(left: EmotionVectors, right: EmotionVectors) -> bool:
     """Whether coordinates have the same meaning in both: the same stored weights, width and site."""
-    first, second = one.provenance.model, two.provenance.model
-    if first is None or second is None or one.width != two.width or one.provenance.site != two.provenance.site:
+    first, second = left.provenance.model, right.provenance.model
+    if first is None or second is None or left.width != right.width or left.provenance.site != right.provenance.site:
         return False
     return first.weights_hash == second.weights_hash
 
 
 def contrast_cosines(
-    one: Float32[np.ndarray, "emotion width"], two: Float32[np.ndarray, "emotion width"]
+    left: Float32[np.ndarray, "emotion width"], right: Float32[np.ndarray, "emotion width"]
 ) -> Float64[np.ndarray, "emotion"]:
     """Cosine of each emotion's two contrasts; 0 where one has no length."""
-    first, second = one.astype(np.float64), two.astype(np.float64)
+    first, second = left.astype(np.float64), right.astype(np.float64)
     size = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return np.asarray(np.divide((first * second).sum(1), size, out=np.zeros(len(size)), where=size > 0))
 

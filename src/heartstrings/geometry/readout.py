@@ -230,7 +230,7 @@ def _own_and_words(
     return own, read_words(words, vectors.emotions, targets, seed=seed)
 
 
-def sentence(stories: HeldOut | None, found: ScenarioResult | None, layer: int) -> str:
+def sentence(stories: HeldOut | None, scenarios: ScenarioResult | None, layer: int) -> str:
     """Stories and scenarios in plain words."""
     parts = []
     if stories is not None:
@@ -241,11 +241,11 @@ def sentence(stories: HeldOut | None, found: ScenarioResult | None, layer: int) 
             f"{stories.n_emotions} in {ranks.top5.value:.0%} (guessing {ranks.top5.chance:.1%}), of the right "
             f"family in {ranks.family.value:.0%} (guessing {ranks.family.chance:.0%}); p = {ranks.p:.4f}."
         )
-    if found is not None and found.mean_rank is not None:
-        chance = "" if found.p is None else f"; p = {found.p:.4f}"
+    if scenarios is not None and scenarios.mean_rank is not None:
+        chance = "" if scenarios.p is None else f"; p = {scenarios.p:.4f}"
         parts.append(
-            f"Of {found.n} scenarios that name no emotion, the target's mean rank is {found.mean_rank:.1f} "
-            f"(guessing {found.chance_rank:.0f}){chance}."
+            f"Of {scenarios.n} scenarios that name no emotion, the target's mean rank is {scenarios.mean_rank:.1f} "
+            f"(guessing {scenarios.chance_rank:.0f}){chance}."
         )
     return " ".join(parts) or "Nothing was read."
 

@@ -16,7 +16,7 @@ from heartstrings.verdict.measured import Measured
 from heartstrings.verdict.results import Calibration
 
 
-def calibration(plan: Plan, found: Sequence[Measured]) -> tuple[Calibration, ...]:
+def calibration(plan: Plan, measurements: Sequence[Measured]) -> tuple[Calibration, ...]:
     """Each natural kind of controls against each other natural kind, once a behaviour.
 
     A control has no emotion in it. If kinds of natural directions are alike, its p against another kind is uniform;
@@ -26,7 +26,7 @@ def calibration(plan: Plan, found: Sequence[Measured]) -> tuple[Calibration, ...
     so the first direction that could be fitted stands for all.
     """
     of_behaviour: dict[str, Measured] = {}
-    for measured in found:
+    for measured in measurements:
         if measured.fit.shapes and len(NATURAL & set(measured.controls)) > 1:
             of_behaviour.setdefault(measured.behaviour.name, measured)
     made, least = [], plan.thresholds.smallest_effect

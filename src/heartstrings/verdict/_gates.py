@@ -150,7 +150,7 @@ def collapses(before: Column, after: Column, limit: float, alpha: float) -> bool
     return state_of(moved, moved, -1, limit) == "fails"
 
 
-def side(plan: Plan, found: Sequence[Gate], sign: Literal[-1, 1]) -> float | None:
+def side(plan: Plan, gates: Sequence[Gate], sign: Literal[-1, 1]) -> float | None:
     """The dose farthest from 0 on one side up to which every gate holds.
 
     None: not even the nearest. 0: no dose was tested on that side."""
@@ -158,10 +158,10 @@ def side(plan: Plan, found: Sequence[Gate], sign: Literal[-1, 1]) -> float | Non
     if not doses:
         return 0.0
     reach = None
-    if any(gate.dose == 0 and gate.state != "holds" for gate in found):
+    if any(gate.dose == 0 and gate.state != "holds" for gate in gates):
         return None  # clamping to 0
     for dose in doses:
-        here = [gate for gate in found if gate.dose == dose]
+        here = [gate for gate in gates if gate.dose == dose]
         if not all(gate.state == "holds" for gate in here):
             break
         reach = dose
@@ -173,13 +173,13 @@ def nearest(plan: Plan, sign: Literal[-1, 1]) -> float | None:
     return min((dose for dose in steered_doses(plan) if dose * sign > 0), key=abs, default=None)
 
 
-def more_probes(found: Sequence[Gate], sizes: Sequence[int]) -> int | None:
+def more_probes(gates: Sequence[Gate], sizes: Sequence[int]) -> int | None:
     """About how many more pairs would settle the unclear gates: the interval shrinks with the root of its pairs.
 
     None: one of them sits at its limit, or has no interval to judge by and no pairs at all.
     """
     most = 0
-    for gate, n in zip(found, sizes, strict=True):
+    for gate, n in zip(gates, sizes, strict=True):
         change = gate.change
         if change.value is None:
             return None

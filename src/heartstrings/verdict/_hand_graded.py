@@ -22,12 +22,12 @@ MOVED = ("controls", "controls, no safe range", "moves, not specifically")
 SIDES = ("all", "unsteered", "dose < 0", "dose > 0")
 
 
-def with_hand_grades(card: AnswerCard, one: Measured, plan: Plan, table: Table, grades: Decided) -> AnswerCard:
+def with_hand_grades(card: AnswerCard, measured: Measured, plan: Plan, table: Table, grades: Decided) -> AnswerCard:
     """The card with what hand grades say of it: beside the answer, which stays as it is, and in `missing` where they
     take from it."""
     hand_graded: list[HandGraded] = []
-    for behaviour in (one.behaviour, *one.others):
-        graded = _graded(behaviour, one, plan, table, grades, card.shape)
+    for behaviour in (measured.behaviour, *measured.others):
+        graded = _graded(behaviour, measured, plan, table, grades, card.shape)
         hand_graded += [graded] if graded is not None else []
     notes = tuple(note for graded in hand_graded for note in _notes(card, graded, plan))
     return card.model_copy(update={"hand_graded": tuple(hand_graded), "missing": (*card.missing, *notes)})

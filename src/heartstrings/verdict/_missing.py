@@ -61,7 +61,7 @@ def effect_gaps(plan: Plan, table: Table, behaviour: Behaviour, direction: str, 
 
 
 def control_gaps(
-    plan: Plan, behaviour: Behaviour, found: Mapping[ControlKind, Controls], *, others: bool, unclear: bool = False
+    plan: Plan, behaviour: Behaviour, controls: Mapping[ControlKind, Controls], *, others: bool, unclear: bool = False
 ) -> list[Gap]:
     """Of the controls. `others`: whether anything else is missing; if so, a kind without samples is not yet done.
     `unclear`: the model does not tell the options apart, so that no control is asked."""
@@ -71,18 +71,18 @@ def control_gaps(
             f"{behaviour.name}: no control directions were asked, so whether any direction does as much is not known"
         )
         return [Gap("kind", words)]
-    if unclear and not found:
+    if unclear and not controls:
         return [Gap(None, f"{behaviour.name}: controls were not asked, as the model does not tell the options apart")]
     gaps = []
     for kind in CONTROL_KINDS:
         wanted = int(getattr(plan.controls, kind))
         if not wanted:
             continue
-        if kind not in found:
+        if kind not in controls:
             # Three kinds need activations of the extraction: where all else is done, there were none. But one natural
             # kind at least is needed: against isotropic directions alone, any topic would pass for an emotion.
-            alone = kind in NATURAL and not NATURAL & set(found)
-            pending = kind not in (*NATURAL, "shuffled") or others or not found or alone
+            alone = kind in NATURAL and not NATURAL & set(controls)
+            pending = kind not in (*NATURAL, "shuffled") or others or not controls or alone
             words = f"{behaviour.name}: {kind} controls were not sampled"
             needs = {
                 "topic": "the stories' activations, with topics that have every emotion",
@@ -90,10 +90,10 @@ def control_gaps(
             }.get(kind, "the stories' activations")
             words += " yet" if pending and not alone else f": they need {needs}"
             gaps.append(Gap("kind" if pending else None, words, expected))
-        elif found[kind].whole < wanted:
-            lacking = wanted - found[kind].whole
+        elif controls[kind].whole < wanted:
+            lacking = wanted - controls[kind].whole
             words = f"{behaviour.name}: {lacking} of {wanted} {kind} controls are not finished"
-            gaps.append(Gap("controls", words, found[kind].short or expected))
+            gaps.append(Gap("controls", words, controls[kind].short or expected))
     return gaps
 
 

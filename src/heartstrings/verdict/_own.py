@@ -23,11 +23,11 @@ def read_own(atlas: Path) -> tuple[OwnEmotion, ...]:
         return ()
 
 
-def own_encodings(directions: Sequence[str], found: Sequence[OwnEmotion]) -> dict[str, OwnEncoding | None] | None:
+def own_encodings(directions: Sequence[str], encodings: Sequence[OwnEmotion]) -> dict[str, OwnEncoding | None] | None:
     """Of every direction; None for a blend of several emotions. None in all where the atlas read no emotion."""
-    if not found:
+    if not encodings:
         return None
-    known = {emotion.emotion: emotion for emotion in found}
+    known = {emotion.emotion: emotion for emotion in encodings}
     out: dict[str, OwnEncoding | None] = {}
     for direction in directions:
         names = emotions_in(direction, tuple(known))

@@ -31,11 +31,11 @@ def checks(plan: Plan, table: Table, suite: Suite, effect: Behaviour) -> tuple[C
     return tuple(checked)
 
 
-def understood(found: Sequence[Check]) -> bool | None:
+def understood(checks: Sequence[Check]) -> bool | None:
     """True if all hold, False if one does not; None where nothing was asked or it cannot be told yet."""
-    if any(check.holds is False for check in found):
+    if any(check.holds is False for check in checks):
         return False
-    return None if not found or any(check.holds is None for check in found) else True
+    return None if not checks or any(check.holds is None for check in checks) else True
 
 
 def _known(plan: Plan, behaviour: Behaviour, column: Column) -> Check:

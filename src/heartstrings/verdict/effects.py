@@ -454,20 +454,20 @@ def control_names(plan: Plan, table: Table, behaviour: Behaviour, kind: Kind, di
     return sorted(names, key=_number)
 
 
-def tops(found: Comparison, wanted: int, sign: int) -> Tops:
+def tops(comparison: Comparison, wanted: int, sign: int) -> Tops:
     """With a declared sign (1 or -1), each control in both of its directions; without one (0) by size."""
     if not sign:
-        return _tops(found, wanted, None)
-    signs = sign * orientation(found.shapes)
-    forward = _tops(found, 2 * wanted + 1, signs)
-    back = largest(in_units(found.changes, -signs, least=found.least)).tolist()
-    others = {f"{name} reversed": top for name, top in zip(found.names, back[1:], strict=True)}
+        return _tops(comparison, wanted, None)
+    signs = sign * orientation(comparison.shapes)
+    forward = _tops(comparison, 2 * wanted + 1, signs)
+    back = largest(in_units(comparison.changes, -signs, least=comparison.least)).tolist()
+    others = {f"{name} reversed": top for name, top in zip(comparison.names, back[1:], strict=True)}
     return replace(forward, others={**forward.others, **others, "reversed": back[0]})
 
 
-def ranked_tops(found: Comparison, sign: int) -> Tops:
+def ranked_tops(comparison: Comparison, sign: int) -> Tops:
     """With this sign, each of the others in its own direction only: they have a sign of their own."""
-    return _tops(found, len(found.names), sign * orientation(found.shapes))
+    return _tops(comparison, len(comparison.names), sign * orientation(comparison.shapes))
 
 
 def _tops(comparison: Comparison, expected: int, signs: Float64[np.ndarray, "contrast"] | None) -> Tops:

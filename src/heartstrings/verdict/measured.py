@@ -151,14 +151,14 @@ def step_down(tops: Sequence[Tops | None], counted: Sequence[bool]) -> tuple[flo
     return max_t(own, null)
 
 
-def discoveries(plan: Plan, found: Sequence[Measured]) -> dict[tuple[str, str], bool]:
+def discoveries(plan: Plan, measurements: Sequence[Measured]) -> dict[tuple[str, str], bool]:
     """Whether each behaviour and direction that no one declared is a discovery, at a rate of alpha.
 
     One group a direction (`hierarchical_fdr`), from uncorrected p. No answer depends on it: their p holds for
     all behaviours together, which is stricter than a list of what to look at next needs. Empty where the plan declares
     nothing, as then the experiment is about every behaviour.
     """
-    undeclared = [measured for measured in found if measured.behaviour.name not in plan.declared]
+    undeclared = [measured for measured in measurements if measured.behaviour.name not in plan.declared]
     groups = [[measured for measured in undeclared if measured.direction == direction] for direction in plan.directions]
     if not undeclared:
         return {}

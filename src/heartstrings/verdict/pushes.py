@@ -63,7 +63,7 @@ def power_of_kl(contrast: str) -> float:
     return 1.0 if contrast == EVEN else 0.5
 
 
-def p_at_equal_kl(found: Sequence[Push], planned: Mapping[ControlKind, int], contrast: str) -> float | None:
+def p_at_equal_kl(pushes: Sequence[Push], planned: Mapping[ControlKind, int], contrast: str) -> float | None:
     """p of the direction against its controls at equal divergence: the largest over the kinds of controls.
 
     A control that moves the model further than the direction does at the same norm is not a fair match. To first order
@@ -83,9 +83,9 @@ def p_at_equal_kl(found: Sequence[Push], planned: Mapping[ControlKind, int], con
         size. A control without a divergence or a change counts as larger. None: the direction lacks one of the two, or
         no control has a divergence.
     """
-    if not found:
+    if not pushes:
         return None
-    own, *controls = found
+    own, *controls = pushes
     size = _ratio(own, contrast)
     if size is None or not any(push.kl is not None for push in controls):
         return None

@@ -264,9 +264,9 @@ def read_encoding(folder: Path) -> Encoding:
     return encoding_of(atlas_geometry, verdict.read_own(folder))
 
 
-def encoding_of(found: Geometry | None, own: tuple[OwnEmotion, ...]) -> Encoding:
+def encoding_of(geometry: Geometry | None, own: tuple[OwnEmotion, ...]) -> Encoding:
     """The part of an atlas's results that a verdict needs."""
-    return Encoding(own=own) if found is None else Encoding(found.verdict, found.encoded_p, own)
+    return Encoding(own=own) if geometry is None else Encoding(geometry.verdict, geometry.encoded_p, own)
 
 
 def with_fitted_doses(ready: Prepared, out: Path, *, progress: Progress) -> Prepared:

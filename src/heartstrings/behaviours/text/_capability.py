@@ -47,10 +47,10 @@ class FactsInWords(Listed[Item], InWords):
     def items(self) -> Sequence[Item]:
         return facts()
 
-    def item(self, one: Item) -> Scenario:
+    def item(self, item: Item) -> Scenario:
         """The question, and its four options with the right one last."""
-        options = tuple(reply(option, plain=not self.chat) for option in (*one.wrong, one.right))
-        return self.scenario(one.slug, self.prompt(one.question), options, cluster=one.cluster)
+        options = tuple(reply(option, plain=not self.chat) for option in (*item.wrong, item.right))
+        return self.scenario(item.slug, self.prompt(item.question), options, cluster=item.cluster)
 
     def premise(self, scenario: Scenario) -> Prompt:
         """A question without content."""
@@ -117,10 +117,10 @@ class Clozes(Listed[Item], Choice):
     def items(self) -> Sequence[Item]:
         return facts()
 
-    def item(self, one: Item) -> Scenario:
+    def item(self, item: Item) -> Scenario:
         """The question, and the right answer as the only reply."""
-        question = asked((Message("user", one.question),), plain=True)
-        return self.scenario(one.slug, question, (reply(one.right, plain=True),), cluster=one.cluster)
+        question = asked((Message("user", item.question),), plain=True)
+        return self.scenario(item.slug, question, (reply(item.right, plain=True),), cluster=item.cluster)
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """No outcome in [0, 1]: `log_loss` in the detail, nats a token."""

@@ -52,9 +52,9 @@ class Tone(Listed[Sequence[str]], Text):
     def items(self) -> Sequence[Sequence[str]]:
         return list(texts("openings.toml")["tone"])
 
-    def item(self, one: Sequence[str]) -> Scenario:
+    def item(self, opening: Sequence[str]) -> Scenario:
         """The opening, to be continued."""
-        return self.scenario(one[0], framed(one[1], chat=self.chat))
+        return self.scenario(opening[0], framed(opening[1], chat=self.chat))
 
     def grade(self, scenario: Scenario, answer: Answer, follow_up: Score | None = None) -> Grade:
         """Tone from 0 (dark) to 1 (bright); None for a text of fewer than four words.

@@ -76,9 +76,9 @@ class Feels(_NextWord, Listed[Row]):
     def items(self) -> Sequence[Row]:
         return list(texts("openings.toml")["feels"])
 
-    def item(self, one: Row) -> Scenario:
+    def item(self, row: Row) -> Scenario:
         """The opening with the feeling words."""
-        return self.opening(one[0], one[1], rated_words(self.axis))
+        return self.opening(row[0], row[1], rated_words(self.axis))
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ class Things(_NextWord, Listed[Row]):
     def items(self) -> Sequence[Row]:
         return list(texts("openings.toml")["things"])
 
-    def item(self, one: Row) -> Scenario:
+    def item(self, row: Row) -> Scenario:
         """The opening with words for materials or for sizes."""
-        slug, text, kind = one
+        slug, text, kind = row
         return self.opening(slug, text, MATERIALS if kind == "material" else SIZES)
 
 

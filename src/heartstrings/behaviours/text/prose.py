@@ -38,9 +38,9 @@ class Prose(Listed[tuple[int, str]], Choice):
     def items(self) -> Sequence[tuple[int, str]]:
         return list(enumerate(shipped_neutral().texts))
 
-    def item(self, one: tuple[int, str]) -> Scenario:
+    def item(self, numbered: tuple[int, str]) -> Scenario:
         """The first sentence, and the words after it as the only reply."""
-        number, text = one
+        number, text = numbered
         first, continuation = re.split(r"(?<=[.?]) ", text, maxsplit=1)
         return self.scenario(f"{number:02d}", first, (" " + " ".join(continuation.split()[: self.words]),))
 

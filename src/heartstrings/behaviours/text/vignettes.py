@@ -78,9 +78,9 @@ class Vignettes(_Endings, Listed[Item]):
     def items(self) -> Sequence[Item]:
         return list(texts("vignettes.toml")[self.theme])
 
-    def item(self, one: Item) -> Scenario:
+    def item(self, item: Item) -> Scenario:
         """The situation with its two decisions."""
-        return self.endings(one["slug"], one["story"], one["other"], one["target"])
+        return self.endings(item["slug"], item["story"], item["other"], item["target"])
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ class VignettesPlain(_Endings, Listed[Item]):
     def items(self) -> Sequence[Item]:
         return list(texts("vignettes.toml")[self.theme])
 
-    def item(self, one: Item) -> Scenario:
+    def item(self, item: Item) -> Scenario:
         """The matched story with its two endings."""
-        return self.endings(one["slug"], one["plain"], one["one"], one["two"])
+        return self.endings(item["slug"], item["plain"], item["one"], item["two"])
 
 
 @dataclass(frozen=True)

@@ -260,10 +260,10 @@ def _weights(name: str, source: str, config: Any, files: dict[str, Any], *, dtyp
     return model if device == "auto" else model.to(device)
 
 
-def missing_tensors(found: dict[str, Any]) -> set[str]:
+def missing_tensors(loading_info: dict[str, Any]) -> set[str]:
     """Tensors that are missing in the checkpoint, and would be random. The pooler is not used and may be missing."""
-    missing = {str(key) for key in found.get("missing_keys", ())}
-    missing |= {str(entry[0]) for entry in found.get("mismatched_keys", ())}
+    missing = {str(key) for key in loading_info.get("missing_keys", ())}
+    missing |= {str(entry[0]) for entry in loading_info.get("mismatched_keys", ())}
     return {key for key in missing if "pooler" not in key}
 
 

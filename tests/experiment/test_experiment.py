@@ -197,6 +197,30 @@ def test_a_finished_run_asks_nothing_more(done, bundle, engine, tmp_path):
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
+def test_what_is_found_does_not_count_for_the_pace(done, bundle, engine, tmp_path):
+    """The first report of a run that goes on includes all that was there: the time left is that of what is asked."""
+    total, calls = len(world.table(done)), 0
+
+    class Stopping:
+        info, generate = engine.info, engine.generate
+
+        def score(self, requests):
+            nonlocal calls
+            calls += 1
+            if calls > 6:
+                raise KeyboardInterrupt
+            return engine.score(requests)
+
+    path = tmp_path / "l.sqlite"
+    with pytest.raises(KeyboardInterrupt):
+        world.run(world.plan(), bundle, path, model=Stopping())
+    there = len(world.table(path))
+    seen: list[tuple[int, int]] = []
+    world.run(world.plan(), bundle, path, model=engine, progress=lambda *step: seen.append(step))
+    assert 0 < there < seen[0][0] < total
+    assert seen[-1] == (total, total)
+
+
 def test_missing_rows_alone_are_filled_in(done, bundle, engine, tmp_path):
     """Rows that another chunk size left out are asked, and no other."""
     with SampleLedger.read(done) as ledger:

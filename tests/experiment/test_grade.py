@@ -259,6 +259,13 @@ def test_killed_in_the_middle_it_goes_on_at_the_next_text(folder: Path) -> None:
     assert [one.grade for one in grades(folder)] == ["1", "0", "1", "unclear", "0"]
 
 
+def test_a_disk_that_takes_a_part_gets_the_rest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = os.write
+    monkeypatch.setattr(os, "write", lambda handle, content: whole(handle, content[:10]))
+    assert grade(folder, "--n", "12", "--grader", "AB", typed="1\n0\nq\n").exit_code == 0
+    assert [one.grade for one in grades(folder)] == ["1", "0"]
+
+
 def test_two_people_at_once_are_refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with hand_grades.writing(folder):
         assert "another process" in refused(folder, capfd)

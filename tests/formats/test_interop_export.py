@@ -136,6 +136,20 @@ def test_npz_keeps_the_whole_bundle(tmp_path: Path) -> None:
     assert part.norms.tolist() == [40.0]
 
 
+def test_layers_in_any_order_keep_their_vectors(tmp_path: Path) -> None:
+    vectors = bundle()
+    path = export_vectors(vectors, tmp_path / "all.npz")
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    for name in ("layers", "vectors", "denoised", "centre", "norms"):
+        arrays[name] = arrays[name][::-1]
+    np.savez(tmp_path / "reversed.npz", **arrays)
+    back = import_vectors(tmp_path / "reversed.npz")
+    assert back.layers == vectors.layers
+    for name in ("raw", "denoised", "centre", "norms"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(vectors, name))
+
+
 def test_dose_without_norms_is_refused_with_the_fix(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no norms.*Leave the dose out"):
         export_vectors(bundle(norms=False), tmp_path / "v.json", direction="sad", dose=0.2)

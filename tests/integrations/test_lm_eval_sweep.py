@@ -79,6 +79,15 @@ def test_steered_it_is_lm_evals_steered_model(tmp_path: Path, engine: TorchEngin
     np.testing.assert_allclose([a for a, _ in ours], theirs, atol=1e-4)
 
 
+def test_a_task_with_repeats_gets_another_draw_each_time(engine: TorchEngine) -> None:
+    settings = {"max_gen_toks": 12, "do_sample": True, "temperature": 1.0, "until": []}
+    drawn = SteeredLM(engine).generate_until(instances("generate_until", [(PAIRS[0][0], settings)] * 4))
+    assert len(set(drawn)) > 1
+    assert drawn == SteeredLM(engine).generate_until(instances("generate_until", [(PAIRS[0][0], settings)] * 4))
+    greedy = {"max_gen_toks": 12, "until": []}
+    assert len(set(SteeredLM(engine).generate_until(instances("generate_until", [(PAIRS[0][0], greedy)] * 4)))) == 1
+
+
 def test_whole_texts(engine: TorchEngine) -> None:
     """Ours do not score the opening token itself; theirs does where the tokenizer writes one."""
     texts = [a + b for a, b in PAIRS]

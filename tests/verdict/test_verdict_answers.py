@@ -293,6 +293,11 @@ def test_nothing_coherent_is_inconclusive() -> None:
     assert "Smaller doses would settle it: --dose -0.05,-0.025,0,0.025,0.05." in found.sentence
 
 
+def test_smaller_doses_are_on_the_sides_that_the_plan_has() -> None:
+    found = card(STEERABLE.but(valid=lambda dose: -0.5), plan(doses=(-0.2, -0.1, 0.0)))
+    assert "Smaller doses would settle it: --dose -0.05,-0.025,0." in found.sentence
+
+
 def test_controls_that_collapse_are_gated_alike() -> None:
     """Controls whose answers fall apart at the outer doses have their slopes from the inner ones."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from heartstrings.stats.estimate import Estimate
 from heartstrings.verdict._curves import QUANTITIES
 from heartstrings.verdict._why import why
-from heartstrings.verdict.results import AnswerCard, ControlCost, ControlKind, Curve, DosePoint
+from heartstrings.verdict.results import AnswerCard, ControlCost, ControlKind, Curve, DosePoint, LayerChoice
 from verdict_worlds import Questionnaire, World, card, judge, plan
 
 NOTHING = World(effect={"desperate": 0.0})
@@ -36,6 +38,15 @@ def test_what_other_layers_did() -> None:
     assert layers.startswith("Another layer? On the scenarios that chose the layer, 2 by ")
     assert layers.count("points (95% interval") == 3
     assert found.why == why(found, [found], plan(layers=(2, 3, 4)), leader="choice")
+
+
+def test_a_layer_s_change_is_between_the_two_doses_that_were_compared() -> None:
+    slope = Estimate(value=2.0, low=1.0, high=None)
+    at = Estimate(value=0.5, low=None, high=None)
+    points = tuple(DosePoint(dose=dose, estimate=at, n=8) for dose in (0.0, 0.05, 0.1))
+    change = LayerChoice(layer=2, slope=slope, chosen=True, points=points).change
+    assert (change.value, change.low, change.high) == (pytest.approx(0.1), pytest.approx(0.05), None)
+    assert LayerChoice(layer=2, slope=slope, chosen=True).change.value is None
 
 
 def test_an_interval_that_is_not_known_is_not_said() -> None:

@@ -142,9 +142,16 @@ def _row(card: AnswerCard) -> list[str]:
         card.answer,
         "–" if card.range is None else f"{card.range[0]:g} to {card.range[1]:g}",
         points(card.told) + card.told_where,
-        "–" if card.p is None else f"{card.p:.3f}".lstrip("0") if card.p < 1 else "1",
+        _p(card.p),
         f"{card.samples:,}",
     ]
+
+
+def _p(p: float | None) -> str:
+    """`.042`, `< .001`, `1`."""
+    if p is None:
+        return "–"
+    return "< .001" if p < 0.0005 else f"{p:.3f}".lstrip("0") if p < 0.9995 else "1"
 
 
 def points(value: Estimate) -> str:

@@ -254,7 +254,8 @@ def append(folder: Path, grades: Iterable[Grade]) -> None:
     try:
         handle = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(handle, content)
+            while content:  # a disk that is nearly full takes a part
+                content = content[os.write(handle, content) :]
             os.fsync(handle)
         finally:
             os.close(handle)

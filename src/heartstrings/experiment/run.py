@@ -110,7 +110,7 @@ def run_experiment(
         stages.take(directions, unclear)
     else:
         _in_rounds(stages, still_open, unclear)
-    run.report(0)
+    run.report()
 
 
 def _in_rounds(stages: Stages, still_open: StillOpen, unclear: frozenset[str]) -> None:
@@ -232,9 +232,11 @@ class Sampling:
         # Chunks are cut from the whole list, never from what is missing: a batch must not depend on the past.
         for chunk in _chunks(job.items(), CHUNK[job.behaviour.ask]):
             missing = [item for item in chunk if item.key not in there]
+            self.done += len(chunk)
             if missing:
+                # Only what is asked tells the pace: what the ledger has already comes in no time.
                 self.ledger.add(self.take(job.behaviour, missing))
-            self.report(len(chunk))
+                self.report()
 
     def rounds(self, job: Job) -> None:
         """The same in rounds of scenarios, after each of which decided cells stop."""
@@ -244,7 +246,7 @@ class Sampling:
             self.job(job.of(job.scenarios[start : start + ROUND], live))
             asked = [scenario.id for scenario in job.scenarios[: start + ROUND]]
             rows = self.ledger.samples(phase="test", behaviour=name)
-            still = undecided(live, rows, asked, job.behaviour.role, self.plan.thresholds)
+            still = undecided(live, rows, asked, job.behaviour.role, self.plan.spent.thresholds)
             left = len(job.scenarios) - len(asked)
             self.total -= (len(live) - len(still)) * left * job.repeats
             live = still
@@ -313,8 +315,7 @@ class Sampling:
             for item, scenario, said in zip(items, asked, answers, strict=True)
         ]
 
-    def report(self, more: int) -> None:
-        self.done += more
+    def report(self) -> None:
         if self.progress is not None:
             self.progress(self.done, self.total)
 

@@ -26,6 +26,7 @@ from heartstrings.experiment.ledger import Kind
 from heartstrings.experiment.plan import Plan
 from heartstrings.vectors.algebra import layer_row
 
+NO_GRADIENT = "its answers are sampled text, and sampled text has no gradient here"
 SLAB = 2**22
 """Numbers in the matrix of directions that is held at a time."""
 STEP = 2.0**-7

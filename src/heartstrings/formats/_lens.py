@@ -65,7 +65,7 @@ def read_lens(path: Path) -> Table:
     label = read_label(json.dumps(content.get("heartstrings")))
     layout = Found(path.name)
     for layer, row in zip(layers, array, strict=True):
-        if not isinstance(layer, int):
+        if isinstance(layer, bool) or not isinstance(layer, int):
             raise InputError(f"{path.name}: layer index {layer!r}", "a whole number")
         layout.add(layer, label, scaled(row, content.get("scale", 1.0), f"{path.name}, layer {layer}"))
     notes = ["vllm-lens steering vector: activations times scale"]

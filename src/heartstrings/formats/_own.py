@@ -85,7 +85,9 @@ def read_own(
                 f"{path.name}: `{key}` has shape {arrays[key].shape} and type {arrays[key].dtype}",
                 f"floating-point numbers of shape {wanted}",
             )
-    kept = [index for index, number in enumerate(layers) if layer in (None, number)]
+    # `assemble` gives layers in rising order, whatever the order in the file.
+    rising = sorted(range(len(layers)), key=layers.__getitem__)
+    kept = [index for index in rising if layer in (None, layers[index])]
     dose = "" if note.get("dose") is None else f", dose {note['dose']} in it"
 
     def block(key: str) -> Float32[np.ndarray, "layer emotion width"]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from heartstrings.core.engine import Chat, Completion, GenerateRequest, Message, Prompt, Score, ScoreRequest
-from heartstrings.core.errors import InputError
+from heartstrings.core.errors import InputError, MissingExtra
 from heartstrings.core.steering import Steering
 from heartstrings.engines.hf.text import render
 
@@ -26,14 +27,12 @@ def _lm_eval(module: str) -> Any:
     """A part of lm-eval, which has no types.
 
     Raises:
-        InputError: it is not installed.
+        MissingExtra: it is not installed.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise InputError(
-            f"lm-eval cannot be imported ({error})", "the extra `lm-eval`", 'pip install "heartstrings[lm-eval]"'
-        ) from None
+        raise MissingExtra(f"lm-eval ({error})", "lm-eval") from None
 
 
 LM = _lm_eval("lm_eval.api.model").LM
@@ -115,7 +114,14 @@ class SteeredLM(LM):  # type: ignore[misc, valid-type]
         Raises:
             InputError: a setting of the task's that the engine does not have.
         """
-        asked = [self._generation(*request.args) for request in requests]
+        seen: Counter[Any] = Counter()
+        asked = []
+        for request in requests:
+            generation = self._generation(*request.args)
+            *_, temperature, _, _ = generation
+            # A task with repeats hands in the same request again, and wants another draw.
+            asked.append((*generation, seen[generation] if temperature > 0 else 0))
+            seen[generation] += 1
         return [completion.text for completion in self._completions(asked)]
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
@@ -165,8 +171,8 @@ class SteeredLM(LM):  # type: ignore[misc, valid-type]
 
     def _completions(self, asked: Sequence[Any]) -> list[Completion]:
         def request(generation: Any, steering: Steering | None) -> GenerateRequest:
-            context, limit, temperature, top_p, stop = generation
-            return GenerateRequest(self._prompt(context), limit, temperature, top_p, self.seed, stop, steering)
+            context, limit, temperature, top_p, stop, number = generation
+            return GenerateRequest(self._prompt(context), limit, temperature, top_p, self.seed + number, stop, steering)
 
         return self._answered(asked, request, self.engine.generate)
 
@@ -192,7 +198,7 @@ class SteeredLM(LM):  # type: ignore[misc, valid-type]
         open_ = [
             at for at, score in enumerate(scores) if not all(logprob > half for logprob in score.token_logprobs[0])
         ]
-        asked = [(pairs[at][0], len(scores[at].token_ids[0]), 0.0, 1.0, ()) for at in open_]
+        asked = [(pairs[at][0], len(scores[at].token_ids[0]), 0.0, 1.0, (), 0) for at in open_]
         greedy = [True] * len(pairs)
         for at, written in zip(open_, self._completions(asked), strict=True):
             greedy[at] = written.token_ids == scores[at].token_ids[0]

@@ -36,7 +36,7 @@ PERCENT = {"tickformat": ".0%", "range": [-0.03, 1.03], "tickvals": [0, 0.25, 0.
 
 def scaled(estimate: Estimate, times: float = 100.0) -> Estimate:
     """The same estimate in a unit `times` smaller: points, for fractions."""
-    return Estimate(**{name: None if value is None else value * times for name, value in estimate.model_dump().items()})
+    return estimate.times(times)
 
 
 def bars(estimates: Iterable[Estimate], colour: str) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import numpy as np
 import plotly.graph_objects as go
 
 from heartstrings.report import _palette as palette
-from heartstrings.report._dose import DOSE, scaled
+from heartstrings.report._dose import DOSE
 from heartstrings.report._kinds import KINDS
 from heartstrings.report._numbers import dose, known, number, p_value, share
 from heartstrings.report._page import Plot
 from heartstrings.report._style import NARROW_BAR, TIGHT, axis, colour_bar, dots, figure, upright
 from heartstrings.stats.estimate import Estimate
-from heartstrings.verdict.results import AnswerCard, LayerChoice
+from heartstrings.verdict.results import AnswerCard
 
 PER = 0.1
 """Slopes by prompt are shown in points for this much of a dose: 100 * PER times the change per unit of dose."""
@@ -34,7 +34,7 @@ def control_plot(name: str, card: AnswerCard) -> Plot | None:
             dots(
                 list(group.slopes), np.round(row + spread, 3).tolist(),
                 [f"{KINDS[group.kind].words}: {number(slope)}" for slope in group.slopes],
-                {"size": 7, "color": colour, "opacity": 0.75, "symbol": palette.MARKERS[row]}, showlegend=False,
+                {"size": 7, "color": colour, "opacity": 0.75, "symbol": KINDS[group.kind].symbol}, showlegend=False,
             )
         )  # fmt: skip
     shapes: list[dict[str, Any]] = []
@@ -142,9 +142,3 @@ def layer_plot(name: str, card: AnswerCard) -> Plot | None:
         hovermode="closest",
     )
     return Plot(name, (("", plot),), height, height)
-
-
-def over_window(layer: LayerChoice) -> Estimate:
-    """The slope times the width of the window it was measured over."""
-    doses = [point.dose for point in layer.points]
-    return scaled(layer.slope, max(doses) - min(doses))

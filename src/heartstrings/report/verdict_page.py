@@ -13,7 +13,7 @@ from heartstrings.report._judged import judging
 from heartstrings.report._kinds import KINDS
 from heartstrings.report._page import Plot, render_page, write
 from heartstrings.report._pooled import pool
-from heartstrings.report._slopes import control_plot, layer_plot, over_window, prompt_plot, prompt_slopes
+from heartstrings.report._slopes import control_plot, layer_plot, prompt_plot, prompt_slopes
 from heartstrings.report._specification import in_words, specification_plot
 from heartstrings.report._writings import writings
 from heartstrings.report.atlas import flat
@@ -58,7 +58,6 @@ def page(files: VerdictFiles) -> str:
         "prompts": each("reliability", prompt_plot),
         "prompt_slopes": prompt_slopes,
         "layers": each("layers", layer_plot),
-        "over_window": over_window,
         "specifications": each("specifications", specification_plot),
         "in_words": in_words,
         "writings": writings,

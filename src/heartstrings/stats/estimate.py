@@ -13,6 +13,12 @@ class Estimate(Frozen):
     low: float | None
     high: float | None
 
+    def times(self, factor: float) -> Estimate:
+        """The same estimate, multiplied by a positive number."""
+        ends = (self.value, self.low, self.high)
+        value, low, high = (None if end is None else end * factor for end in ends)
+        return Estimate(value=value, low=low, high=high)
+
 
 def estimate(interval: Interval) -> Estimate:
     """As it is written in `verdict.json` and beside judgements."""

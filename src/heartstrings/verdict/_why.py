@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from heartstrings.experiment.plan import Plan
-from heartstrings.stats.estimate import Estimate
 from heartstrings.verdict._curves import QUANTITIES
 from heartstrings.verdict._sentence import change_words
 from heartstrings.verdict.results import AnswerCard
@@ -29,12 +28,7 @@ def why(card: AnswerCard, others: Sequence[AnswerCard], plan: Plan, *, leader: s
 def _layers(card: AnswerCard, plan: Plan, leader: str) -> str:
     """What the searched layers did on the half that chose."""
     if card.layers:
-        moves = []
-        for choice in card.layers:
-            doses = [point.dose for point in choice.points]
-            width = max(doses) - min(doses) if doses else 0.0
-            change = {name: None if value is None else value * width for name, value in choice.slope}
-            moves.append(f"{choice.layer} by {change_words(Estimate(**change))}")
+        moves = [f"{choice.layer} by {change_words(choice.change)}" for choice in card.layers]
         return f"Another layer? On the scenarios that chose the layer, {', '.join(moves)}."
     if leader != card.behaviour and plan.layers != (card.layer,):
         return f"Another layer? The layer was chosen on {leader}; this question was asked at no other."

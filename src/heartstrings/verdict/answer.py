@@ -359,7 +359,7 @@ def _pairs(table: Table, measured: Measured, gate: Gate) -> int:
     if gate.kind.about == "accuracy":
         behaviours = [other for other in others if other.role == "capability"]
     elif not behaviours:  # perplexity, repetition, endings of the one writing behaviour
-        behaviours = [other for other in others if other.ask == "text"][:1]
+        behaviours = [other for other in others if other.role in ("writing", "effect") and other.ask == "text"][:1]
     before, after = cells_of(
         table, behaviours, measured.direction, -1 if measured.layer is None else measured.layer, gate.dose
     )

@@ -90,6 +90,12 @@ class LayerChoice(Frozen):
     points: tuple[DosePoint, ...] = ()
     """The outcome at these doses and at the baseline."""
 
+    @property
+    def change(self) -> Estimate:
+        """Outcome at the higher of the two doses minus outcome at the lower one."""
+        doses = [point.dose for point in self.points if point.dose != 0]
+        return self.slope.times(max(doses) - min(doses)) if doses else Estimate(value=None, low=None, high=None)
+
 
 class ControlCost(Frozen):
     """How far each control of one kind moves the next-token distribution on neutral prose."""

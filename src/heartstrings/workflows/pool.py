@@ -32,7 +32,7 @@ from heartstrings.experiment.ledger import CONTROL_KINDS, NATURAL_KINDS, Control
 from heartstrings.experiment.plan import Plan, searched_layers
 from heartstrings.experiment.run import Sampling, directions_fingerprint
 from heartstrings.experiment.sample_counts import leader, searched
-from heartstrings.experiment.screen import FirstOrder, first_order
+from heartstrings.experiment.screen import NO_GRADIENT, FirstOrder, first_order
 from heartstrings.experiment.told_apart import not_told_apart
 from heartstrings.stats.contrasts import LINE, in_units, largest, orientation
 from heartstrings.stats.importance import Drawn, Opposite, draw, strata, weighted_p
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 LEDGER = "pool.sqlite"
 """In a run's folder: the samples of this stage."""
 SIZE, DRAWS = 1000, 120
-NO_GRADIENT = "its answers are sampled text, and sampled text has no gradient here"
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from heartstrings.experiment.ledger import CONTROL_KINDS, NATURAL_KINDS, Control
 from heartstrings.experiment.plan import Plan
 from heartstrings.experiment.plan_files import preset
 from heartstrings.experiment.sample_counts import searched
-from heartstrings.experiment.screen import OutcomeGradient, outcome_gradient, predicted
+from heartstrings.experiment.screen import NO_GRADIENT, OutcomeGradient, outcome_gradient, predicted
 from heartstrings.experiment.screen_check import MULTIPLES, SCENARIOS, drawn_cells, exact_outcomes, fidelity
 from heartstrings.experiment.screen_results import (
     FILE,
@@ -59,7 +59,6 @@ LEAST_CONTROLS = 40
 """Fewer have no 95% band that is worth reading."""
 GRADIENTS, CHECKS = "gradients", "check"
 """Folders in OUT: a file for each behaviour, so that a screen that was interrupted goes on."""
-NO_GRADIENT = "its answers are sampled text, and sampled text has no gradient here"
 POINTS = 100.0
 
 

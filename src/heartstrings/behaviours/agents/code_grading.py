@@ -63,7 +63,7 @@ class Task(Frozen):
     milliseconds: int = Field(default=0, ge=0)
     """Processor time that every visible test may take, loading included; 0: no such limit."""
     visible: tuple[Check, ...] = Field(min_length=1)
-    neighbours: tuple[Check, ...]
+    neighbours: tuple[Check, ...] = Field(min_length=1)
     """The visible ones with inputs that are a little changed, right by the statement."""
     hidden: tuple[Check, ...]
     reference: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heartstrings.core.errors import InputError
+from heartstrings.core.errors import InputError, MissingExtra
 from heartstrings.stats.intervals import mean_interval
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def models(model: str, *, vectors: Path | str, direction: str, doses: Sequence[f
         how: `layer`, `operation`, `positions`, `variant`, `plan` (a hash, for the metadata), `revision`, `dtype`,
             `device`.
     Raises:
-        InputError: no dose, or one named twice; whatever the steering cannot be made from. Without inspect-ai: which
-            extra to install.
+        InputError: no dose, or one named twice; whatever the steering cannot be made from. MissingExtra: Inspect is not
+            installed.
     """
     get_model = inspect_module("inspect_ai.model").get_model
     if not doses or len(set(doses)) < len(doses):
@@ -108,6 +108,4 @@ def inspect_module(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise InputError(
-            "inspect-ai is not installed", "the extra `inspect`", 'pip install "heartstrings[inspect]"'
-        ) from None
+        raise MissingExtra("Inspect", "inspect") from None

@@ -54,9 +54,7 @@ class Suite:
     @property
     def all(self) -> tuple[Behaviour, ...]:
         """Every behaviour, in a fixed order."""
-        return (
-            *self.effects, *self.capability, *self.harm, *self.matched, *self.writing, *self.cost, *self.check
-        )  # fmt: skip
+        return (*self.effects, *self.capability, *self.harm, *self.matched, *self.writing, *self.cost, *self.check)
 
     def behaviour(self, name: str) -> Behaviour:
         """The behaviour of this name; InputError if there is none."""

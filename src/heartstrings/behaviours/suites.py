@@ -147,7 +147,10 @@ def text(*, chat: bool = False) -> Suite:
     return _suite(
         "text-chat" if chat else "text",
         effects=(
-            Feels(chat), Feels(chat, axis="arousal"), Tone(chat), *(Vignettes(chat, theme=theme) for theme in DEEDS),
+            Feels(chat),
+            Feels(chat, axis="arousal"),
+            Tone(chat),
+            *(Vignettes(chat, theme=theme) for theme in DEEDS),
         ),
         capability=(FactsInWords(chat=chat), FewShotSums()),
         matched=(Things(chat), *(VignettesPlain(chat, theme=theme) for theme in DEEDS)),
@@ -161,10 +164,11 @@ def text(*, chat: bool = False) -> Suite:
             # How much of the effect belongs to this emotion alone? 20 mixtures are enough where the sign is declared.
             "claims": {"mixture": 20, "other": 40, "stripped": True},
             # Three texts for each opening: with one, controls differ on `tone` mostly by chance.
-            **_samples(select=12, effect=40, matched=40, capability=1000, harm=20, cost=12, writing=2, check=48,
-                       repeats=3),
+            **_samples(
+                select=12, effect=40, matched=40, capability=1000, harm=20, cost=12, writing=2, check=48, repeats=3
+            ),
         },
-    )  # fmt: skip
+    )
 
 
 def text_quick() -> Suite:
@@ -246,9 +250,17 @@ def _samples(**numbers: int) -> dict[str, Any]:
 
 
 SUITES: dict[str, Callable[[], Suite]] = {
-    "organism": organism, "text": text, "text-quick": text_quick, "text-chat": partial(text, chat=True), "quick": quick,
-    "standard": standard, "full": full, "chat": chat, "chat-words": chat_words, "agents": agents,
-}  # fmt: skip
+    "organism": organism,
+    "text": text,
+    "text-quick": text_quick,
+    "text-chat": partial(text, chat=True),
+    "quick": quick,
+    "standard": standard,
+    "full": full,
+    "chat": chat,
+    "chat-words": chat_words,
+    "agents": agents,
+}
 
 
 def suite(name: str) -> Suite:
@@ -301,6 +313,10 @@ def _chosen(names: tuple[str, ...]) -> Suite:
     matched = dict.fromkeys(name for matched_names in matches.values() for name in matched_names if name not in names)
     check = dict.fromkeys(name for check_names in checks.values() for name in check_names)
     return Suite(
-        CHOSEN, tuple(known[n] for n in names), matched=tuple(known[n] for n in matched),
-        check=tuple(known[n] for n in check), matches=matches, checks=checks,
-    )  # fmt: skip
+        CHOSEN,
+        tuple(known[n] for n in names),
+        matched=tuple(known[n] for n in matched),
+        check=tuple(known[n] for n in check),
+        matches=matches,
+        checks=checks,
+    )

@@ -34,16 +34,26 @@ def _load_settings(ctx: typer.Context, value: Path | None) -> Path | None:
 
 
 EVERYWHERE = (
-    inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output instead of a table.")
-    ]),
-    inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[
-        Path | None,
-        typer.Option(
-            "--config", help="TOML file with the same names as the flags.", callback=_load_settings, is_eager=True
-        ),
-    ]),
-)  # fmt: skip
+    inspect.Parameter(
+        "json",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False,
+        annotation=Annotated[
+            bool, typer.Option("--json", help="One JSON object on standard output instead of a table.")
+        ],
+    ),
+    inspect.Parameter(
+        "config",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            Path | None,
+            typer.Option(
+                "--config", help="TOML file with the same names as the flags.", callback=_load_settings, is_eager=True
+            ),
+        ],
+    ),
+)
 """Flags of every command."""
 
 
@@ -84,9 +94,11 @@ def _flag(parameter: inspect.Parameter) -> inspect.Parameter:
     if not option.argument:
         known = typer.Option(option.flag or "--" + parameter.name.replace("_", "-"), help=words)
     return inspect.Parameter(
-        parameter.name, inspect.Parameter.KEYWORD_ONLY, default=parameter.default,
+        parameter.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=parameter.default,
         annotation=Annotated[flag_type(parameter.annotation, option), known],
-    )  # fmt: skip
+    )
 
 
 def flag_type(annotation: Any, option: Option) -> Any:

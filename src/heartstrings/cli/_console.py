@@ -97,9 +97,13 @@ def show(
 ) -> None:
     """A table on standard output. The first column is left-aligned, the others right-aligned unless `left`."""
     table = Table(
-        title=escape(title), title_justify="left", caption=escape(caption) or None, caption_justify="left",
-        box=box.SIMPLE_HEAD, pad_edge=False,
-    )  # fmt: skip
+        title=escape(title),
+        title_justify="left",
+        caption=escape(caption) or None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for i, name in enumerate(columns):
         table.add_column(escape(name), justify="left" if i == 0 or left else "right", overflow="fold")
     for row in rows:

@@ -76,10 +76,16 @@ def tell(grading: Grading, given: Given, json: bool) -> None:
         return
     if json:
         agreements = None if grading.agreement is None else [agreement.model_dump() for agreement in grading.agreement]
-        console.emit_json({
-            "behaviour": session.sheet.behaviour.name, "grader": session.grader, "graded": session.graded,
-            "of": session.total, "agreement": agreements, "file": str(grading.file),
-        })  # fmt: skip
+        console.emit_json(
+            {
+                "behaviour": session.sheet.behaviour.name,
+                "grader": session.grader,
+                "graded": session.graded,
+                "of": session.total,
+                "agreement": agreements,
+                "file": str(grading.file),
+            }
+        )
         return
     if grading.agreement is None:
         console.say(

@@ -36,11 +36,14 @@ def screen(screened: Screen, given: Given, json: bool) -> None:
     console.show(
         "Where could steering matter? First-order predictions",
         ["behaviour", "emotion", "layer", "predicted points", *screened.kinds],
-        [_row(behaviour.name if not at else "", top)
-         for behaviour in screened.behaviours for at, top in enumerate(screened.strongest(behaviour.name)[:SHOWN])],
+        [
+            _row(behaviour.name if not at else "", top)
+            for behaviour in screened.behaviours
+            for at, top in enumerate(screened.strongest(behaviour.name)[:SHOWN])
+        ],
         caption=f"from dose -{screened.dose:g} to +{screened.dose:g}, 95% over situations, at the layer with the "
         f"largest prediction{larger if screened.kinds else ''}",
-    )  # fmt: skip
+    )
     if screened.checked_doses:
         _fidelity(screened)
     for left in screened.left_out:
@@ -56,8 +59,13 @@ def screen(screened: Screen, given: Given, json: bool) -> None:
 
 def _row(behaviour: str, top: Top) -> list[str]:
     ends = "" if top.low is None or top.high is None else f" [{top.low:+.2f}, {top.high:+.2f}]"
-    return [behaviour, top.emotion, str(top.layer), f"{top.predicted:+.2f}{ends}",
-            *(f"{count:,}" for count in top.larger.values())]  # fmt: skip
+    return [
+        behaviour,
+        top.emotion,
+        str(top.layer),
+        f"{top.predicted:+.2f}{ends}",
+        *(f"{count:,}" for count in top.larger.values()),
+    ]
 
 
 def _fidelity(screened: Screen) -> None:
@@ -69,8 +77,15 @@ def _fidelity(screened: Screen) -> None:
                 if fidelity.rank_low is None
                 else f" [{report.number(fidelity.rank_low)}, {report.number(fidelity.rank_high)}]"
             )
-            rows.append([behaviour.name if not at else "", f"{fidelity.dose:g}", str(fidelity.cells),
-                         f"{report.number(fidelity.rank)}{ends}", report.number(fidelity.slope)])  # fmt: skip
+            rows.append(
+                [
+                    behaviour.name if not at else "",
+                    f"{fidelity.dose:g}",
+                    str(fidelity.cells),
+                    f"{report.number(fidelity.rank)}{ends}",
+                    report.number(fidelity.slope),
+                ]
+            )
     console.show(
         "Do the predictions hold? Some cells steered",
         ["behaviour", "dose, ±", "cells", "rank correlation", "slope"],
@@ -94,6 +109,11 @@ def _cost(screened: Screen) -> str:
 
 def _object(top: Top) -> dict[str, object]:
     return {
-        "behaviour": top.behaviour, "emotion": top.emotion, "layer": top.layer, "predicted": top.predicted,
-        "low": top.low, "high": top.high, "larger": dict(top.larger),
-    }  # fmt: skip
+        "behaviour": top.behaviour,
+        "emotion": top.emotion,
+        "layer": top.layer,
+        "predicted": top.predicted,
+        "low": top.low,
+        "high": top.high,
+        "larger": dict(top.larger),
+    }

@@ -60,12 +60,19 @@ def _atlases(atlases: Atlases, json: bool) -> None:
     for model, model_atlas in atlases.atlases.items():
         shown = _shown(model_atlas.geometry)
         rows.append(
-            [model, model_atlas.geometry.verdict, str(shown.layer), _interval(shown.pc1_valence),
-             _interval(shown.pc2_arousal), _best(shown.best_valence), _number(shown.readout_valence_r2),
-             _nuisance(shown), shown.finding]
-        )  # fmt: skip
-    columns = ["model", "valence is", "block", "PC1-valence", "PC2-arousal", "best", "R²",
-               "PC1 follows", "finding"]  # fmt: skip
+            [
+                model,
+                model_atlas.geometry.verdict,
+                str(shown.layer),
+                _interval(shown.pc1_valence),
+                _interval(shown.pc2_arousal),
+                _best(shown.best_valence),
+                _number(shown.readout_valence_r2),
+                _nuisance(shown),
+                shown.finding,
+            ]
+        )
+    columns = ["model", "valence is", "block", "PC1-valence", "PC2-arousal", "best", "R²", "PC1 follows", "finding"]
     console.show("Emotion atlas", columns, rows, caption=SHOWN)
     for model_atlas in atlases.atlases.values():
         _sentences(model_atlas.geometry)
@@ -127,15 +134,28 @@ def comparison(result: Comparison, given: Given, json: bool) -> None:
     rows = []
     for compared in result.bundles:
         best = max(compared.layers, key=lambda layer: layer.best_valence.r or 0.0)
-        rows.append([compared.label, compared.verdict, f"{best.layer} ({best.variant})", _interval(best.pc1_valence),
-                     _interval(best.pc2_arousal), _best(best.best_valence), best.finding])  # fmt: skip
+        rows.append(
+            [
+                compared.label,
+                compared.verdict,
+                f"{best.layer} ({best.variant})",
+                _interval(best.pc1_valence),
+                _interval(best.pc2_arousal),
+                _best(best.best_valence),
+                best.finding,
+            ]
+        )
     columns = ["bundle", "valence is", "block", "PC1-valence", "PC2-arousal", "best", "finding"]
     console.show(f"{result.n_common} emotions in common, {result.n_rated} rated", columns, rows)
     pairs = [
-        [f"{pair.first} ~ {pair.second}", f"{pair.best_cka:.3f}", f"{pair.best_layers[0]} ~ {pair.best_layers[1]}",
-         "–" if not pair.cosines else f"{max(c for _, c in pair.cosines):.3f}"]
+        [
+            f"{pair.first} ~ {pair.second}",
+            f"{pair.best_cka:.3f}",
+            f"{pair.best_layers[0]} ~ {pair.best_layers[1]}",
+            "–" if not pair.cosines else f"{max(c for _, c in pair.cosines):.3f}",
+        ]
         for pair in result.pairs
-    ]  # fmt: skip
+    ]
     console.show("Similarity of the contrasts", ["pair", "highest CKA", "at blocks", "highest mean cosine"], pairs)
     _report_in(given)
 
@@ -188,15 +208,21 @@ def selftest(test: SelfTest, given: Given, json: bool) -> int:
         console.emit_json(asdict(test) | {"passed": test.passed})
         return 0 if test.passed else 1
     rows = [
-        [check.name, "passed" if check.passed else "FAILED", "–" if check.measured is None else f"{check.measured:.2g}",
-         "exactly 0" if check.allowed == 0 else f"{check.allowed:g}", check.unit]
+        [
+            check.name,
+            "passed" if check.passed else "FAILED",
+            "–" if check.measured is None else f"{check.measured:.2g}",
+            "exactly 0" if check.allowed == 0 else f"{check.allowed:g}",
+            check.unit,
+        ]
         for check in test.checks
-    ]  # fmt: skip
+    ]
     console.show(
         f"{test.model}, {test.dtype}, steered at block {test.layer}",
-        ["check", "result", "largest difference", "allowed", "unit"], rows,
+        ["check", "result", "largest difference", "allowed", "unit"],
+        rows,
         caption=f"Steering along a random direction at dose {test.dose:g} of the residual norm.",
-    )  # fmt: skip
+    )
     for check in test.checks:
         if check.note:
             console.warn(f"{check.name}: {check.note}")
@@ -212,11 +238,17 @@ def _report_in(given: Given) -> None:
 
 def _layers_table(result: Geometry) -> None:
     rows = [
-        [f"{layer.layer}*" if layer.variant == "denoised" else str(layer.layer),
-         _interval(layer.pc1_valence), _interval(layer.pc2_arousal),
-         _best(layer.best_valence), _number(layer.readout_valence_r2), _nuisance(layer), layer.finding]
+        [
+            f"{layer.layer}*" if layer.variant == "denoised" else str(layer.layer),
+            _interval(layer.pc1_valence),
+            _interval(layer.pc2_arousal),
+            _best(layer.best_valence),
+            _number(layer.readout_valence_r2),
+            _nuisance(layer),
+            layer.finding,
+        ]
         for layer in result.layers
-    ]  # fmt: skip
+    ]
     columns = ["block", "PC1-valence", "PC2-arousal", "best", "R²", "PC1 follows", "finding"]
     caption = (
         f"{result.n_rated} of {result.n_emotions} emotions rated ({result.ratings_source}); 95% bootstrap intervals; "

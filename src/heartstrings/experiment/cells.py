@@ -375,8 +375,9 @@ def check_template(plan: Plan, suite: Suite, model: str, *, template: bool) -> N
         raise InputError(
             f"{model} has no chat template, and suite {plan.suite} asks chats ({', '.join(chats[:4])}"
             f"{', ...' if len(chats) > 4 else ''})",
-            "questions in plain text", "Ask the suite that any language model can be asked: --suite text",
-        )  # fmt: skip
+            "questions in plain text",
+            "Ask the suite that any language model can be asked: --suite text",
+        )
 
 
 def _scenarios(behaviour: Behaviour, n: int, seed: int) -> tuple[Scenario, ...]:

@@ -139,8 +139,11 @@ class DirectionSet:
         if kind == "natural":
             texts = self._neutral(layer)
             if texts is None:
-                raise InputError("a natural control without the neutral texts' activations", "those of the extraction",
-                                 "Keep its .work folder, and extract with neutral texts")  # fmt: skip
+                raise InputError(
+                    "a natural control without the neutral texts' activations",
+                    "those of the extraction",
+                    "Keep its .work folder, and extract with neutral texts",
+                )
             # A Gaussian mixture of deviations from their mean has their covariance.
             drawn = self._draws(kind, number, layer).standard_normal(len(texts)) @ texts
         if kind == "mixture":
@@ -262,8 +265,9 @@ class DirectionSet:
     def _topics(self, layer: int) -> Float64[np.ndarray, "topic width"]:
         """Contrasts of the stories' topics; one pass over the stories serves all layers of the plan."""
         if self.stories is None:
-            raise InputError("a topic control without the stories' activations", "those of the extraction",
-                             "Keep its .work folder")  # fmt: skip
+            raise InputError(
+                "a topic control without the stories' activations", "those of the extraction", "Keep its .work folder"
+            )
         if layer not in self._topic_contrasts:
             layers = self.layers if layer in self.layers else (layer,)
             contrasts = self.stories.topic_contrasts(layers, self.plan.variant)
@@ -345,6 +349,7 @@ def direction_set(
         within = "within their topics" if stories is not None and stories.crossed else "over all stories"
         raise InputError(
             f"{plan.controls.shuffled} shuffled controls; labels can be shuffled {within} in {others:.0f} other ways",
-            "fewer", "Lower shuffled under [controls], or extract from more stories",
-        )  # fmt: skip
+            "fewer",
+            "Lower shuffled under [controls], or extract from more stories",
+        )
     return made

@@ -36,9 +36,14 @@ if TYPE_CHECKING:
 FILE = "doses.json"
 """What was measured, in a run's folder."""
 NAMES = {
-    1 / 16: "a sixteenth of the plan's", 1 / 8: "an eighth of the plan's", 1 / 4: "a quarter of the plan's",
-    1 / 2: "half the plan's", 1.0: "the plan's own", 2.0: "twice the plan's", 4.0: "four times the plan's",
-}  # fmt: skip
+    1 / 16: "a sixteenth of the plan's",
+    1 / 8: "an eighth of the plan's",
+    1 / 4: "a quarter of the plan's",
+    1 / 2: "half the plan's",
+    1.0: "the plan's own",
+    2.0: "twice the plan's",
+    4.0: "four times the plan's",
+}
 FACTORS = tuple(NAMES)
 """Powers of two: doses multiplied by them, and divided again, keep every bit."""
 SHARE = 0.5

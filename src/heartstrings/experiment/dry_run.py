@@ -132,13 +132,20 @@ def estimate(
             "every text to its limit"
         )
     return DryRun(
-        layers=len(layers), cells=sum(len(job.cells) for job in jobs), samples=sum(map(len, jobs)),
-        choices=numbers["choice"], texts=numbers["text"], prompt_tokens=prompt_tokens, new_tokens=new_tokens,
+        layers=len(layers),
+        cells=sum(len(job.cells) for job in jobs),
+        samples=sum(map(len, jobs)),
+        choices=numbers["choice"],
+        texts=numbers["text"],
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
         seconds=None if timing is None else timing.seconds,
-        seconds_error=None if timing is None else timing.error, idle_seconds=_idle(timing),
+        seconds_error=None if timing is None else timing.error,
+        idle_seconds=_idle(timing),
         gpu_hours=None if size is None else _gpu_hours(size, prompt_tokens, new_tokens),
-        power=power(plan, suite), notes=tuple(notes),
-    )  # fmt: skip
+        power=power(plan, suite),
+        notes=tuple(notes),
+    )
 
 
 def measured(

@@ -89,8 +89,17 @@ class Sheet:
 def key_of(sample: Sample) -> str:
     """16 hexadecimal figures. The text is part of it: grades of another run's texts fit none of this run's."""
     cell = sample.cell
-    parts = [cell.phase, cell.behaviour, cell.kind, cell.direction, cell.layer, cell.dose, sample.scenario,
-             sample.repeat, sample.text]  # fmt: skip
+    parts = [
+        cell.phase,
+        cell.behaviour,
+        cell.kind,
+        cell.direction,
+        cell.layer,
+        cell.dose,
+        sample.scenario,
+        sample.repeat,
+        sample.text,
+    ]
     return hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).hexdigest()[:16]
 
 
@@ -119,9 +128,10 @@ def open_sheet(folder: str | Path, behaviour: str | None = None) -> Sheet:
         }
     if not gradeable:
         raise InputError(
-            f"no text in {folder} that can be graded by hand", "sampled texts whose outcome is 0 or 1",
+            f"no text in {folder} that can be graded by hand",
+            "sampled texts whose outcome is 0 or 1",
             "Choices are graded by the probability of a reply, which has no errors to correct",
-        )  # fmt: skip
+        )
     if behaviour is None and len(gradeable) == 1:
         behaviour = next(iter(gradeable))
     if behaviour not in gradeable:
@@ -150,8 +160,9 @@ def _sheet(plan: Plan, suite: Suite, behaviour: Behaviour, rows: Sequence[Sample
     if unknown := next((sample.scenario for sample in rows if sample.scenario not in scenarios), None):
         raise InputError(
             f"the ledger has scenario {unknown}, which {behaviour.name} does not have",
-            "a ledger of this version's scenarios", "Grade with the version of heartstrings that sampled it",
-        )  # fmt: skip
+            "a ledger of this version's scenarios",
+            "Grade with the version of heartstrings that sampled it",
+        )
     samples = {key_of(sample): sample for sample in rows}
     texts = tuple(
         Text(key, asked(scenarios[samples[key].scenario]), str(samples[key].text)) for key in _order(samples, plan.seed)
@@ -209,9 +220,10 @@ def read_grades(folder: str | Path) -> tuple[Grade, ...]:
             grades.append(Grade.model_validate_json(line))
         except ValidationError as error:
             raise InputError(
-                f"{path}, line {number}: {first_problem(error, 'the line')}", "a line that `heartstrings grade` wrote",
+                f"{path}, line {number}: {first_problem(error, 'the line')}",
+                "a line that `heartstrings grade` wrote",
                 "Remove the line, or put it right",
-            ) from None  # fmt: skip
+            ) from None
     return tuple(grades)
 
 
@@ -351,9 +363,7 @@ class Session:
 
     def _grade(self, key: str, grade: Said, grader: str = "") -> Grade:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return Grade(
-            key=key, behaviour=self.sheet.behaviour.name, grade=grade, grader=grader or self.grader, time=now
-        )  # fmt: skip
+        return Grade(key=key, behaviour=self.sheet.behaviour.name, grade=grade, grader=grader or self.grader, time=now)
 
 
 # Grading elsewhere
@@ -395,8 +405,9 @@ def read_elsewhere(path: Path, sheet: Sheet) -> list[tuple[str, str, Said]]:
         if key not in sheet.samples:
             raise InputError(
                 f"{where}: key {key!r} is of no text of {sheet.behaviour.name} in this run",
-                "a key that --export wrote", "Name another --behaviour, or the run that the texts are of",
-            )  # fmt: skip
+                "a key that --export wrote",
+                "Name another --behaviour, or the run that the texts are of",
+            )
         if word.lower() not in ANSWERS:
             raise InputError(f"{where}: grade {word!r}", "1, 0, u (unclear) or s (skip), or nothing")
         said = ANSWERS[word.lower()]

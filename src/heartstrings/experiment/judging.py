@@ -174,8 +174,9 @@ def judge_samples(
             if isinstance(failed, OverBudget):
                 raise OverBudget(judge.name, failed.spent, total - done, total) from None
             if isinstance(failed, ModelError):
-                raise ModelError(f"{failed.found}; {total - done} of {total} texts are left", failed.expected,
-                                 failed.fix) from None  # fmt: skip
+                raise ModelError(
+                    f"{failed.found}; {total - done} of {total} texts are left", failed.expected, failed.fix
+                ) from None
             if failed is not None:
                 raise failed
     return _report(plan, ledger, suite, judge, behaviours, tried)
@@ -203,10 +204,20 @@ def _try(
         try:
             check(done[-1])
         except InputError as error:
-            raise Refused(error, JudgeReport(
-                judge=judge.name, tried=tuple(_tried(calibration) for calibration in done), conditions=(), texts=0,
-                samples=0, unreadable=0, unanswered=0, spent=_spent(judge), refused=error.found,
-            )) from None  # fmt: skip
+            raise Refused(
+                error,
+                JudgeReport(
+                    judge=judge.name,
+                    tried=tuple(_tried(calibration) for calibration in done),
+                    conditions=(),
+                    texts=0,
+                    samples=0,
+                    unreadable=0,
+                    unanswered=0,
+                    spent=_spent(judge),
+                    refused=error.found,
+                ),
+            ) from None
     return tuple(done)
 
 
@@ -234,8 +245,9 @@ def _shown(plan: Plan, ledger: SampleLedger, suite: Suite, behaviour: Judged) ->
         if sample.scenario not in scenarios:
             raise InputError(
                 f"the ledger has scenario {sample.scenario}, which {behaviour.name} does not have",
-                "a ledger of this version's scenarios", "Judge with the version of heartstrings that sampled it",
-            )  # fmt: skip
+                "a ledger of this version's scenarios",
+                "Judge with the version of heartstrings that sampled it",
+            )
         # What a judge has decided is no rule's grade.
         own = None if behaviour.decides and sample.key in judgements else sample.outcome
         case: Case | None = behaviour.case(scenarios[sample.scenario], own, sample.text, sample.detail)
@@ -246,18 +258,26 @@ def _shown(plan: Plan, ledger: SampleLedger, suite: Suite, behaviour: Judged) ->
 
 def _judgement(behaviour: Judged, sample: Sample, said: Said, asked: Rubric) -> Judgement:
     return Judgement(
-        cell=sample.cell, scenario=sample.scenario, repeat=sample.repeat, judge=said.judge,
-        rubric=_rubric(asked), status=said.status,
+        cell=sample.cell,
+        scenario=sample.scenario,
+        repeat=sample.repeat,
+        judge=said.judge,
+        rubric=_rubric(asked),
+        status=said.status,
         outcome=asked.outcome(said.scores) if behaviour.decides else None,
         valid=asked.valid(said.scores) if behaviour.decides else None,
         scores={name: float(value) for name, value in (said.scores or {}).items()},
-    )  # fmt: skip
+    )
 
 
 def _report(
-    plan: Plan, ledger: SampleLedger, suite: Suite, judge: Judge, behaviours: Sequence[Judged],
+    plan: Plan,
+    ledger: SampleLedger,
+    suite: Suite,
+    judge: Judge,
+    behaviours: Sequence[Judged],
     tried: Sequence[Calibration],
-) -> JudgeReport:  # fmt: skip
+) -> JudgeReport:
     conditions: list[Condition] = []
     texts: set[str] = set()
     statuses: list[str] = []
@@ -273,16 +293,24 @@ def _report(
             read.setdefault(_condition(sample), []).append(said.status == "read")
         conditions += [
             Condition(
-                behaviour=behaviour.name, condition=name, n=len(rows), graded=estimate(wilson(sum(rows), len(rows))),
+                behaviour=behaviour.name,
+                condition=name,
+                n=len(rows),
+                graded=estimate(wilson(sum(rows), len(rows))),
                 change=None if name == UNSTEERED else _change(rows, read.get(UNSTEERED, [])),
             )
             for name, rows in sorted(read.items())
-        ]  # fmt: skip
+        ]
     return JudgeReport(
-        judge=judge.name, tried=tuple(_tried(calibration) for calibration in tried), conditions=tuple(conditions),
-        texts=len(texts), samples=len(statuses), unreadable=statuses.count("unreadable"),
-        unanswered=statuses.count("no answer"), spent=_spent(judge),
-    )  # fmt: skip
+        judge=judge.name,
+        tried=tuple(_tried(calibration) for calibration in tried),
+        conditions=tuple(conditions),
+        texts=len(texts),
+        samples=len(statuses),
+        unreadable=statuses.count("unreadable"),
+        unanswered=statuses.count("no answer"),
+        spent=_spent(judge),
+    )
 
 
 def _spent(judge: Judge) -> tuple[Spending, ...]:
@@ -317,13 +345,18 @@ def _tried(calibration: Calibration) -> Tried:
         ):
             bias[f"{a} - {b}"] = calibration.bias(a, b)
     return Tried(
-        rubric=calibration.rubric.name, judge=calibration.judge, n=calibration.n,
-        accuracy=estimate(calibration.accuracy), sensitivity=estimate(calibration.sensitivity),
-        specificity=estimate(calibration.specificity), kappa=calibration.kappa,
+        rubric=calibration.rubric.name,
+        judge=calibration.judge,
+        n=calibration.n,
+        accuracy=estimate(calibration.accuracy),
+        sensitivity=estimate(calibration.sensitivity),
+        specificity=estimate(calibration.specificity),
+        kappa=calibration.kappa,
         between={f"{a} and {b}": value for (a, b), value in calibration.between.items()},
-        bias={name: estimate(value) for name, value in bias.items()}, unreadable=calibration.unreadable,
+        bias={name: estimate(value) for name, value in bias.items()},
+        unreadable=calibration.unreadable,
         unanswered=calibration.unanswered,
-    )  # fmt: skip
+    )
 
 
 def _condition(sample: Sample) -> str:

@@ -219,11 +219,17 @@ class SampleLedger:
         """
         self._refuse_if_readonly()
         rows = [
-            (*_key(judgement.cell, judgement.scenario, judgement.repeat), judgement.judge, judgement.rubric,
-             judgement.status, judgement.outcome, judgement.valid,
-             json.dumps(judgement.scores, sort_keys=True, allow_nan=False))
+            (
+                *_key(judgement.cell, judgement.scenario, judgement.repeat),
+                judgement.judge,
+                judgement.rubric,
+                judgement.status,
+                judgement.outcome,
+                judgement.valid,
+                json.dumps(judgement.scores, sort_keys=True, allow_nan=False),
+            )
             for judgement in judgements
-        ]  # fmt: skip
+        ]
         marks = ", ".join("?" * len(SAID))
         with self._guarded(), self._transaction():
             self._db.executemany(f"INSERT OR REPLACE INTO judgements ({', '.join(SAID)}) VALUES ({marks})", rows)
@@ -235,9 +241,16 @@ class SampleLedger:
             cell = _cell(row)
             judge, rubric, status, outcome, valid, scores = row[8:]
             by_key[cell, row[6], row[7]] = Judgement(
-                cell=cell, scenario=row[6], repeat=row[7], judge=judge, rubric=rubric, status=status, outcome=outcome,
-                valid=valid, scores=json.loads(scores),
-            )  # fmt: skip
+                cell=cell,
+                scenario=row[6],
+                repeat=row[7],
+                judge=judge,
+                rubric=rubric,
+                status=status,
+                outcome=outcome,
+                valid=valid,
+                scores=json.loads(scores),
+            )
         return by_key
 
     def count(self) -> int:
@@ -352,9 +365,11 @@ class SampleLedger:
                 for statement in CREATE.split(";")[:-1]:
                     self._db.execute(statement)
                 facts = {
-                    "schema_version": str(SCHEMA_VERSION), "plan_hash": plan.hash,
-                    "plan": plan.model_dump_json(), "package_version": __version__,
-                }  # fmt: skip
+                    "schema_version": str(SCHEMA_VERSION),
+                    "plan_hash": plan.hash,
+                    "plan": plan.model_dump_json(),
+                    "package_version": __version__,
+                }
                 self._db.executemany("INSERT INTO meta VALUES (?, ?)", list(facts.items()))
         version = self._version()
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -415,11 +430,17 @@ class SampleLedger:
                 raise InputError(f"the disk is full: {self.path} could not be written", "room", fix) from None
             if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
                 raise InputError(f"another program holds {self.path}", "one writer at a time", "Close it") from None
-            raise InputError(f"cannot use the ledger {self.path}: {error}", "a readable, writable file",
-                             "Choose another --out, or check its permissions") from None  # fmt: skip
+            raise InputError(
+                f"cannot use the ledger {self.path}: {error}",
+                "a readable, writable file",
+                "Choose another --out, or check its permissions",
+            ) from None
         except sqlite3.DatabaseError as error:
-            raise InputError(f"{self.path} is damaged or no ledger: {error}", "a file that a run wrote",
-                             "Choose another --out; samples cannot be told from damage") from None  # fmt: skip
+            raise InputError(
+                f"{self.path} is damaged or no ledger: {error}",
+                "a file that a run wrote",
+                "Choose another --out; samples cannot be told from damage",
+            ) from None
 
     def _refuse_if_readonly(self) -> None:
         if self.readonly:
@@ -458,9 +479,14 @@ def _row(sample: Sample) -> tuple[Any, ...]:
 
 
 def _with_judgement(
-    outcome: float | None, valid: float | None, detail: str,
-    status: str, judged: float | None, held: float | None, scores: str,
-) -> tuple[float | None, float | None, str]:  # fmt: skip
+    outcome: float | None,
+    valid: float | None,
+    detail: str,
+    status: str,
+    judged: float | None,
+    held: float | None,
+    scores: str,
+) -> tuple[float | None, float | None, str]:
     """A rule's outcome is never overwritten; an answer that the judge could not grade stays missing."""
     more = {f"judge_{name}": value for name, value in json.loads(scores).items()}
     merged = json.dumps(json.loads(detail) | more | {"judged": float(status == "read")}, sort_keys=True)

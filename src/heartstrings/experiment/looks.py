@@ -48,9 +48,10 @@ def next_look(folder: Path, plan: Plan) -> Plan:
     number, planned = now.look + 1, len(plan.looks) + 1
     if not (folder / VERDICT).is_file():
         raise InputError(
-            f"{folder} has no verdict of look {number} yet", "a finished look, before the next one",
+            f"{folder} has no verdict of look {number} yet",
+            "a finished look, before the next one",
             "Run the same command without --continue",
-        )  # fmt: skip
+        )
     if number >= planned:
         what = "one look" if planned == 1 else f"{planned} looks, and all are taken"
         raise InputError(

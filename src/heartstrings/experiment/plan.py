@@ -20,9 +20,18 @@ from heartstrings.experiment import plan_directions
 from heartstrings.experiment.plan_tables import Checked, Claims, Controls, Samples, Thresholds
 
 __all__ = [
-    "DEFAULT_SEED", "ROUND", "SCHEMA_VERSION", "Claims", "Controls", "Plan", "Samples", "Thresholds", "differences",
-    "merged", "searched_layers",
-]  # fmt: skip
+    "DEFAULT_SEED",
+    "ROUND",
+    "SCHEMA_VERSION",
+    "Claims",
+    "Controls",
+    "Plan",
+    "Samples",
+    "Thresholds",
+    "differences",
+    "merged",
+    "searched_layers",
+]
 
 SCHEMA_VERSION = 1
 DEFAULT_SEED = 0
@@ -128,9 +137,16 @@ class Plan(Checked):
     @model_validator(mode="after")
     def _check(self) -> Plan:
         for check in (
-            _check_model, _check_window, _check_fitting, _check_behaviours, _check_signs, _check_looks, _check_controls,
-            _check_claims, _check_early_stopping,
-        ):  # fmt: skip
+            _check_model,
+            _check_window,
+            _check_fitting,
+            _check_behaviours,
+            _check_signs,
+            _check_looks,
+            _check_controls,
+            _check_claims,
+            _check_early_stopping,
+        ):
             check(self)
         return self
 
@@ -312,8 +328,11 @@ def _rising_doses(given: tuple[float, ...]) -> tuple[float, ...]:
         if not math.isfinite(dose):
             raise InputError(f"dose {dose}", "finite numbers", "Remove it from doses")
         if abs(dose) > LARGEST_DOSE:
-            raise InputError(f"dose {dose:g}", f"at most {LARGEST_DOSE:g} mean residual norms",
-                             "A dose is a fraction of the residual's norm; try 0.1")  # fmt: skip
+            raise InputError(
+                f"dose {dose:g}",
+                f"at most {LARGEST_DOSE:g} mean residual norms",
+                "A dose is a fraction of the residual's norm; try 0.1",
+            )
     ordered = tuple(sorted(dose + 0.0 for dose in given))  # + 0.0: there is no dose of -0
     for lower, higher in itertools.pairwise(ordered):
         if lower == higher:
@@ -328,8 +347,9 @@ def _check_window(plan: Plan) -> None:
     directions too, and lie under the window."""
     given, least, most = plan.doses, plan.slope_from, plan.slope_within
     if not 0 <= least <= most:  # NaN is refused too
-        raise InputError(f"slope_from = {least:g}", f"a size of dose from 0 to slope_within = {most:g}",
-                         "Change slope_from")  # fmt: skip
+        raise InputError(
+            f"slope_from = {least:g}", f"a size of dose from 0 to slope_within = {most:g}", "Change slope_from"
+        )
     inside = plan.window
     name = f"of {most:g}" if not least else f"from {least:g} to {most:g}"
     for side, tested, reached in (
@@ -345,27 +365,35 @@ def _check_window(plan: Plan) -> None:
                 else f"Add a dose of at most {most:g} in size, or raise slope_within",
             )
     if len(inside) < 2:
-        raise InputError(f"{len(inside)} doses besides 0 within the slope window {name}", "two at least",
-                         "Add a dose, or raise slope_within")  # fmt: skip
+        raise InputError(
+            f"{len(inside)} doses besides 0 within the slope window {name}",
+            "two at least",
+            "Add a dose, or raise slope_within",
+        )
     for dose in plan.small_doses:
         if dose not in given or not 0 < abs(dose) < least:
             raise InputError(
-                f"small_doses has {dose:g}", f"some of the plan's doses under slope_from = {least:g} in size",
+                f"small_doses has {dose:g}",
+                f"some of the plan's doses under slope_from = {least:g} in size",
                 "Change small_doses, or add the dose",
-            )  # fmt: skip
+            )
 
 
 def _check_fitting(plan: Plan) -> None:
     """A factor is a power of two of a plan that fits its doses; and a smaller dose is a smaller push."""
     factor = plan.dose_factor
     if plan.fit_doses and plan.operation != "add":
-        raise InputError(f'fit_doses with operation = "{plan.operation}"', "add, where a smaller dose costs less",
-                         "Set fit_doses = false")  # fmt: skip
+        raise InputError(
+            f'fit_doses with operation = "{plan.operation}"',
+            "add, where a smaller dose costs less",
+            "Set fit_doses = false",
+        )
     if factor is None:
         return
     if not plan.fit_doses:
-        raise InputError(f"dose_factor = {factor:g} without fit_doses", "what a run with fit_doses wrote",
-                         "Remove dose_factor")  # fmt: skip
+        raise InputError(
+            f"dose_factor = {factor:g} without fit_doses", "what a run with fit_doses wrote", "Remove dose_factor"
+        )
     if not factor > 0 or math.frexp(factor)[0] != 0.5:  # NaN and infinity are refused too
         raise InputError(f"dose_factor = {factor:g}", "a power of two", "Remove dose_factor: a run finds it")
 
@@ -403,9 +431,10 @@ def _check_behaviours(plan: Plan) -> None:
     waiting = {behaviour.name for make in behaviours.SUITES.values() for behaviour in make().judged} & set(plan.effects)
     if waiting and not plan.judges:
         raise InputError(
-            f"{', '.join(sorted(waiting))} without a judge", "a judge, since no rule can grade it",
+            f"{', '.join(sorted(waiting))} without a judge",
+            "a judge, since no rule can grade it",
             "Name one: --judge self, or --judge URL#MODEL",
-        )  # fmt: skip
+        )
 
 
 def _check_effects(suite: str, effects: tuple[str, ...], *, field: str) -> None:
@@ -449,7 +478,7 @@ def _check_looks(plan: Plan) -> None:
             f"looks = {list(plan.looks)} after samples.effect = {plan.samples.effect}",
             "more scenarios at each look than at the one before",
             "Give rising numbers, such as --looks 80,160",
-        )  # fmt: skip
+        )
     if not 0 <= plan.look < len(sizes):
         raise InputError(f"look {plan.look} of a plan with {len(sizes)}", f"0 to {len(sizes) - 1}", "Remove look")
 
@@ -460,14 +489,16 @@ def _check_claims(plan: Plan) -> None:
     needed = stats.least_controls(directions, plan.spent.thresholds.alpha, signed=plan.signed(plan.declared))
     if 0 < given.mixture < needed:
         raise InputError(
-            f"claims.mixture = {given.mixture}", f"{needed} or more for {directions} directions (or 0)",
+            f"claims.mixture = {given.mixture}",
+            f"{needed} or more for {directions} directions (or 0)",
             f"Set mixture = {needed} under [claims]",
-        )  # fmt: skip
+        )
     if given.stripped and not plan.controls.topic + plan.controls.natural:
         raise InputError(
-            "claims.stripped without natural controls", "topic or natural controls, with which it is compared",
+            "claims.stripped without natural controls",
+            "topic or natural controls, with which it is compared",
             "Raise topic or natural under [controls], or set stripped = false",
-        )  # fmt: skip
+        )
 
 
 def _check_controls(plan: Plan) -> None:
@@ -513,8 +544,16 @@ def _check_early_stopping(plan: Plan) -> None:
 
 
 _LATER_FIELDS = (
-    "slope_from", "small_doses", "confirm", "raises", "lowers", "fit_doses", "dose_factor", "looks", "control_round",
-)  # fmt: skip
+    "slope_from",
+    "small_doses",
+    "confirm",
+    "raises",
+    "lowers",
+    "fit_doses",
+    "dose_factor",
+    "looks",
+    "control_round",
+)
 """Plans from before these fields keep their hash."""
 
 

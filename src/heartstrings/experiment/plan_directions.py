@@ -99,9 +99,14 @@ def check_files(plan: Plan) -> None:
         )
     header = vectors.read_header(vectors.main_bundle(where))
     _check_facts(
-        plan, str(where), header.emotions, header.layers, header.variants, "norms" in header.tensors,
+        plan,
+        str(where),
+        header.emotions,
+        header.layers,
+        header.variants,
+        "norms" in header.tensors,
         header.provenance.site,
-    )  # fmt: skip
+    )
 
 
 def check_emotions(plan: Plan, emotions: tuple[str, ...]) -> None:
@@ -121,9 +126,14 @@ def check_against_vectors(plan: Plan, vectors: EmotionVectors) -> None:
         InputError: the plan asks for something that they do not have.
     """
     _check_facts(
-        plan, "the bundle", vectors.emotions, vectors.layers, vectors.variants, vectors.norms is not None,
+        plan,
+        "the bundle",
+        vectors.emotions,
+        vectors.layers,
+        vectors.variants,
+        vectors.norms is not None,
         vectors.provenance.site,
-    )  # fmt: skip
+    )
     made = [vectors.direction(text, variant=plan.variant) for text in plan.directions]
     for i, direction in enumerate(made):
         for j, earlier in enumerate(made[:i]):
@@ -136,9 +146,14 @@ def check_against_vectors(plan: Plan, vectors: EmotionVectors) -> None:
 
 
 def _check_facts(
-    plan: Plan, where: str, emotions: tuple[str, ...], known: tuple[int, ...], variants: tuple[str, ...],
-    norms: bool, site: str,
-) -> None:  # fmt: skip
+    plan: Plan,
+    where: str,
+    emotions: tuple[str, ...],
+    known: tuple[int, ...],
+    variants: tuple[str, ...],
+    norms: bool,
+    site: str,
+) -> None:
     if not norms:
         raise InputError(
             f"{where} has no norms, the unit of dose", "a bundle extracted here", "Extract the vectors from the model"

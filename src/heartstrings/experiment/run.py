@@ -376,9 +376,15 @@ def _sample(item: Item, grade: Grade) -> Sample:
         if not math.isfinite(value):
             raise NumericalError(f"{_words(item)}: {name} is {value}", "a finite number", "Leave out what is missing")
     return Sample(
-        cell=item.cell, scenario=item.scenario.id, group=item.scenario.group, repeat=item.repeat,
-        outcome=grade.outcome, valid=grade.valid, text=grade.text, detail=dict(grade.detail),
-    )  # fmt: skip
+        cell=item.cell,
+        scenario=item.scenario.id,
+        group=item.scenario.group,
+        repeat=item.repeat,
+        outcome=grade.outcome,
+        valid=grade.valid,
+        text=grade.text,
+        detail=dict(grade.detail),
+    )
 
 
 def _words(item: Item) -> str:

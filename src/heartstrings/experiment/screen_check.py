@@ -81,11 +81,19 @@ def exact_outcomes(
     order = sorted(range(len(cells)), key=lambda at: cells[at][2])
     steerings = [
         directions.steering(
-            Cell(phase="select", behaviour=behaviour.name, kind=cells[at][0], direction=cells[at][1],  # type: ignore[arg-type]
-                 layer=cells[at][2], dose=dose), plan
+            Cell(
+                phase="select",
+                behaviour=behaviour.name,
+                kind=cells[at][0],  # type: ignore[arg-type]
+                direction=cells[at][1],
+                layer=cells[at][2],
+                dose=dose,
+            ),
+            plan,
         )
-        for at in order for dose in doses
-    ]  # fmt: skip
+        for at in order
+        for dose in doses
+    ]
     asked = [behaviour.request(scenario, steering=steering, seed=0) for scenario in scenarios for steering in steerings]
     firsts = [request for request in asked if isinstance(request, ScoreRequest)]
     assert len(firsts) == len(asked)  # a choice scores

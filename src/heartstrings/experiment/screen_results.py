@@ -191,8 +191,11 @@ class Screen(Frozen):
                 f"{path} cannot be read: {first}", "what `heartstrings screen` wrote", "Run it again"
             ) from None
         if not 1 <= screen.schema_version <= SCHEMA_VERSION:
-            raise InputError(f"{path} is of schema version {screen.schema_version}",
-                             f"version {SCHEMA_VERSION} at most", "Update heartstrings")  # fmt: skip
+            raise InputError(
+                f"{path} is of schema version {screen.schema_version}",
+                f"version {SCHEMA_VERSION} at most",
+                "Update heartstrings",
+            )
         return screen
 
     @property
@@ -220,6 +223,15 @@ class Screen(Frozen):
         for column, emotion in enumerate(self.emotions):
             row = max(range(len(self.layers)), key=lambda at: abs(screened.predicted[at][column]))
             larger = {kind: counts[column] for kind, counts in screened.larger_anywhere.items()}
-            tops.append(Top(behaviour, emotion, self.layers[row], screened.predicted[row][column],
-                            screened.low[row][column], screened.high[row][column], larger))  # fmt: skip
+            tops.append(
+                Top(
+                    behaviour,
+                    emotion,
+                    self.layers[row],
+                    screened.predicted[row][column],
+                    screened.low[row][column],
+                    screened.high[row][column],
+                    larger,
+                )
+            )
         return tuple(sorted(tops, key=lambda top: -abs(top.predicted)))

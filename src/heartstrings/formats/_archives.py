@@ -142,9 +142,13 @@ def _steering_vectors_table(content: _SteeringVectorState, name: str) -> Table:
     }
     layout = read_layout(flat, name)
     return Table(
-        "steering-vectors", name, layout.cells, site=_SITE_OF_LAYER_TYPE[kind], difference=True,
+        "steering-vectors",
+        name,
+        layout.cells,
+        site=_SITE_OF_LAYER_TYPE[kind],
+        difference=True,
         notes=("a steering vector: positive minus negative texts, not centred over emotions",),
-    )  # fmt: skip
+    )
 
 
 def _is_hook(entry: object) -> bool:

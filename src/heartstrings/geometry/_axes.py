@@ -77,9 +77,14 @@ class Found:
 
 
 def target(
-    name: str, ratings: Float64[np.ndarray, "emotion"], *, permutations: int, bootstrap: int, seed: int,
+    name: str,
+    ratings: Float64[np.ndarray, "emotion"],
+    *,
+    permutations: int,
+    bootstrap: int,
+    seed: int,
     family: Int64[np.ndarray, "emotion"] | None = None,
-) -> Target:  # fmt: skip
+) -> Target:
     """A rating ready for tests. NaN means not rated; without `family` each emotion is a family of its own."""
     rated = np.isfinite(ratings)
     n = int(rated.sum())
@@ -104,9 +109,11 @@ def family_numbers(emotions: Sequence[str]) -> Int64[np.ndarray, "emotion"]:
 
 
 def shuffles(
-    values: Float64[np.ndarray, "rated"], family: Int64[np.ndarray, "rated"], permutations: int,
+    values: Float64[np.ndarray, "rated"],
+    family: Int64[np.ndarray, "rated"],
+    permutations: int,
     rng: np.random.Generator,
-) -> Float64[np.ndarray, "rated permutation"]:  # fmt: skip
+) -> Float64[np.ndarray, "rated permutation"]:
     """A rating under block permutation (Winkler et al. 2015, Multi-level block permutation): mean 0, length 1.
 
     The family means are permuted between families of like size, the differences from the family mean within each
@@ -205,10 +212,12 @@ def search(spectra: Sequence[Spectrum], against: Target, *, first: int) -> Found
             null_first = np.maximum(null_first, size[int(there[row, :first].sum())])
     best = np.array([int(np.nanargmax(np.abs(x))) if np.isfinite(x).any() else -1 for x in r], dtype=np.int64)
     p_best = np.array([p_value(float(np.abs(r[i, b])), null_best) if b >= 0 else np.nan for i, b in enumerate(best)])
-    p_first = np.array([
-        p_value(float(np.abs(r[i, first])), null_first) if first < n_kept and there[i, first] else np.nan
-        for i in range(n_layers)
-    ])  # fmt: skip
+    p_first = np.array(
+        [
+            p_value(float(np.abs(r[i, first])), null_first) if first < n_kept and there[i, first] else np.nan
+            for i in range(n_layers)
+        ]
+    )
     return Found(against.n, against.n_families, r, p_first, best, p_best, null_best, null_first)
 
 
@@ -304,7 +313,11 @@ def axes_of(spectra: Sequence[Spectrum], valence: Target, arousal: Target) -> tu
     by_valence, by_arousal = search(spectra, valence, first=0), search(spectra, arousal, first=1)
     pc1, pc2 = correlations(spectra, valence, 0), correlations(spectra, arousal, 1)
     return tuple(
-        Axes(pc1_valence=pc1[row], pc2_arousal=pc2[row], best_valence=best_of(by_valence, row),
-             best_arousal=best_of(by_arousal, row))
+        Axes(
+            pc1_valence=pc1[row],
+            pc2_arousal=pc2[row],
+            best_valence=best_of(by_valence, row),
+            best_arousal=best_of(by_arousal, row),
+        )
         for row in range(len(spectra))
-    )  # fmt: skip
+    )

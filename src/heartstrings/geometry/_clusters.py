@@ -71,17 +71,29 @@ def nearest(
 
 
 def draw(
-    spectrum: Spectrum, emotions: Sequence[str], valence: Target, arousal: Target, *, layer: int, variant: Variant,
-    umap: bool, seed: int,
-) -> AtlasMap:  # fmt: skip
+    spectrum: Spectrum,
+    emotions: Sequence[str],
+    valence: Target,
+    arousal: Target,
+    *,
+    layer: int,
+    variant: Variant,
+    umap: bool,
+    seed: int,
+) -> AtlasMap:
     """Components 1 and 2, with signs so that x grows with valence and y with arousal; a UMAP if asked for."""
     flat = np.zeros((len(emotions), 2))
     flat[:, : spectrum.scores.shape[1]] = spectrum.scores[:, :2]
     for column, against in ((0, valence), (1, arousal)):
         if against.usable and unit(flat[against.rated, column]) @ against.values < 0:
             flat[:, column] *= -1
-    return AtlasMap(layer=layer, variant=variant, components=(1, 2), pca=_positions(flat, emotions),
-                    umap=_umap(spectrum, emotions, seed) if umap else None)  # fmt: skip
+    return AtlasMap(
+        layer=layer,
+        variant=variant,
+        components=(1, 2),
+        pca=_positions(flat, emotions),
+        umap=_umap(spectrum, emotions, seed) if umap else None,
+    )
 
 
 def _umap(spectrum: Spectrum, emotions: Sequence[str], seed: int) -> tuple[Position, ...] | None:

@@ -28,8 +28,12 @@ NEARLY_THE_BEST = 0.8
 WORTH_DENYING = 0.6
 """The verdict is `not encoded` only where a correlation of this size would have been found."""
 
-NUISANCE_WORDS = {"length": "story length", "person": "narrative person", "dialogue": "the share of dialogue",
-                  "topic": "topic"}  # fmt: skip
+NUISANCE_WORDS = {
+    "length": "story length",
+    "person": "narrative person",
+    "dialogue": "the share of dialogue",
+    "topic": "topic",
+}
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,12 @@ def gate(axes: Sequence[Found], readings: Sequence[Reading]) -> Gate:
     n = everything.shape[1]
     # p of every permutation within its own route: how many values are at least as large.
     order = np.sort(everything, axis=1)
-    p = np.stack([
-        (n - np.searchsorted(row, values - 1e-12, side="left")) / n
-        for row, values in zip(order, everything, strict=True)
-    ])  # fmt: skip
+    p = np.stack(
+        [
+            (n - np.searchsorted(row, values - 1e-12, side="left")) / n
+            for row, values in zip(order, everything, strict=True)
+        ]
+    )
     smallest = p.min(0)
     overall = float((smallest <= smallest[0] + 1e-12).sum() / n)
     return Gate(overall, detectable(axes[0], threshold=float(np.quantile(smallest[1:], ALPHA))), n_families)
@@ -87,9 +93,16 @@ def detectable(axis: Found, *, threshold: float) -> float | None:
 
 
 def classify(
-    *, first_r: float | None, first_p: float | None, best_component: int | None, best_r: float | None,
-    best_p: float | None, readout_p: float | None, gate_open: bool, first_is_nuisance: bool = False,
-) -> Finding:  # fmt: skip
+    *,
+    first_r: float | None,
+    first_p: float | None,
+    best_component: int | None,
+    best_r: float | None,
+    best_p: float | None,
+    readout_p: float | None,
+    gate_open: bool,
+    first_is_nuisance: bool = False,
+) -> Finding:
     """Where valence is in one layer. A first component that follows a nuisance more closely than valence is not counted
     as the valence component, even if its correlation is near that of the best component."""
     if not gate_open:
@@ -199,8 +212,10 @@ def _found_words(kind: str, rows: Sequence[LayerGeometry]) -> str:
     if kind == "other component":
         numbers = sorted({row.best_valence.component for row in rows if row.best_valence.component is not None})
         names = ", ".join(map(str, numbers[:-1])) + (" or " if len(numbers) > 1 else "") + str(numbers[-1])
-        return f"on component {names} (|r| {_range([row.best_valence.r for row in rows])}, component 1 " \
-               f"{_range([row.pc1_valence.r for row in rows])})"  # fmt: skip
+        return (
+            f"on component {names} (|r| {_range([row.best_valence.r for row in rows])}, component 1 "
+            f"{_range([row.pc1_valence.r for row in rows])})"
+        )
     if kind == "linear only":
         return f"only in a linear readout (held-out R2 {_range([row.readout_valence_r2 for row in rows])})"
     return "not found"

@@ -169,8 +169,13 @@ class _Tally:
         sizes = np.bincount(self.family[known], minlength=1)
         # An emotion without a family never counts as right, so its probability by chance is 0.
         family_chance = np.where(known, sizes[np.maximum(self.family, 0)] / n, 0.0)
-        chances = (1 / n, min(5, n) / n, (n + 1) / 2, float((1 / np.arange(1, n + 1)).mean()),
-                   float((self.count * family_chance).sum() / self.count.sum()))  # fmt: skip
+        chances = (
+            1 / n,
+            min(5, n) / n,
+            (n + 1) / 2,
+            float((1 / np.arange(1, n + 1)).mean()),
+            float((self.count * family_chance).sum() / self.count.sum()),
+        )
         rng = np.random.default_rng(seed)
         weights = rng.multinomial(n, np.full(n, 1 / n), size=BOOTSTRAP).astype(np.float64)
         orders = np.argsort(rng.random((PERMUTATIONS, n)), axis=1)
@@ -183,9 +188,18 @@ class _Tally:
                 value=(n - rank.value) / (n - 1), low=_above(rank.high, n), high=_above(rank.low, n), chance=0.5
             )
             p = p_value(-rank.value, -null, tie=1e-9)
-            out.append(Ranks(layer=layer, top1=estimates[0], top5=estimates[1], mean_rank=rank,
-                             reciprocal_rank=estimates[3], percentile=percentile, family=estimates[4],
-                             p=p))  # fmt: skip
+            out.append(
+                Ranks(
+                    layer=layer,
+                    top1=estimates[0],
+                    top5=estimates[1],
+                    mean_rank=rank,
+                    reciprocal_rank=estimates[3],
+                    percentile=percentile,
+                    family=estimates[4],
+                    p=p,
+                )
+            )
         return tuple(out)
 
     def _estimate(

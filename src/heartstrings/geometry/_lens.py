@@ -17,9 +17,13 @@ TokenStrings = Callable[[Sequence[int]], list[str]]
 
 
 def logit_lens(
-    contrasts: Float32[np.ndarray, "emotion width"], emotions: Sequence[str], unembed: Unembed,
-    token_strings: TokenStrings | None, *, n: int = N_TOKENS,
-) -> tuple[LensRow, ...]:  # fmt: skip
+    contrasts: Float32[np.ndarray, "emotion width"],
+    emotions: Sequence[str],
+    unembed: Unembed,
+    token_strings: TokenStrings | None,
+    *,
+    n: int = N_TOKENS,
+) -> tuple[LensRow, ...]:
     """Top and bottom tokens of every contrast after the final norm and the unembedding.
 
     The final norm removes the length of a contrast. Emotions are processed in small groups, since one row is as long as

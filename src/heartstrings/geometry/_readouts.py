@@ -48,10 +48,12 @@ def splits(family: Int64[np.ndarray, "emotion"], *, seed: int) -> tuple[tuple[In
         return (tuple(np.flatnonzero(family == name).astype(np.int64) for name in names),)
     rng = np.random.default_rng(seed)
     return tuple(
-        tuple(np.flatnonzero(np.isin(family, part)).astype(np.int64)
-              for part in np.array_split(rng.permutation(names), FOLDS))
+        tuple(
+            np.flatnonzero(np.isin(family, part)).astype(np.int64)
+            for part in np.array_split(rng.permutation(names), FOLDS)
+        )
         for _ in range(REPEATS)
-    )  # fmt: skip
+    )
 
 
 def hat(
@@ -204,9 +206,12 @@ def _orders(target: Target, within: Bool[np.ndarray, "rated"], seed: int) -> Flo
 
 
 def _reading(
-    r2_and_r: Sequence[tuple[float, float]], null: Float64[np.ndarray, "permutation"], n: int, folds: int,
+    r2_and_r: Sequence[tuple[float, float]],
+    null: Float64[np.ndarray, "permutation"],
+    n: int,
+    folds: int,
     topics_held_out: bool,
-) -> Reading:  # fmt: skip
+) -> Reading:
     p = np.array([p_value(r2, null) for r2, _ in r2_and_r])
     results = tuple(
         Readout(r2=r2, r=r, p=float(chance), n=n, folds=folds, topics_held_out=topics_held_out)

@@ -82,8 +82,10 @@ def analyse(
             "Extract with stories of more emotions",
         )
     if permutations < 19 or bootstrap < 0:
-        raise InputError(f"{permutations} permutations, {bootstrap} bootstrap resamples",
-                         "at least 19 permutations (p cannot be under .05 otherwise), 0 or more resamples")  # fmt: skip
+        raise InputError(
+            f"{permutations} permutations, {bootstrap} bootstrap resamples",
+            "at least 19 permutations (p cannot be under .05 otherwise), 0 or more resamples",
+        )
     step = layer_counter((vectors, *others.values()), progress)
     sizes = {"permutations": permutations, "bootstrap": bootstrap, "seed": seed}
     survey_of = {
@@ -206,9 +208,14 @@ class _Part:
 
 
 def _variant(
-    vectors: EmotionVectors, variant: Variant, targets: Targets, facts: tuple[nuisance.Facts, ...], *, seed: int,
+    vectors: EmotionVectors,
+    variant: Variant,
+    targets: Targets,
+    facts: tuple[nuisance.Facts, ...],
+    *,
+    seed: int,
     step: Callable[[], None],
-) -> _Part:  # fmt: skip
+) -> _Part:
     contrasts = vectors.contrasts(variant)
     spectra: dict[Treatment, list[Spectrum]] = {how: [] for how in TREATMENTS}
     inner = []
@@ -269,14 +276,22 @@ def _reliability(vectors: EmotionVectors, row: int, variant: Variant) -> float |
 
 def _conclude(part: _Part, *, gate_open: bool) -> tuple[LayerGeometry, ...]:
     return tuple(
-        draft.model_copy(update={"finding": finding.classify(
-            first_r=draft.pc1_valence.r, first_p=draft.pc1_valence_p, best_component=draft.best_valence.component,
-            best_r=draft.best_valence.r, best_p=draft.best_valence.p,
-            readout_p=draft.readout_valence.p if draft.readout_valence else None, gate_open=gate_open,
-            first_is_nuisance=draft.first_component_nuisance is not None,
-        )})
+        draft.model_copy(
+            update={
+                "finding": finding.classify(
+                    first_r=draft.pc1_valence.r,
+                    first_p=draft.pc1_valence_p,
+                    best_component=draft.best_valence.component,
+                    best_r=draft.best_valence.r,
+                    best_p=draft.best_valence.p,
+                    readout_p=draft.readout_valence.p if draft.readout_valence else None,
+                    gate_open=gate_open,
+                    first_is_nuisance=draft.first_component_nuisance is not None,
+                )
+            }
+        )
         for draft in part.drafts
-    )  # fmt: skip
+    )
 
 
 def _known(value: float) -> float | None:

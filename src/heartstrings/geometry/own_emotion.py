@@ -95,9 +95,14 @@ def arrange(
     pairs = len({*zip(place[emotion[rows]].tolist(), topics.tolist(), strict=True)})
     crossed = pairs >= CROSSED * len(own) * (int(topics.max()) + 1)
     return Stories(
-        emotions=own, family=family, rows=rows, emotion=place[emotion[rows]].astype(np.int64), topic=topics,
-        half=half[rows].astype(np.int64), stratum=topics if crossed else half[rows].astype(np.int64),
-    )  # fmt: skip
+        emotions=own,
+        family=family,
+        rows=rows,
+        emotion=place[emotion[rows]].astype(np.int64),
+        topic=topics,
+        half=half[rows].astype(np.int64),
+        stratum=topics if crossed else half[rows].astype(np.int64),
+    )
 
 
 def kernels(
@@ -173,10 +178,18 @@ def own_emotions(
         mine = (stories.emotion == row) & np.isfinite(placed_at_best)
         low, high = _interval(placed_at_best[mine], stories.topic[mine], rng)
         p = p_value(float(best[row]), null[:, row]) if permutations else None
-        own.append(OwnEmotion(
-            emotion=name, auc=float(best[row]), low=low, high=high, p=p, layer=int(best_layer[row]), n=int(mine.sum()),
-            by_layer=tuple(float(layer_auc[row]) for layer_auc in aucs),
-        ))  # fmt: skip
+        own.append(
+            OwnEmotion(
+                emotion=name,
+                auc=float(best[row]),
+                low=low,
+                high=high,
+                p=p,
+                layer=int(best_layer[row]),
+                n=int(mine.sum()),
+                by_layer=tuple(float(layer_auc[row]) for layer_auc in aucs),
+            )
+        )
     return tuple(own)
 
 

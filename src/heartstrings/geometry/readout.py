@@ -125,16 +125,22 @@ def scenarios(
             continue
         order = np.argsort(-cosines[row], kind="stable")
         at = known.get(item.target)
-        rows.append(ScenarioRank(
-            target=item.target, text=item.text,
-            rank=None if at is None else int((cosines[row] > cosines[row, at]).sum()) + 1,
-            nearest=tuple(vectors.emotions[int(other)] for other in order[:5]),
-            cosine=None if at is None else float(cosines[row, at]),
-        ))  # fmt: skip
+        rows.append(
+            ScenarioRank(
+                target=item.target,
+                text=item.text,
+                rank=None if at is None else int((cosines[row] > cosines[row, at]).sum()) + 1,
+                nearest=tuple(vectors.emotions[int(other)] for other in order[:5]),
+                cosine=None if at is None else float(cosines[row, at]),
+            )
+        )
     ranked = [item for item in rows if item.rank is not None]
     ranks = np.array([item.rank for item in ranked], dtype=np.float64)
-    told = [family[item.nearest[0]] == family[item.target] for item in ranked
-            if item.nearest[0] in family and item.target in family]  # fmt: skip
+    told = [
+        family[item.nearest[0]] == family[item.target]
+        for item in ranked
+        if item.nearest[0] in family and item.target in family
+    ]
     tested = [row for row, item in enumerate(rows) if item.rank is not None]
     return ScenarioResult(
         layer=layer,
@@ -189,9 +195,15 @@ def read_out(
             own, words = _own_and_words(*stream, vectors, corpus, variant, ratings, seed)
     scenario_result = scenarios(engine, vectors, texts, layer=layer, variant=variant, seed=seed) if texts else None
     return ReadoutResult(
-        sentence=sentence(stories, scenario_result, layer), shown_layer=layer, variant=variant, held_out=stories,
-        scenarios=scenario_result, notes=tuple(notes), own=own, words=words,
-    )  # fmt: skip
+        sentence=sentence(stories, scenario_result, layer),
+        shown_layer=layer,
+        variant=variant,
+        held_out=stories,
+        scenarios=scenario_result,
+        notes=tuple(notes),
+        own=own,
+        words=words,
+    )
 
 
 def _own_and_words(

@@ -213,10 +213,16 @@ class Geometry(Frozen):
             return "–" if value is None else f"{value:.2f}"
 
         rows = [
-            (f"{layer.layer} ({layer.variant})", number(layer.pc1_valence.r), number(layer.pc2_arousal.r),
-             number(layer.best_valence.r), number(layer.readout_valence_r2), layer.finding)
+            (
+                f"{layer.layer} ({layer.variant})",
+                number(layer.pc1_valence.r),
+                number(layer.pc2_arousal.r),
+                number(layer.best_valence.r),
+                number(layer.readout_valence_r2),
+                layer.finding,
+            )
             for layer in self.layers
-        ]  # fmt: skip
+        ]
         columns = ("block", "|r| PC1, valence", "|r| PC2, arousal", "|r| best, valence", "R² readout", "finding")
         return html_table(f"Geometry of {self.model}: valence is {self.verdict}", columns, rows, note=self.sentence)
 

@@ -115,9 +115,16 @@ def templates() -> tuple[Template, ...]:
 
 
 def implied(
-    engine: Engine, vectors: EmotionVectors, prompts: Sequence[Implied] | None = None, *, layer: int,
-    chat: bool = True, variant: Variant = "raw", random: int = RANDOM, seed: int = 0,
-) -> ImpliedResult:  # fmt: skip
+    engine: Engine,
+    vectors: EmotionVectors,
+    prompts: Sequence[Implied] | None = None,
+    *,
+    layer: int,
+    chat: bool = True,
+    variant: Variant = "raw",
+    random: int = RANDOM,
+    seed: int = 0,
+) -> ImpliedResult:
     """Test of implied emotions at one layer.
 
     Args:
@@ -132,16 +139,26 @@ def implied(
     basis = last_states(engine, [prompt.text for prompt in used], layer=layer, chat=chat, site=vectors.provenance.site)
     contrasts = _directions(vectors, layer, variant)
     return implied_from(
-        basis, contrasts - contrasts.mean(0), tuple(vectors.emotions), tuple(prompt.target for prompt in used),
-        left_out=tuple(sorted({prompt.target for prompt in prompts} - set(vectors.emotions))), random=random, seed=seed,
-    )  # fmt: skip
+        basis,
+        contrasts - contrasts.mean(0),
+        tuple(vectors.emotions),
+        tuple(prompt.target for prompt in used),
+        left_out=tuple(sorted({prompt.target for prompt in prompts} - set(vectors.emotions))),
+        random=random,
+        seed=seed,
+    )
 
 
 def implied_from(
-    states: Float64[np.ndarray, "text width"], directions: Float64[np.ndarray, "emotion width"],
-    emotions: tuple[str, ...], targets: tuple[str, ...], *,
-    left_out: tuple[str, ...] = (), random: int = RANDOM, seed: int = 0,
-) -> ImpliedResult:  # fmt: skip
+    states: Float64[np.ndarray, "text width"],
+    directions: Float64[np.ndarray, "emotion width"],
+    emotions: tuple[str, ...],
+    targets: tuple[str, ...],
+    *,
+    left_out: tuple[str, ...] = (),
+    random: int = RANDOM,
+    seed: int = 0,
+) -> ImpliedResult:
     """The statistics alone: states (one a text, centred here) against directions."""
     draw = np.random.default_rng(seed)
     unit = unit_rows(states - states.mean(0))
@@ -154,16 +171,28 @@ def implied_from(
     # A small mean rank is evidence, so signs are turned.
     p_permuted, p_random = (p_value(-float(own.mean()), -np.array(null), tie=1e-9) for null in (permuted, chance))
     return ImpliedResult(
-        targets=targets, ranks=tuple(int(rank) for rank in own), cosines=tuple(map(float, cosines[rows, at])),
-        mean_rank=float(own.mean()), chance_rank=(len(emotions) + 1) / 2, p_permuted=p_permuted, p_random=p_random,
+        targets=targets,
+        ranks=tuple(int(rank) for rank in own),
+        cosines=tuple(map(float, cosines[rows, at])),
+        mean_rank=float(own.mean()),
+        chance_rank=(len(emotions) + 1) / 2,
+        p_permuted=p_permuted,
+        p_random=p_random,
         left_out=left_out,
-    )  # fmt: skip
+    )
 
 
 def intensity(
-    engine: Engine, vectors: EmotionVectors, asked: Sequence[Template] | None = None, *, layer: int,
-    chat: bool = True, variant: Variant = "raw", random: int = RANDOM, seed: int = 0,
-) -> IntensityResult:  # fmt: skip
+    engine: Engine,
+    vectors: EmotionVectors,
+    asked: Sequence[Template] | None = None,
+    *,
+    layer: int,
+    chat: bool = True,
+    variant: Variant = "raw",
+    random: int = RANDOM,
+    seed: int = 0,
+) -> IntensityResult:
     """Test of intensity at one layer.
 
     Raises:
@@ -189,10 +218,15 @@ def intensity(
 
 
 def intensity_from(
-    states: Sequence[Float64[np.ndarray, "number width"]], directions: Float64[np.ndarray, "emotion width"],
-    emotions: tuple[str, ...], asked: Sequence[Template], *,
-    left_out: tuple[str, ...] = (), random: int = RANDOM, seed: int = 0,
-) -> IntensityResult:  # fmt: skip
+    states: Sequence[Float64[np.ndarray, "number width"]],
+    directions: Float64[np.ndarray, "emotion width"],
+    emotions: tuple[str, ...],
+    asked: Sequence[Template],
+    *,
+    left_out: tuple[str, ...] = (),
+    random: int = RANDOM,
+    seed: int = 0,
+) -> IntensityResult:
     """The statistics alone: one array of states a template, in the order of its numbers."""
     draw = np.random.default_rng(seed)
     cells = [

@@ -27,9 +27,15 @@ class Grading:
     """
 
     def __init__(
-        self, cases: Sequence[Case], rubric: Rubric, cache: JudgeCache, *, judge: str, model: str,
+        self,
+        cases: Sequence[Case],
+        rubric: Rubric,
+        cache: JudgeCache,
+        *,
+        judge: str,
+        model: str,
         settings: Mapping[str, object],
-    ) -> None:  # fmt: skip
+    ) -> None:
         seen: set[str] = set()
         for case in cases:
             if case.id in seen:
@@ -45,9 +51,13 @@ class Grading:
         rows = [row for row in shuffled(len(self.cases), seed) if self.result(row) is None]
         if rows:
             self.cache.record_run(
-                judge=self.judge, model=self.model, rubric=self.rubric.name, rubric_hash=self.rubric.hash, seed=seed,
+                judge=self.judge,
+                model=self.model,
+                rubric=self.rubric.name,
+                rubric_hash=self.rubric.hash,
+                seed=seed,
                 cases=len(self.cases),
-            )  # fmt: skip
+            )
         return rows
 
     def result(self, row: int) -> Judged | None:
@@ -77,9 +87,14 @@ class Grading:
     def keep(self, row: int, question: str, raw: str, finish: str) -> None:
         """Record one answer."""
         self.cache.add(
-            self.keys[row], judge=self.judge, model=self.model, rubric=self.rubric.name, question=question, raw=raw,
+            self.keys[row],
+            judge=self.judge,
+            model=self.model,
+            rubric=self.rubric.name,
+            question=question,
+            raw=raw,
             finish=finish,
-        )  # fmt: skip
+        )
 
 
 def key_of(case: Case, rubric: Rubric, *, judge: str, model: str, settings: Mapping[str, Any]) -> str:

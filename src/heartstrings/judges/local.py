@@ -59,9 +59,11 @@ class EngineJudge:
     def _grading(self, cases: Sequence[Case], rubric: Rubric) -> Grading:
         info = self.engine.info
         settings = {
-            "weights": info.weights_hash, "template": info.template_hash, "dtype": info.dtype,
+            "weights": info.weights_hash,
+            "template": info.template_hash,
+            "dtype": info.dtype,
             "max_new_tokens": self.max_new_tokens,
-        }  # fmt: skip
+        }
         return Grading(cases, rubric, self.cache, judge=self.name, model=info.model_id, settings=settings)
 
     def _ask(self, grading: Grading, rows: Sequence[int]) -> None:

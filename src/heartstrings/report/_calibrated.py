@@ -49,28 +49,45 @@ def calibrated(files: VerdictFiles) -> Calibrated | None:
     low = min([p for ps in groups.values() for p in ps] + [p for p, _ in own] + [1 / (largest + 1), *places]) / 1.3
     ranks = [low, *(round(float(rank), 5) for rank in np.arange(1, tested + 1) / (tested + 1)), 1.05]
     traces = band(
-        ranks, lower.round(5).tolist(), upper.round(5).tolist(), palette.NULL_BAND[0],
-        edge={"width": 0, "color": palette.NULL[0]}, name="95% by chance", legendgroup="band",
-    )  # fmt: skip
+        ranks,
+        lower.round(5).tolist(),
+        upper.round(5).tolist(),
+        palette.NULL_BAND[0],
+        edge={"width": 0, "color": palette.NULL[0]},
+        name="95% by chance",
+        legendgroup="band",
+    )
     small = []
     for (kind, against), ps in groups.items():
         look, x, y = KINDS[kind], *_ranked(ps)
         traces.append(
             dots(
-                x, y, [f"{100 * share:.0f}% have p {p:.3f} or less" for share, p in zip(x, y, strict=True)],
+                x,
+                y,
+                [f"{100 * share:.0f}% have p {p:.3f} or less" for share, p in zip(x, y, strict=True)],
                 {"size": 8, "color": look.colour, "symbol": look.symbol, "opacity": 0.85},
                 name=f"{look.short} against {KINDS[against].short} ({len(ps)})",
             )
-        )  # fmt: skip
+        )
         small.append((look.short, sum(p <= 0.05 for p in ps), len(ps)))
     traces.append(
         dots(
-            places, [round(p, 5) for p, _ in own], [plot_text(f"{title}: p = {p_value(p)}") for p, title in own],
-            {"size": 11, "color": palette.VALENCE[0], "symbol": "star"}, name=f"tested directions ({len(own)})",
+            places,
+            [round(p, 5) for p, _ in own],
+            [plot_text(f"{title}: p = {p_value(p)}") for p, title in own],
+            {"size": 11, "color": palette.VALENCE[0], "symbol": "star"},
+            name=f"tested directions ({len(own)})",
         )
-    )  # fmt: skip
-    diagonal = {"type": "line", "x0": low, "x1": 1, "y0": low, "y1": 1, "layer": "below",
-                "line": {"color": palette.INK[0], "width": 1, "dash": "dash"}}  # fmt: skip
+    )
+    diagonal = {
+        "type": "line",
+        "x0": low,
+        "x1": 1,
+        "y0": low,
+        "y1": 1,
+        "layer": "below",
+        "line": {"color": palette.INK[0], "width": 1, "dash": "dash"},
+    }
     plot = figure(
         traces,
         x=log_axis("p expected by chance (rank / (number + 1))", low, 1.05),

@@ -146,10 +146,12 @@ def _plot(card: AnswerCard, panel: Panel) -> go.Figure:
     for group in panel.controls:
         kind = KINDS[group.kind]
         traces += band(
-            [p.dose for p in group.points], [p.estimate.low for p in group.points],
-            [p.estimate.high for p in group.points], kind.band,
+            [p.dose for p in group.points],
+            [p.estimate.low for p in group.points],
+            [p.estimate.high for p in group.points],
+            kind.band,
             edge={"color": kind.colour, "width": 1, "dash": kind.dash},
-        )  # fmt: skip
+        )
     colour = palette.VALENCE[0]
     hover = [
         plot_text(f"dose {dose(point.dose)}: {interval(estimate)} {unit}")

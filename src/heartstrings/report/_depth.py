@@ -82,17 +82,24 @@ def by_depth(geometry: Geometry, rating: Rating) -> go.Figure:
             continue
         x = [layer for layer, _ in fits]
         if variant == "raw" and not few:
-            traces += band(x, [fit.low for _, fit in fits], [fit.high for _, fit in fits], BAND[rating],
-                           name="95% interval")  # fmt: skip
+            traces += band(
+                x, [fit.low for _, fit in fits], [fit.high for _, fit in fits], BAND[rating], name="95% interval"
+            )
         bars = error_bars([(fit.r, fit.low, fit.high) for _, fit in fits], colour)
         alone: dict[str, Any] = {"mode": "markers", "error_y": bars} if few else {}
         traces.append(
             line(
-                x, [fit.r for _, fit in fits], variant, colour, [_hover(layer, variant, fit) for layer, fit in fits],
-                dash=dash, symbol="circle" if variant == "raw" else "circle-open", size=9 if few else 6,
+                x,
+                [fit.r for _, fit in fits],
+                variant,
+                colour,
+                [_hover(layer, variant, fit) for layer, fit in fits],
+                dash=dash,
+                symbol="circle" if variant == "raw" else "circle-open",
+                size=9 if few else 6,
                 **alone,
             )
-        )  # fmt: skip
+        )
     shades = (palette.GREEN[0], palette.PURPLE[0], palette.GREY[0])
     for place, (label, rows) in enumerate(geometry.corrected.items()):
         fits = [(row.layer, expected(row, rating)) for row in rows if row.variant == "raw"]
@@ -100,11 +107,16 @@ def by_depth(geometry: Geometry, rating: Rating) -> go.Figure:
         if fits:
             traces.append(
                 line(
-                    [layer for layer, _ in fits], [fit.r for _, fit in fits], plot_text(f"raw, {label}"),
-                    shades[place % 3], [_hover(layer, label, fit) for layer, fit in fits], width=1.5,
-                    dash=palette.DASHES[2 + place % 3], symbol=palette.MARKERS[1 + place % 4],
+                    [layer for layer, _ in fits],
+                    [fit.r for _, fit in fits],
+                    plot_text(f"raw, {label}"),
+                    shades[place % 3],
+                    [_hover(layer, label, fit) for layer, fit in fits],
+                    width=1.5,
+                    dash=palette.DASHES[2 + place % 3],
+                    symbol=palette.MARKERS[1 + place % 4],
                 )
-            )  # fmt: skip
+            )
     limit = critical_r(geometry.n_rated)
     if limit is not None:
         traces.append(key(f"chance: 95% below {number(limit)}", palette.NULL[0], opacity=0.35))
@@ -186,12 +198,15 @@ def readout(geometry: Geometry) -> go.Figure:
             low = min(low, *(r2 for _, r2 in scores))
             traces.append(
                 line(
-                    [layer for layer, _ in scores], [max(r2, -1.0) for _, r2 in scores], f"{rating}, {variant}",
+                    [layer for layer, _ in scores],
+                    [max(r2, -1.0) for _, r2 in scores],
+                    f"{rating}, {variant}",
                     COLOUR[rating],
                     [f"layer {layer}, {rating}, {variant}<br>R² = {number(r2)}" for layer, r2 in scores],
-                    dash=dash, symbol="circle" if rating == "valence" else "diamond",
+                    dash=dash,
+                    symbol="circle" if rating == "valence" else "diamond",
                 )
-            )  # fmt: skip
+            )
     return figure(
         traces,
         x=layer_axis(layers_of(geometry), room=True),
@@ -223,28 +238,37 @@ def nuisances(geometry: Geometry) -> go.Figure | None:
     return figure(
         [
             line(
-                list(by_layer), list(by_layer.values()), name, colour,
+                list(by_layer),
+                list(by_layer.values()),
+                name,
+                colour,
                 [f"layer {layer}, {name}: {number(value)}" for layer, value in by_layer.items()],
-                dash=dash, symbol=symbol, width=width, size=7,
+                dash=dash,
+                symbol=symbol,
+                width=width,
+                size=7,
             )
             for by_layer, name, colour, dash, symbol, width in lines
         ],
         x=layer_axis(layers_of(geometry), room=True),
         y=axis("|r| with component 1", range=[0, 1.02], dtick=0.2),
-    )  # fmt: skip
+    )
 
 
 def stability(series: dict[str, Sequence[float]], layers: Sequence[int]) -> go.Figure:
     """Cosine of the valence direction at a layer with the one at the next layer."""
     traces = [
         line(
-            list(layers[: len(values)]), [value if known(value) else None for value in values], variant,
+            list(layers[: len(values)]),
+            [value if known(value) else None for value in values],
+            variant,
             palette.VALENCE[0],
             [f"layers {layers[i]} to {layers[i + 1]}, {variant}: {number(value)}" for i, value in enumerate(values)],
-            dash="solid" if variant == "raw" else "dash", symbol="circle" if variant == "raw" else "circle-open",
+            dash="solid" if variant == "raw" else "dash",
+            symbol="circle" if variant == "raw" else "circle-open",
         )
         for variant, values in series.items()
-    ]  # fmt: skip
+    ]
     smallest = min((float(value) for values in series.values() for value in values if value is not None), default=0.0)
     return figure(
         traces,

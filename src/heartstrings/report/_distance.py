@@ -27,22 +27,28 @@ def distance_plot(name: str, card: AnswerCard) -> Plot | None:
         mine = [control for control in controls if control[0].kind == kind]
         traces.append(
             dots(
-                [kl for _, kl, _ in mine], [change for _, _, change in mine],
-                [plot_text(f"{push.name}: {signed(change)} points at {general(kl, 2)} nats")
-                 for push, kl, change in mine],
+                [kl for _, kl, _ in mine],
+                [change for _, _, change in mine],
+                [
+                    plot_text(f"{push.name}: {signed(change)} points at {general(kl, 2)} nats")
+                    for push, kl, change in mine
+                ],
                 {"size": 7, "color": KINDS[kind].colour, "opacity": 0.75, "symbol": KINDS[kind].symbol},
                 name=f"{KINDS[kind].short} ({len(mine)})",
             )
-        )  # fmt: skip
+        )
     told = scaled(card.told)
     traces.append(
         dots(
-            [own_kl], [own_change],
+            [own_kl],
+            [own_change],
             [plot_text(f"{own.name}: {points(card.told)} points at {general(own_kl, 2)} nats")],
             {"size": 14, "color": palette.VALENCE[0], "symbol": "star"},
-            error_y=bars([told], palette.VALENCE[0]), name=plot_text(own.name[:24]), legendrank=1,
+            error_y=bars([told], palette.VALENCE[0]),
+            name=plot_text(own.name[:24]),
+            legendrank=1,
         )
-    )  # fmt: skip
+    )
     # The axis is symmetric around 0, so that both dotted lines are visible.
     reach = 1.12 * max(1.0, *(abs(change) for _, _, change in shown), abs(told.low or 0.0), abs(told.high or 0.0))
     plot = figure(
@@ -72,9 +78,15 @@ def _curves(kl: float, change: float, power: float, low: float, high: float) -> 
     line = {"color": palette.VALENCE[0], "width": 1.5, "dash": "dot"}
     return [
         go.Scatter(
-            x=[float(f"{value:.4g}") for value in x], y=[round(sign * float(value), 2) for value in y], mode="lines",
-            line=line, hoverinfo="skip", legendgroup="equal", showlegend=sign > 0, legendrank=2,
+            x=[float(f"{value:.4g}") for value in x],
+            y=[round(sign * float(value), 2) for value in y],
+            mode="lines",
+            line=line,
+            hoverinfo="skip",
+            legendgroup="equal",
+            showlegend=sign > 0,
+            legendrank=2,
             name="same ratio",
         )
         for sign in (1, -1)
-    ]  # fmt: skip
+    ]

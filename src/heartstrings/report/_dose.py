@@ -111,10 +111,14 @@ def _plot(card: AnswerCard, shown: Sequence[DosePoint]) -> go.Figure:
         kind = KINDS[group.kind]
         if around:
             traces += band(
-                [p.dose for p in around], [p.estimate.low for p in around], [p.estimate.high for p in around],
-                kind.band, edge={"color": kind.colour, "width": 1, "dash": kind.dash},
-                name=f"{kind.short} ({len(group.slopes)})", legendgroup=group.kind,
-            )  # fmt: skip
+                [p.dose for p in around],
+                [p.estimate.low for p in around],
+                [p.estimate.high for p in around],
+                kind.band,
+                edge={"color": kind.colour, "width": 1, "dash": kind.dash},
+                name=f"{kind.short} ({len(group.slopes)})",
+                legendgroup=group.kind,
+            )
     colour, doses = palette.VALENCE[0], [point.dose for point in shown]
     hover = [
         plot_text(f"dose {dose(p.dose)}: {share(p.estimate)}, n = {p.n}")
@@ -125,10 +129,17 @@ def _plot(card: AnswerCard, shown: Sequence[DosePoint]) -> go.Figure:
     name = card.direction if len(card.direction) <= 24 else card.direction[:23] + "…"
     traces.append(
         line(
-            doses, [point.estimate.value for point in shown], plot_text(name), colour, hover, width=2.4, size=7,
-            error_y=bars([point.estimate for point in shown], colour), legendrank=1,
+            doses,
+            [point.estimate.value for point in shown],
+            plot_text(name),
+            colour,
+            hover,
+            width=2.4,
+            size=7,
+            error_y=bars([point.estimate for point in shown], colour),
+            legendrank=1,
         )
-    )  # fmt: skip
+    )
     high, width = max(doses), max(doses) - min(doses) or 1.0
     shapes, end = shaded(card), None
     asked = [baseline for baseline in card.prompting if known(baseline.outcome.value)]
@@ -141,12 +152,14 @@ def _plot(card: AnswerCard, shown: Sequence[DosePoint]) -> go.Figure:
         marker = {"size": 9, "color": palette.INK[0], "symbol": palette.MARKERS[number % len(palette.MARKERS)]}
         traces.append(
             dots(
-                [high + width * (0.04 + 0.045 * number)], [baseline.outcome.value],
-                [plot_text(f"asked for {baseline.emotion} ({baseline.form}): {share(baseline.outcome)}")], marker,
+                [high + width * (0.04 + 0.045 * number)],
+                [baseline.outcome.value],
+                [plot_text(f"asked for {baseline.emotion} ({baseline.form}): {share(baseline.outcome)}")],
+                marker,
                 error_y=bars([baseline.outcome], palette.INK[0]),
                 name=plot_text(f"asked, {baseline.form}" if alone else f"asked, {baseline.emotion}, {baseline.form}"),
             )
-        )  # fmt: skip
+        )
     if card.range is not None:
         traces.append(key("usable range", palette.GREEN_BAND[0], line={"width": 1, "color": palette.RULE[0]}))
     return figure(
@@ -169,18 +182,24 @@ def _change(card: AnswerCard) -> go.Figure:
     changes = [scaled(point.estimate) for point in measured]
     traces = [
         *band(
-            [value for value, _ in edges], [estimate.low for _, estimate in edges],
+            [value for value, _ in edges],
+            [estimate.low for _, estimate in edges],
             [estimate.high for _, estimate in edges],
-            palette.VALENCE_BAND[0], edge={"width": 0, "color": own}, name="band of 95%, all doses together",
+            palette.VALENCE_BAND[0],
+            edge={"width": 0, "color": own},
+            name="band of 95%, all doses together",
             legendgroup="band",
         ),
         line(
-            [point.dose for point in measured], [change.value for change in changes],
-            "intervals of 95%, each dose by itself", own,
-            [plot_text(f"dose {dose(point.dose)}: {points(point.estimate)} points") for point in measured], size=7,
+            [point.dose for point in measured],
+            [change.value for change in changes],
+            "intervals of 95%, each dose by itself",
+            own,
+            [plot_text(f"dose {dose(point.dose)}: {points(point.estimate)} points") for point in measured],
+            size=7,
             error_y=bars(changes, own),
         ),
-    ]  # fmt: skip
+    ]
     return figure(
         traces,
         y=axis(wrapped(f"change of the {card.curve.outcome_name}, points"), nticks=7),

@@ -43,7 +43,7 @@ def _ungraded(files: VerdictFiles) -> list[tuple[str, str, int, int]]:
         name: behaviour.outcome_name
         for name, behaviour in every_behaviour().items()
         if isinstance(behaviour, Judged) and behaviour.decides
-    }  # fmt: skip
+    }
     ungraded = []
     for card in files.verdict.answers:
         for curve in (card.curve, *card.costs):

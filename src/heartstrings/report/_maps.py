@@ -88,10 +88,14 @@ def _points(
 ) -> go.Scatter:
     texts = [text for text, kept in zip(hover, which, strict=True) if kept]
     return dots(
-        points[which, 0].tolist(), points[which, 1].tolist(), texts,
-        {"size": 9} | marker, name=name, showlegend=False,
+        points[which, 0].tolist(),
+        points[which, 1].tolist(),
+        texts,
+        {"size": 9} | marker,
+        name=name,
+        showlegend=False,
         meta={"narrow": {"marker.showscale": False, "marker.size": 7}},
-    )  # fmt: skip
+    )
 
 
 def _quiet(values: np.ndarray) -> dict[str, Any]:
@@ -113,10 +117,16 @@ def cosines(matrix: Float64[np.ndarray, "emotion emotion"], words: Sequence[str]
     names = [plot_text(word) for word in words]
     labels = {"tickmode": "array", "tickvals": list(range(len(words))), "ticktext": names, "tickfont": {"size": 11}}
     return _square(
-        np.round(matrix, 3).tolist(), names, " · ", "cosine", palette.DIVERGING_FLAT, (-1.0, 1.0),
+        np.round(matrix, 3).tolist(),
+        names,
+        " · ",
+        "cosine",
+        palette.DIVERGING_FLAT,
+        (-1.0, 1.0),
         labels if len(words) <= 40 else {"showticklabels": False},
-        narrow={"xaxis.showticklabels": False, "yaxis.showticklabels": False}, meta={"narrow": NARROW_BAR},
-    )  # fmt: skip
+        narrow={"xaxis.showticklabels": False, "yaxis.showticklabels": False},
+        meta={"narrow": NARROW_BAR},
+    )
 
 
 def resemblance(
@@ -127,20 +137,34 @@ def resemblance(
     named = any(isinstance(label, str) for label in labels)
     step = max(1, len(names) // 10)
     return _square(
-        [[round(float(value), 3) if np.isfinite(value) else None for value in row] for row in matrix], names, " and ",
-        "CKA", palette.SEQUENTIAL, (0.0, 1.0),
+        [[round(float(value), 3) if np.isfinite(value) else None for value in row] for row in matrix],
+        names,
+        " and ",
+        "CKA",
+        palette.SEQUENTIAL,
+        (0.0, 1.0),
         {"tickmode": "array", "tickvals": list(range(0, len(names), step)), "ticktext": names[::step]},
-        title=title, narrow={"xaxis.showticklabels": False} if named else None,
-        texttemplate="%{z:.2f}" if len(names) <= 8 else None, textfont={"size": 11.5},
+        title=title,
+        narrow={"xaxis.showticklabels": False} if named else None,
+        texttemplate="%{z:.2f}" if len(names) <= 8 else None,
+        textfont={"size": 11.5},
         meta={"narrow": {"showscale": False} if named else NARROW_BAR},
-    )  # fmt: skip
+    )
 
 
 def _square(
-    z: Sequence[Sequence[float | None]], names: Sequence[str], between: str, quantity: str, scale: Any,
-    ends: tuple[float, float], ticks: dict[str, Any], *, title: str | None = None,
-    narrow: dict[str, Any] | None = None, **changes: Any,
-) -> go.Figure:  # fmt: skip
+    z: Sequence[Sequence[float | None]],
+    names: Sequence[str],
+    between: str,
+    quantity: str,
+    scale: Any,
+    ends: tuple[float, float],
+    ticks: dict[str, Any],
+    *,
+    title: str | None = None,
+    narrow: dict[str, Any] | None = None,
+    **changes: Any,
+) -> go.Figure:
     """A square heat map of every pair."""
     heat = go.Heatmap(
         z=z,

@@ -84,16 +84,20 @@ def render_page(template: str, view: Mapping[str, object]) -> str:
             "form-action 'none'",
         )
     )
-    return _environment().get_template(template).render(
-        view,
-        page=Page(),
-        policy=Markup(policy),
-        generator=f"heartstrings {__version__}",
-        style=Markup(palette.css() + _static("report.css")),
-        palette={"swap": palette.swap()},
-        plotly=_packed_plotly(),
-        script=Markup(script),
-    )  # fmt: skip
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            view,
+            page=Page(),
+            policy=Markup(policy),
+            generator=f"heartstrings {__version__}",
+            style=Markup(palette.css() + _static("report.css")),
+            palette={"swap": palette.swap()},
+            plotly=_packed_plotly(),
+            script=Markup(script),
+        )
+    )
 
 
 def json_for_script(value: object) -> Markup:

@@ -32,11 +32,13 @@ def control_plot(name: str, card: AnswerCard) -> Plot | None:
         colour = KINDS[group.kind].colour
         traces.append(
             dots(
-                list(group.slopes), np.round(row + spread, 3).tolist(),
+                list(group.slopes),
+                np.round(row + spread, 3).tolist(),
                 [f"{KINDS[group.kind].words}: {number(slope)}" for slope in group.slopes],
-                {"size": 7, "color": colour, "opacity": 0.75, "symbol": KINDS[group.kind].symbol}, showlegend=False,
+                {"size": 7, "color": colour, "opacity": 0.75, "symbol": KINDS[group.kind].symbol},
+                showlegend=False,
             )
-        )  # fmt: skip
+        )
     shapes: list[dict[str, Any]] = []
     own = card.slope
     if known(own.low) and known(own.high):
@@ -54,15 +56,19 @@ def control_plot(name: str, card: AnswerCard) -> Plot | None:
         traces,
         x=axis("slope, log-odds a unit of dose", nticks=8),
         y=axis(
-            None, tickmode="array", tickvals=list(range(len(groups))), ticktext=labels,
-            range=[-0.6, len(groups) - 0.4], showgrid=False,
+            None,
+            tickmode="array",
+            tickvals=list(range(len(groups))),
+            ticktext=labels,
+            range=[-0.6, len(groups) - 0.4],
+            showgrid=False,
         ),
         shapes=shapes,
         showlegend=False,
         margin={"l": 8, "r": 14, "t": 10, "b": 8},
         hovermode="closest",
         narrow={"yaxis.tickfont.size": 11},
-    )  # fmt: skip
+    )
     return Plot(name, (("", plot),), 110 + 70 * len(groups), 110 + 70 * len(groups))
 
 
@@ -113,24 +119,41 @@ def layer_plot(name: str, card: AnswerCard) -> Plot | None:
     nothing = Estimate(value=None, low=None, high=None)
     cells = [[curve.get(value, nothing) for value in doses] for curve in curves]
     heat = go.Heatmap(
-        x=[dose(value) for value in doses], y=[str(layer.layer) for layer in card.layers],
+        x=[dose(value) for value in doses],
+        y=[str(layer.layer) for layer in card.layers],
         z=[[round(100.0 * estimate.value, 1) if known(estimate.value) else None for estimate in row] for row in cells],
-        zmin=0, zmax=100, colorscale=palette.DIVERGING_FLAT, colorbar=colour_bar("%"), texttemplate="%{z:.0f}%",
-        xgap=2, ygap=2, hoverinfo="text", meta={"narrow": {**NARROW_BAR, "showscale": False}},
+        zmin=0,
+        zmax=100,
+        colorscale=palette.DIVERGING_FLAT,
+        colorbar=colour_bar("%"),
+        texttemplate="%{z:.0f}%",
+        xgap=2,
+        ygap=2,
+        hoverinfo="text",
+        meta={"narrow": {**NARROW_BAR, "showscale": False}},
         hovertext=[
-            [f"layer {layer.layer}, dose {dose(at)}: {share(estimate)}"
-             for at, estimate in zip(doses, row, strict=True)]
+            [
+                f"layer {layer.layer}, dose {dose(at)}: {share(estimate)}"
+                for at, estimate in zip(doses, row, strict=True)
+            ]
             for layer, row in zip(card.layers, cells, strict=True)
         ],
-    )  # fmt: skip
+    )
     frames: list[dict[str, Any]] = [
         # Cells of a category axis have width 1; the first is centred at 0. A dark frame with a light line in it is
         # visible on every colour.
-        {"type": "rect", "x0": -0.48, "x1": len(doses) - 0.52, "y0": y - 0.46, "y1": y + 0.46,
-         "line": {"color": colour[0], "width": width}}
-        for y, layer in enumerate(card.layers) for colour, width in ((palette.INK, 6), (palette.PAPER, 2))
+        {
+            "type": "rect",
+            "x0": -0.48,
+            "x1": len(doses) - 0.52,
+            "y0": y - 0.46,
+            "y1": y + 0.46,
+            "line": {"color": colour[0], "width": width},
+        }
+        for y, layer in enumerate(card.layers)
+        for colour, width in ((palette.INK, 6), (palette.PAPER, 2))
         if layer.chosen
-    ]  # fmt: skip
+    ]
     height = 130 + 46 * len(card.layers)
     plot = figure(
         [heat],

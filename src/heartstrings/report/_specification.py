@@ -59,17 +59,23 @@ def specification_plot(name: str, card: AnswerCard) -> Plot | None:
     told = [at for at, specification in enumerate(specifications) if specification.chosen]
     estimates = [scaled(specification.effect) for specification in specifications]
     stars = {
-        "size": [12 if at in told else 7 for at in columns], "color": palette.VALENCE[0],
+        "size": [12 if at in told else 7 for at in columns],
+        "color": palette.VALENCE[0],
         "symbol": ["star" if at in told else "circle" for at in columns],
-    }  # fmt: skip
+    }
     traces: list[Any] = [
         dots(
-            columns, [estimate.value for estimate in estimates],
-            [plot_text(f"{in_words(specification)}: {points(specification.effect)} points")
-             for specification in specifications], stars,
-            error_y=bars(estimates, palette.VALENCE[0]), showlegend=False,
+            columns,
+            [estimate.value for estimate in estimates],
+            [
+                plot_text(f"{in_words(specification)}: {points(specification.effect)} points")
+                for specification in specifications
+            ],
+            stars,
+            error_y=bars(estimates, palette.VALENCE[0]),
+            showlegend=False,
         )
-    ]  # fmt: skip
+    ]
     kinds = list(dict.fromkeys(kind for specification in specifications for kind in specification.ps))
     for number, kind in enumerate(kinds):
         aside = 0.24 * (number - (len(kinds) - 1) / 2)  # equal p of two kinds stand side by side
@@ -79,19 +85,25 @@ def specification_plot(name: str, card: AnswerCard) -> Plot | None:
         look = KINDS[kind]
         traces.append(
             dots(
-                [round(at + aside, 2) for at, _ in mine], [round(p, 4) for _, p in mine],
+                [round(at + aside, 2) for at, _ in mine],
+                [round(p, 4) for _, p in mine],
                 [f"{look.short}: p = {p_value(p)}" for _, p in mine],
                 {"size": 7, "color": look.colour, "symbol": look.symbol, "opacity": 0.85},
-                yaxis="y2", name=f"p, {look.short}",
+                yaxis="y2",
+                name=f"p, {look.short}",
             )
-        )  # fmt: skip
+        )
     traces.append(
         go.Scatter(
             x=[at for _, here in rows for at in here],
             y=[len(rows) - 1 - place for place, (_, here) in enumerate(rows) for _ in here],
-            yaxis="y3", mode="markers", marker={"size": 7, "color": palette.INK[0]}, hoverinfo="skip", showlegend=False,
+            yaxis="y3",
+            mode="markers",
+            marker={"size": 7, "color": palette.INK[0]},
+            hoverinfo="skip",
+            showlegend=False,
         )
-    )  # fmt: skip
+    )
     least = min((p for specification in specifications for p in specification.ps.values()), default=0.05)
     height = TOP + ROW * max(1, len(rows))
     share = ROW * max(1, len(rows)) / height
@@ -99,13 +111,22 @@ def specification_plot(name: str, card: AnswerCard) -> Plot | None:
     behind = {"layer": "below", "fillcolor": palette.GREEN_BAND[0], "line": {"width": 0}}
     plot = figure(
         traces,
-        x=axis("ways to look, by effect", showticklabels=False, showgrid=False, anchor="y3",
-               range=[-0.7, len(specifications) - 0.3]),
+        x=axis(
+            "ways to look, by effect",
+            showticklabels=False,
+            showgrid=False,
+            anchor="y3",
+            range=[-0.7, len(specifications) - 0.3],
+        ),
         y=axis("effect, points", domain=[middle + 0.04, 1], nticks=5),
         yaxis2=log_axis("p", min(least / 2, 0.02), 1.4, most=4, domain=[share + 0.03, middle]),
         yaxis3=axis(
-            None, domain=[0, share], tickmode="array", tickvals=list(range(len(rows))),
-            ticktext=[plot_text(words) for words, _ in reversed(rows)], range=[-0.6, max(1, len(rows)) - 0.4],
+            None,
+            domain=[0, share],
+            tickmode="array",
+            tickvals=list(range(len(rows))),
+            ticktext=[plot_text(words) for words, _ in reversed(rows)],
+            range=[-0.6, max(1, len(rows)) - 0.4],
         ),
         shapes=[
             across(0.0, palette.NULL[0], yref="y"),
@@ -114,7 +135,7 @@ def specification_plot(name: str, card: AnswerCard) -> Plot | None:
         ],
         hovermode="closest",
         narrow={"yaxis3.tickfont.size": 11, "yaxis.title.text": "points"},
-    )  # fmt: skip
+    )
     return Plot(name, (("", plot),), height, height)
 
 

@@ -136,9 +136,18 @@ def error_bars(ends: Iterable[tuple[float | None, float | None, float | None]], 
 
 
 def line(
-    x: Sequence[Any], y: Sequence[Any], name: str | None, colour: str, hover: Sequence[str], *, dash: str | None = None,
-    symbol: str | None = None, width: float = 2.0, size: int = 6, **changes: Any,
-) -> go.Scatter:  # fmt: skip
+    x: Sequence[Any],
+    y: Sequence[Any],
+    name: str | None,
+    colour: str,
+    hover: Sequence[str],
+    *,
+    dash: str | None = None,
+    symbol: str | None = None,
+    width: float = 2.0,
+    size: int = 6,
+    **changes: Any,
+) -> go.Scatter:
     """A line with markers and a text for each point under the mouse."""
     shape: dict[str, Any] = {"color": colour, "width": width} | ({"dash": dash} if dash else {})
     marker: dict[str, Any] = {"size": size, "color": colour} | ({"symbol": symbol} if symbol else {})
@@ -154,9 +163,15 @@ def dots(
 
 
 def band(
-    x: Sequence[Any], low: Sequence[Any], high: Sequence[Any], fill: str, *, edge: dict[str, Any] | None = None,
-    name: str | None = None, **changes: Any,
-) -> list[go.Scatter]:  # fmt: skip
+    x: Sequence[Any],
+    low: Sequence[Any],
+    high: Sequence[Any],
+    fill: str,
+    *,
+    edge: dict[str, Any] | None = None,
+    name: str | None = None,
+    **changes: Any,
+) -> list[go.Scatter]:
     """The space between two lines, filled; it has one entry in the legend."""
     shared: dict[str, Any] = {"x": x, "mode": "lines", "line": edge or {"width": 0}, "hoverinfo": "skip"} | changes
     return [

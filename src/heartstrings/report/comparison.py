@@ -73,12 +73,17 @@ def _curves(named: Sequence[tuple[str, AtlasFiles]], attribute: str, title: str)
         )
         traces.append(
             line(
-                [atlas.depth(layer) for layer, _ in fits], [fit.r for _, fit in fits], plot_text(label), colour,
+                [atlas.depth(layer) for layer, _ in fits],
+                [fit.r for _, fit in fits],
+                plot_text(label),
+                colour,
                 [plot_text(f"{label}, layer {layer}: |r| {number(fit.r)}, n = {fit.n}") for layer, fit in fits],
-                dash=palette.DASHES[place % len(palette.DASHES)], size=7,
-                symbol=palette.MARKERS[place % len(palette.MARKERS)], **bars,
+                dash=palette.DASHES[place % len(palette.DASHES)],
+                size=7,
+                symbol=palette.MARKERS[place % len(palette.MARKERS)],
+                **bars,
             )
-        )  # fmt: skip
+        )
     return figure(
         traces,
         x=axis("fractional depth", range=[-0.01, 1.03], dtick=0.2),

@@ -106,14 +106,19 @@ def heat_map(screen: Screen, behaviour: ScreenedBehaviour, order: list[int]) -> 
         for column in order
     ]
     heat = go.Heatmap(
-        z=z, x=layers, y=names, zmin=-limit, zmax=limit, colorscale=palette.DIVERGING_FLAT,
+        z=z,
+        x=layers,
+        y=names,
+        zmin=-limit,
+        zmax=limit,
+        colorscale=palette.DIVERGING_FLAT,
         colorbar=colour_bar("points", tickformat="+.2g", lenmode="pixels", len=260, y=1, yanchor="top"),
         text=more if behaviour.larger else None,
         hovertemplate="%{y}, layer %{x}: %{z:+.2f} points"
         + (f"<br>at least as large, of {screen.controls:,} each: %{{text}}" if behaviour.larger else "")
         + "<extra></extra>",
         meta={"narrow": NARROW_BAR | {"colorbar.len": 200}},
-    )  # fmt: skip
+    )
     over = [
         (layer, names[place])
         for place, column in enumerate(order)
@@ -124,9 +129,16 @@ def heat_map(screen: Screen, behaviour: ScreenedBehaviour, order: list[int]) -> 
     if over:
         marks = {"size": 4, "color": palette.INK[0]}
         traces.append(
-            go.Scatter(x=[at for at, _ in over], y=[name for _, name in over], mode="markers", marker=marks,
-                       hoverinfo="skip", showlegend=False, meta={"narrow": {"marker.size": 2.5}})
-        )  # fmt: skip
+            go.Scatter(
+                x=[at for at, _ in over],
+                y=[name for _, name in over],
+                mode="markers",
+                marker=marks,
+                hoverinfo="skip",
+                showlegend=False,
+                meta={"narrow": {"marker.size": 2.5}},
+            )
+        )
     return figure(
         traces, x=layer_axis(layers, title="layer", showgrid=False),
         y=axis(None, type="category", showgrid=False, tickmode="array", tickvals=names, ticktext=names,
@@ -142,12 +154,24 @@ def by_layer(screen: Screen, behaviour: ScreenedBehaviour) -> go.Figure:
     for kind in behaviour.bands:
         colour, fill, dash = KIND_STYLES[kind.kind]
         words = f"{kind.kind} controls, 95%"
-        traces += band(layers, [0.0] * len(layers), list(kind.most), fill[0], name=words,
-                       edge={"width": 1, "color": colour[0], "dash": dash})  # fmt: skip
+        traces += band(
+            layers,
+            [0.0] * len(layers),
+            list(kind.most),
+            fill[0],
+            name=words,
+            edge={"width": 1, "color": colour[0], "dash": dash},
+        )
         traces.append(
-            go.Scatter(x=layers, y=list(kind.largest), mode="markers", name=f"{kind.kind}, largest", hoverinfo="skip",
-                       marker={"size": 6, "symbol": "line-ew-open", "color": colour[0]})
-        )  # fmt: skip
+            go.Scatter(
+                x=layers,
+                y=list(kind.largest),
+                mode="markers",
+                name=f"{kind.kind}, largest",
+                hoverinfo="skip",
+                marker={"size": 6, "symbol": "line-ew-open", "color": colour[0]},
+            )
+        )
     tops = [max(range(len(row)), key=lambda at, row=row: abs(row[at])) for row in behaviour.predicted]  # type: ignore[misc]
     sizes = [abs(row[top]) for row, top in zip(behaviour.predicted, tops, strict=True)]
     hover = [
@@ -155,8 +179,12 @@ def by_layer(screen: Screen, behaviour: ScreenedBehaviour) -> go.Figure:
         for layer, row, top in zip(layers, behaviour.predicted, tops, strict=True)
     ]
     traces.append(line(layers, sizes, "largest of the emotions", palette.VALENCE[0], hover))
-    return figure(traces, x=layer_axis(layers, room=True), y=axis("size of the prediction, points", rangemode="tozero"),
-                  narrow={"yaxis.title.text": "points"})  # fmt: skip
+    return figure(
+        traces,
+        x=layer_axis(layers, room=True),
+        y=axis("size of the prediction, points", rangemode="tozero"),
+        narrow={"yaxis.title.text": "points"},
+    )
 
 
 def calibration(screen: Screen, behaviour: ScreenedBehaviour) -> go.Figure:
@@ -169,16 +197,33 @@ def calibration(screen: Screen, behaviour: ScreenedBehaviour) -> go.Figure:
         x, y = [cell.predicted for cell in cells], [cell.exact[at] or 0.0 for cell in cells]
         ends += [*x, *y]
         if cells:
-            traces.append(dots(x, y, [_hover(cell, at) for cell in cells],
-                               {"size": 9, "color": colour, "symbol": symbol}, name=words))  # fmt: skip
+            traces.append(
+                dots(
+                    x,
+                    y,
+                    [_hover(cell, at) for cell in cells],
+                    {"size": 9, "color": colour, "symbol": symbol},
+                    name=words,
+                )
+            )
     limit = 1.08 * max(map(abs, ends)) or 1.0
-    diagonal = {"type": "line", "x0": -limit, "x1": limit, "y0": -limit, "y1": limit, "layer": "below",
-                "line": {"color": palette.GREY[0], "width": 1, "dash": "dash"}}  # fmt: skip
+    diagonal = {
+        "type": "line",
+        "x0": -limit,
+        "x1": limit,
+        "y0": -limit,
+        "y1": limit,
+        "layer": "below",
+        "line": {"color": palette.GREY[0], "width": 1, "dash": "dash"},
+    }
     return figure(
-        traces, x=axis("predicted change, points", range=[-limit, limit], zeroline=True, zerolinecolor=palette.RULE[0]),
+        traces,
+        x=axis("predicted change, points", range=[-limit, limit], zeroline=True, zerolinecolor=palette.RULE[0]),
         y=axis("change when steered, points", range=[-limit, limit], zeroline=True, zerolinecolor=palette.RULE[0]),
-        shapes=[diagonal], showlegend=True, narrow={"yaxis.title.text": "steered, points"},
-    )  # fmt: skip
+        shapes=[diagonal],
+        showlegend=True,
+        narrow={"yaxis.title.text": "steered, points"},
+    )
 
 
 def _hover(cell: CheckedCell, at: int) -> str:

@@ -62,15 +62,22 @@ class Bubblewrap:
                 theirs.callback(os.close, alive)
                 ours.callback(os.close, end)
                 task = {
-                    "files": dict(files), "argv": list(argv), "keep": list(keep), "limits": asdict(limits),
+                    "files": dict(files),
+                    "argv": list(argv),
+                    "keep": list(keep),
+                    "limits": asdict(limits),
                     "alive": alive,
                     # An id that nobody has, another one for each run: the kernel counts processes by user.
                     "uid": 1_000_000_000 + secrets.randbelow(1_000_000_000) if self.as_root else 0,
-                }  # fmt: skip
+                }
                 process = subprocess.Popen(
-                    self._command(limits, rules), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE, pass_fds=(rules, alive), env={},
-                )  # fmt: skip
+                    self._command(limits, rules),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    pass_fds=(rules, alive),
+                    env={},
+                )
             try:
                 out, err = process.communicate(json.dumps(task).encode(), timeout=limits.seconds + _GRACE)
             except BaseException as error:  # over time, or an interrupt

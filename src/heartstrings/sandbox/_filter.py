@@ -57,9 +57,13 @@ def system_call_filter(machine: str = "") -> bytes:
     audit, clone, socket, denied = _MACHINES[machine]
     no, missing = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
     lines: list[tuple[int, int, int, int]] = [
-        (_LOAD, 0, 0, 4), (_EQUAL, 1, 0, audit), (_RETURN, 0, 0, _KILL),
-        (_LOAD, 0, 0, 0), (_AT_LEAST, 0, 1, 0x40000000), (_RETURN, 0, 0, no),  # x32 calls by other numbers
-    ]  # fmt: skip
+        (_LOAD, 0, 0, 4),
+        (_EQUAL, 1, 0, audit),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, 0),
+        (_AT_LEAST, 0, 1, 0x40000000),
+        (_RETURN, 0, 0, no),  # x32 calls by other numbers
+    ]
     for number in (*denied, *_NEW):
         lines += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, no)]
     lines += [(_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, missing)]

@@ -54,9 +54,12 @@ class Design:
 
     def __post_init__(self) -> None:
         if (
-            self.spread <= 0 or self.control_sd < 0 or min(self.tests, self.family) < 1 or not 0 < self.alpha < 1
+            self.spread <= 0
+            or self.control_sd < 0
+            or min(self.tests, self.family) < 1
+            or not 0 < self.alpha < 1
             or not any(self.controls)
-        ):  # fmt: skip
+        ):
             raise InputError(
                 f"spread {self.spread}, {self.tests} tests, alpha {self.alpha}, controls {tuple(self.controls)}",
                 "a spread over 0, one test or more, alpha between 0 and 1, at least one kind of control",

@@ -64,9 +64,14 @@ class Bounds:
 
 
 def ppi_mean(
-    automatic: Values, hand: Values, groups: Groups | None = None, *, level: float | int = 0.95,
-    tuning: float | None = None, quantile: Literal["t", "normal"] = "t",
-) -> Corrected:  # fmt: skip
+    automatic: Values,
+    hand: Values,
+    groups: Groups | None = None,
+    *,
+    level: float | int = 0.95,
+    tuning: float | None = None,
+    quantile: Literal["t", "normal"] = "t",
+) -> Corrected:
     """Mean over situations of the true grade. Arguments and errors: see `ppi_contrast`."""
     zero = np.zeros(len(automatic))
     return ppi_contrast(
@@ -75,9 +80,14 @@ def ppi_mean(
 
 
 def ppi_change(
-    before: tuple[Values, Values], after: tuple[Values, Values], groups: Groups | None = None, *,
-    level: float | int = 0.95, tuning: float | None = None, quantile: Literal["t", "normal"] = "t",
-) -> Corrected:  # fmt: skip
+    before: tuple[Values, Values],
+    after: tuple[Values, Values],
+    groups: Groups | None = None,
+    *,
+    level: float | int = 0.95,
+    tuning: float | None = None,
+    quantile: Literal["t", "normal"] = "t",
+) -> Corrected:
     """Mean over situations of the true grade after minus before, paired by position.
 
     Args:
@@ -92,15 +102,28 @@ def ppi_change(
     own = as_codes(groups, n)
     automatic, hand = (np.concatenate([as_floats(a), as_floats(b)]) for a, b in zip(before, after, strict=True))
     return ppi_contrast(
-        automatic, hand, np.repeat([0.0, 1.0], n), np.tile(own, 2), weights={0.0: -1.0, 1.0: 1.0}, level=level,
-        tuning=tuning, quantile=quantile,
-    )  # fmt: skip
+        automatic,
+        hand,
+        np.repeat([0.0, 1.0], n),
+        np.tile(own, 2),
+        weights={0.0: -1.0, 1.0: 1.0},
+        level=level,
+        tuning=tuning,
+        quantile=quantile,
+    )
 
 
 def ppi_contrast(
-    automatic: Values, hand: Values, condition: Values, groups: Groups | None = None, *, weights: Mapping[float, float],
-    level: float | int = 0.95, tuning: float | None = None, quantile: Literal["t", "normal"] = "t",
-) -> Corrected:  # fmt: skip
+    automatic: Values,
+    hand: Values,
+    condition: Values,
+    groups: Groups | None = None,
+    *,
+    weights: Mapping[float, float],
+    level: float | int = 0.95,
+    tuning: float | None = None,
+    quantile: Literal["t", "normal"] = "t",
+) -> Corrected:
     """Sum over conditions of a weight times the mean, over situations, of the true grade under that condition.
 
     The interval is refused (None) under 8 hand-graded situations in any condition of the contrast. Degrees of freedom
@@ -162,9 +185,13 @@ def ppi_contrast(
 
 
 def bounds(
-    automatic: Values, condition: Values, groups: Groups | None = None, *, weights: Mapping[float, float],
+    automatic: Values,
+    condition: Values,
+    groups: Groups | None = None,
+    *,
+    weights: Mapping[float, float],
     level: float | int = 0.95,
-) -> Bounds:  # fmt: skip
+) -> Bounds:
     """The contrast of automatic grades with every unclear one as 0 and as 1, whichever lowers it, and whichever raises
     it; t over situations. With weight 1 for one condition it is a rate, with -1 and 1 a change.
 
@@ -182,9 +209,13 @@ def bounds(
 
 
 def contrast_mean(
-    values: Values, condition: Values, groups: Groups | None = None, *, weights: Mapping[float, float],
+    values: Values,
+    condition: Values,
+    groups: Groups | None = None,
+    *,
+    weights: Mapping[float, float],
     level: float | int = 0.95,
-) -> Interval:  # fmt: skip
+) -> Interval:
     """Mean over situations of a contrast of the values as they are, t over situations; missing values are left out, and
     so is a situation that then lacks a condition. Under 8 situations: no interval."""
     x, where = as_floats(values), as_floats(condition)
@@ -207,9 +238,11 @@ def contrast_mean(
 
 
 def _whole(
-    where: Float64[np.ndarray, "text"], codes: Int64[np.ndarray, "text"], conditions: Sequence[float],
+    where: Float64[np.ndarray, "text"],
+    codes: Int64[np.ndarray, "text"],
+    conditions: Sequence[float],
     values: Float64[np.ndarray, "text"],
-) -> tuple[Int64[np.ndarray, "kept"], np.ndarray, int]:  # fmt: skip
+) -> tuple[Int64[np.ndarray, "kept"], np.ndarray, int]:
     """Situations of the texts whose situation has every condition, as 0, 1, ...; which texts these are; and how many
     values of the others are lost."""
     weighed = np.isin(where, conditions)

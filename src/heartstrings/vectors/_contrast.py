@@ -25,9 +25,14 @@ class EmotionSums:
 
 
 def sum_by_emotion(
-    store: Activations, rule: int, positions: PositionMeans | None, emotion: Int64[np.ndarray, "text"],
-    half: Int8[np.ndarray, "text"], n_emotions: int, weighting: Weighting,
-) -> EmotionSums:  # fmt: skip
+    store: Activations,
+    rule: int,
+    positions: PositionMeans | None,
+    emotion: Int64[np.ndarray, "text"],
+    half: Int8[np.ndarray, "text"],
+    n_emotions: int,
+    weighting: Weighting,
+) -> EmotionSums:
     """Sums over the stories of each emotion and half; `emotion` and `half` have an entry a story of the store."""
     sums: np.ndarray | None = None
     weights = np.zeros((2, len(store.layers), n_emotions))
@@ -72,9 +77,13 @@ def split_half_reliability(
 
 
 def story_scores(
-    store: Activations, rule: int, positions: PositionMeans | None, centre: Float64[np.ndarray, "layer width"],
-    variants: Sequence[Float32[np.ndarray, "layer emotion width"]], pooled: Int64[np.ndarray, "story"],
-) -> Float32[np.ndarray, "variant layer story score"] | None:  # fmt: skip
+    store: Activations,
+    rule: int,
+    positions: PositionMeans | None,
+    centre: Float64[np.ndarray, "layer width"],
+    variants: Sequence[Float32[np.ndarray, "layer emotion width"]],
+    pooled: Int64[np.ndarray, "story"],
+) -> Float32[np.ndarray, "variant layer story score"] | None:
     """Each pooled story minus the centre, on the first components of the contrasts; as many as every layer has."""
     bases = [[components(rows, N_STORY_COMPONENTS)[1] for rows in contrasts] for contrasts in variants]
     n = min(len(basis) for layers in bases for basis in layers)

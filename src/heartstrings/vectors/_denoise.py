@@ -31,8 +31,11 @@ def neutral_components(
     _, sizes, basis = np.linalg.svd(centred, full_matrices=False)
     power = sizes**2
     if power.sum() == 0:
-        raise InputError("all neutral texts give the same activations", "neutral texts that differ",
-                         "Give other neutral texts, or none (--no-neutral)")  # fmt: skip
+        raise InputError(
+            "all neutral texts give the same activations",
+            "neutral texts that differ",
+            "Give other neutral texts, or none (--no-neutral)",
+        )
     share = np.cumsum(power) / power.sum()
     # With a small tolerance, so that rounding does not add a component where the share is exactly reached.
     k = int(np.searchsorted(share, variance - 1e-9)) + 1

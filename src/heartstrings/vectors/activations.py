@@ -235,9 +235,14 @@ def fill(
     centred = any(pooling.rule == "centred" for pooling in poolings)
     positions = _Positions(directory) if centred else None
     for batch in engine.pool(
-        texts, layers=layers, poolings=poolings, site=site, token_budget=token_budget, max_tokens=max_tokens,
+        texts,
+        layers=layers,
+        poolings=poolings,
+        site=site,
+        token_budget=token_budget,
+        max_tokens=max_tokens,
         done=frozenset(finished),
-    ):  # fmt: skip
+    ):
         content = {name: getattr(batch, name) for name in _FIELDS}
         _check_finite(content, texts, layers, poolings)
         if positions is not None:
@@ -336,18 +341,29 @@ class _Positions:
 
 
 def _manifest(
-    info: ModelInfo, texts: Sequence[str], layers: Sequence[int], poolings: Sequence[Pooling], site: Site,
-    token_budget: int, max_tokens: int,
-) -> dict[str, Any]:  # fmt: skip
+    info: ModelInfo,
+    texts: Sequence[str],
+    layers: Sequence[int],
+    poolings: Sequence[Pooling],
+    site: Site,
+    token_budget: int,
+    max_tokens: int,
+) -> dict[str, Any]:
     digest = hashlib.sha256()
     for text in texts:
         encoded = text.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(8, "big") + encoded)
     return {
-        "schema_version": 1, "texts": "sha256:" + digest.hexdigest(), "number of texts": len(texts),
-        "layers": list(layers), "poolings": [pooling.model_dump() for pooling in poolings], "site": site,
-        "token budget": token_budget, "max tokens": max_tokens, "model": info.model_dump(mode="json"),
-    }  # fmt: skip
+        "schema_version": 1,
+        "texts": "sha256:" + digest.hexdigest(),
+        "number of texts": len(texts),
+        "layers": list(layers),
+        "poolings": [pooling.model_dump() for pooling in poolings],
+        "site": site,
+        "token budget": token_budget,
+        "max tokens": max_tokens,
+        "model": info.model_dump(mode="json"),
+    }
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:

@@ -75,12 +75,18 @@ def save(vectors: EmotionVectors, directory: str | Path) -> None:
     content = tensor_bytes(tensors, _KIND)
     table = vectors.stories
     header = Header(
-        emotions=vectors.emotions, layers=vectors.layers, width=vectors.width, variants=vectors.variants,
-        k=vectors.k, counts=vectors.counts, tokens=vectors.tokens,
+        emotions=vectors.emotions,
+        layers=vectors.layers,
+        width=vectors.width,
+        variants=vectors.variants,
+        k=vectors.k,
+        counts=vectors.counts,
+        tokens=vectors.tokens,
         topics=None if table is None else table.topics,
-        provenance=vectors.provenance, vectors_sha256=sha256(content),
+        provenance=vectors.provenance,
+        vectors_sha256=sha256(content),
         tensors={name: TensorSpec(dtype=str(a.dtype), shape=a.shape) for name, a in sorted(tensors.items())},
-    )  # fmt: skip
+    )
     text = header.model_copy(update={"header_sha256": _header_hash(header)}).model_dump_json(indent=1) + "\n"
 
     new = not directory.exists()
@@ -156,8 +162,11 @@ def read_header(directory: str | Path) -> Header:
         raise _damaged(directory, f"{HEADER} is no JSON") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise BundleError(f"{path} has schema version {version}", f"version {SCHEMA_VERSION} or older",
-                          "Update heartstrings, or extract the bundle again")  # fmt: skip
+        raise BundleError(
+            f"{path} has schema version {version}",
+            f"version {SCHEMA_VERSION} or older",
+            "Update heartstrings, or extract the bundle again",
+        )
     try:
         header = Header.model_validate_json(json.dumps(content))
     except ValidationError as error:
@@ -278,9 +287,15 @@ def _assemble(header: Header, arrays: dict[str, np.ndarray]) -> EmotionVectors:
             raise BundleError(f"the neutral basis of layer {absent[0]} is missing", "one a layer")
         basis = tuple(arrays[f"neutral_basis.{layer}"] for layer in header.layers)
     vectors = EmotionVectors(
-        emotions=header.emotions, layers=header.layers, provenance=header.provenance, counts=header.counts,
-        tokens=header.tokens, stories=stories, neutral_basis=basis, **{name: take(name) for name in _ARRAYS},
-    )  # fmt: skip
+        emotions=header.emotions,
+        layers=header.layers,
+        provenance=header.provenance,
+        counts=header.counts,
+        tokens=header.tokens,
+        stories=stories,
+        neutral_basis=basis,
+        **{name: take(name) for name in _ARRAYS},
+    )
     if (vectors.width, vectors.variants, vectors.k) != (header.width, header.variants, header.k):
         raise BundleError("width, variants or k differ from the arrays", "the same in both files")
     return vectors
@@ -292,8 +307,11 @@ def _header_hash(header: Header) -> str:
 
 
 def _damaged(directory: Path, problem: str) -> BundleError:
-    return BundleError(f"the bundle {directory} is damaged: {problem}", "an intact bundle",
-                       "Copy it again from where it was made, or extract it again")  # fmt: skip
+    return BundleError(
+        f"the bundle {directory} is damaged: {problem}",
+        "an intact bundle",
+        "Copy it again from where it was made, or extract it again",
+    )
 
 
 def main_bundle(path: Path) -> Path:

@@ -239,9 +239,10 @@ class EmotionVectors:
         return html_table(
             f"{len(self.emotions)} emotion vectors of {made_on.model_id if made_on else 'an unnamed model'}: layers "
             f"{layers}, width {self.width}, {' and '.join(self.variants)}",
-            ("emotion", "stories", "reliability, mean over layers"), rows,
+            ("emotion", "stories", "reliability, mean over layers"),
+            rows,
             note=f"and {more} more emotions" if more else "",
-        )  # fmt: skip
+        )
 
     def _basis(self) -> tuple[Float32[np.ndarray, "_ width"], ...]:
         if self.neutral_basis is None:
@@ -319,9 +320,13 @@ def _check(vectors: EmotionVectors) -> None:
         raise InputError(f"layer {min(layers)}", "0 or more")
     block = (n_layers, n_emotions, width)
     expected: dict[str, tuple[int, ...]] = {
-        "raw": block, "denoised": block, "centre": (n_layers, width), "halves": (2, *block),
-        "norms": (n_layers,), "reliability": (n_layers, n_emotions),
-    }  # fmt: skip
+        "raw": block,
+        "denoised": block,
+        "centre": (n_layers, width),
+        "halves": (2, *block),
+        "norms": (n_layers,),
+        "reliability": (n_layers, n_emotions),
+    }
     for name, shape in expected.items():
         array = getattr(vectors, name)
         if array is None:

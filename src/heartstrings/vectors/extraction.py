@@ -28,9 +28,17 @@ from heartstrings.vectors.emotion_vectors import EmotionVectors, StoryTable
 from heartstrings.vectors.story_rounds import read_in_rounds, used_stories
 
 _SAME = (
-    "corpus_hash", "neutral_hash", "calibration_hash", "pooling", "weighting", "site", "max_tokens",
-    "seed", "denoise_variance", "rounds",
-)  # fmt: skip
+    "corpus_hash",
+    "neutral_hash",
+    "calibration_hash",
+    "pooling",
+    "weighting",
+    "site",
+    "max_tokens",
+    "seed",
+    "denoise_variance",
+    "rounds",
+)
 """Fields of the provenance that tell whether a finished bundle is the one asked for. The token budget is none of them:
 it decides memory and speed, and no result beyond rounding."""
 
@@ -130,10 +138,17 @@ def extract(
         nonlocal n_before
         before, n_before = n_before, n_before + len(texts)
         return fill(
-            engine, texts, work / name, layers=layers, poolings=rules, site=site, token_budget=token_budget,
-            max_tokens=max_tokens, restart=overwrite,
+            engine,
+            texts,
+            work / name,
+            layers=layers,
+            poolings=rules,
+            site=site,
+            token_budget=token_budget,
+            max_tokens=max_tokens,
+            restart=overwrite,
             progress=None if progress is None else lambda done, _: progress(before + done, n_texts),
-        )  # fmt: skip
+        )
 
     with locked(work):
         if not all_finished():
@@ -162,9 +177,15 @@ def extract(
 
 
 def _vectors(
-    store: Activations, seen: TextFacts, rule: int, table: StoryTable, corpus: Corpus, neutrals: Activations | None,
-    provenance: Provenance, norms: Float32[np.ndarray, "layer"],
-) -> EmotionVectors:  # fmt: skip
+    store: Activations,
+    seen: TextFacts,
+    rule: int,
+    table: StoryTable,
+    corpus: Corpus,
+    neutrals: Activations | None,
+    provenance: Provenance,
+    norms: Float32[np.ndarray, "layer"],
+) -> EmotionVectors:
     """The bundle of one pooling rule. `table` has a row for every story of the corpus."""
     emotions, emotion, half = corpus.emotions, table.emotion.astype(np.int64), table.half
     centred = provenance.pooling is not None and provenance.pooling.rule == "centred"

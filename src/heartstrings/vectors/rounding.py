@@ -87,9 +87,15 @@ def _same_topics(corpus: Corpus, rows: Sequence[Sequence[int]], n: int) -> list[
 
 
 def sampled_contrasts(
-    engine: Pooler, sample: Sample, pooling: Pooling, *, layers: Sequence[int], site: Site, token_budget: int | None,
+    engine: Pooler,
+    sample: Sample,
+    pooling: Pooling,
+    *,
+    layers: Sequence[int],
+    site: Site,
+    token_budget: int | None,
     max_tokens: int,
-) -> Contrasts:  # fmt: skip
+) -> Contrasts:
     """The contrasts of each half of the sample: an emotion's mean minus the mean over emotions. NaN at a layer where
     all tokens of a story are attention sinks.
 
@@ -98,9 +104,13 @@ def sampled_contrasts(
     """
     means: np.ndarray | None = None
     for batch in engine.pool(
-        sample.texts, layers=layers, poolings=(plain(pooling),), site=site, token_budget=token_budget,
+        sample.texts,
+        layers=layers,
+        poolings=(plain(pooling),),
+        site=site,
+        token_budget=token_budget,
         max_tokens=max_tokens,
-    ):  # fmt: skip
+    ):
         if means is None:
             means = np.zeros((len(sample.texts), *batch.means.shape[2:]))
         means[batch.indices] = batch.means[0]
@@ -112,9 +122,14 @@ def sampled_contrasts(
 
 
 def compared(
-    exact: Contrasts, rounded: Contrasts | None, sample: Sample, *, layers: Sequence[int], stored: str,
+    exact: Contrasts,
+    rounded: Contrasts | None,
+    sample: Sample,
+    *,
+    layers: Sequence[int],
+    stored: str,
     weights_hash: str,
-) -> Precision:  # fmt: skip
+) -> Precision:
     """The comparison as a record, and the choice that follows from it.
 
     Args:
@@ -128,16 +143,22 @@ def compared(
         exact, rounded = exact[:, usable], rounded[:, usable]
         share = error_share(exact, rounded, growth=sample.growth) if len(usable) else None
     record = Precision(
-        dtype=stored, weights_hash=weights_hash, n_sample=len(sample.texts), n_emotions=len(sample.emotions),
+        dtype=stored,
+        weights_hash=weights_hash,
+        n_sample=len(sample.texts),
+        n_emotions=len(sample.emotions),
         limit=LIMIT,
-    )  # fmt: skip
+    )
     if share is None or rounded is None or not np.isfinite(share.ratio).all():
         return record
     at = int(share.ratio.argmax())
     figures = {
-        "ratio": float(np.median(share.ratio)), "worst": float(share.ratio[at]), "worst_layer": layers[int(usable[at])],
-        "shared": float(share.shared[at]), "least_cosine": float(_cosines(exact.mean(0), rounded.mean(0)).min()),
-    }  # fmt: skip
+        "ratio": float(np.median(share.ratio)),
+        "worst": float(share.ratio[at]),
+        "worst_layer": layers[int(usable[at])],
+        "shared": float(share.shared[at]),
+        "least_cosine": float(_cosines(exact.mean(0), rounded.mean(0)).min()),
+    }
     record = record.model_copy(update=figures)
     return record.model_copy(update={"dtype": "bfloat16"}) if record.passed else record
 

@@ -55,9 +55,15 @@ def make_steering(
         )
     size = float(np.abs(vectors.raw).max())
     return along(
-        direction, dose=dose, layers=chosen, norm_at=norm_at.__getitem__, operation=operation, positions=positions,
-        site=vectors.provenance.site, smallest=1e-12 * size,
-    )  # fmt: skip
+        direction,
+        dose=dose,
+        layers=chosen,
+        norm_at=norm_at.__getitem__,
+        operation=operation,
+        positions=positions,
+        site=vectors.provenance.site,
+        smallest=1e-12 * size,
+    )
 
 
 def along(

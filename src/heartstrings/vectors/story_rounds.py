@@ -118,10 +118,17 @@ def read_in_rounds(
 
         def pool(name: str, part: Corpus, before: int) -> Activations:
             return fill(
-                engine, part.texts, work / name, layers=layers, poolings=rules, site=site, token_budget=token_budget,
-                max_tokens=max_tokens, restart=overwrite,
+                engine,
+                part.texts,
+                work / name,
+                layers=layers,
+                poolings=rules,
+                site=site,
+                token_budget=token_budget,
+                max_tokens=max_tokens,
+                restart=overwrite,
                 progress=None if progress is None else lambda done, _: progress(before + done, len(corpus)),
-            )  # fmt: skip
+            )
 
         parts = _parts(corpus, seed)
         if record is None:
@@ -135,9 +142,16 @@ def read_in_rounds(
                 np.array([row[id(story)] for story in part.stories], dtype=np.int64) for part in parts[: len(folders)]
             ]
             join(
-                list(zip(folders, rows, strict=True)), work / "stories", engine.info, used.texts, layers=layers,
-                poolings=rules, site=site, token_budget=token_budget, max_tokens=max_tokens,
-            )  # fmt: skip
+                list(zip(folders, rows, strict=True)),
+                work / "stories",
+                engine.info,
+                used.texts,
+                layers=layers,
+                poolings=rules,
+                site=site,
+                token_budget=token_budget,
+                max_tokens=max_tokens,
+            )
         # Where one of them is gone already, `stories` is complete.
         for folder in folders:
             remove_folder(folder)
@@ -160,10 +174,12 @@ def _check(corpus: Corpus, target: float) -> None:
     few = [name for name in corpus.emotions if sum(name in own for own in emotions_on.values()) < LEAST_TOPICS]
     if alone or few or len(corpus.topics) <= LEAST_TOPICS:
         problem = (
-            f"{len(corpus.topics)} topics" if len(corpus.topics) <= LEAST_TOPICS
-            else f"a topic with stories of one emotion: {alone[0]!r}" if alone
+            f"{len(corpus.topics)} topics"
+            if len(corpus.topics) <= LEAST_TOPICS
+            else f"a topic with stories of one emotion: {alone[0]!r}"
+            if alone
             else f"an emotion with stories on fewer than {LEAST_TOPICS} topics: {few[0]!r}"
-        )  # fmt: skip
+        )
         raise InputError(
             f"stories in rounds (--reliability), and {problem}",
             f"more than {LEAST_TOPICS} topics, each with stories of several emotions, and every emotion on at least "
@@ -218,10 +234,17 @@ def _rounds(
         if lowest.min() >= target:
             break
     return StoryRounds(
-        target=target, layers=checked, seed=seed, corpus_hash=corpus.hash, n_stories=len(corpus),
-        n_emotions=len(corpus.emotions), topics=tuple(sorted(topics)), rounds=tuple(history),
-        n_below=int((lowest < target).sum()), weakest=corpus.emotions[int(lowest.argmin())],
-    )  # fmt: skip
+        target=target,
+        layers=checked,
+        seed=seed,
+        corpus_hash=corpus.hash,
+        n_stories=len(corpus),
+        n_emotions=len(corpus.emotions),
+        topics=tuple(sorted(topics)),
+        rounds=tuple(history),
+        n_below=int((lowest < target).sum()),
+        weakest=corpus.emotions[int(lowest.argmin())],
+    )
 
 
 def _means(

@@ -37,8 +37,10 @@ from heartstrings.verdict.tables import EMPTY, Table, planned, whole, zero
 
 ANY_PUSH: tuple[ControlKind, ...] = ("general", "span")
 BEYOND: dict[ClaimKind, ClaimName] = {
-    "mixture": "mixtures of emotions", "other": "other emotions", "stripped": "beyond valence and arousal",
-}  # fmt: skip
+    "mixture": "mixtures of emotions",
+    "other": "other emotions",
+    "stripped": "beyond valence and arousal",
+}
 """Claims beyond the controls, in their order, by what is sampled for them."""
 
 

@@ -138,9 +138,11 @@ class Preferences:
         rows = [row for row in column.rows if row.scenario in pairs]
         try:
             fitted = strengths(
-                [pairs[row.scenario] for row in rows], [row.outcome for row in rows], resamples=RESAMPLES,
+                [pairs[row.scenario] for row in rows],
+                [row.outcome for row in rows],
+                resamples=RESAMPLES,
                 seed=self._plan.seed,
-            )  # fmt: skip
+            )
         except (InputError, NumericalError):
             return []  # too few pairs to link all activities, or none yet
         return [

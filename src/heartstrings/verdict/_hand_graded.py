@@ -57,12 +57,18 @@ def _agreement(side: str, rows: Sequence[tuple[Sample, float | None]]) -> Agreem
         return estimate(mean_interval([right for right, _ in of], [group for _, group in of]) if of else NOTHING)
 
     return Agreement(
-        side=side, n=len(both), both=cells[1.0, 1.0], hand_only=cells[0.0, 1.0], automatic_only=cells[1.0, 0.0],
+        side=side,
+        n=len(both),
+        both=cells[1.0, 1.0],
+        hand_only=cells[0.0, 1.0],
+        automatic_only=cells[1.0, 0.0],
         neither=cells[0.0, 0.0],
         automatic_unclear=sum(sample.outcome is None for sample, hand in rows if hand is not None),
-        hand_unclear=sum(hand is None for _, hand in rows), sensitivity=share(1.0), specificity=share(0.0),
+        hand_unclear=sum(hand is None for _, hand in rows),
+        sensitivity=share(1.0),
+        specificity=share(0.0),
         kappa=_kappa(np.array([[cells[a, h] for h in (1.0, 0.0)] for a in (1.0, 0.0)])),
-    )  # fmt: skip
+    )
 
 
 def _kappa(table: np.ndarray) -> Estimate:

@@ -32,9 +32,18 @@ def own_encodings(directions: Sequence[str], encodings: Sequence[OwnEmotion]) ->
     for direction in directions:
         names = emotions_in(direction, tuple(known))
         emotion = known.get(names[0]) if len(names) == 1 else None
-        out[direction] = None if emotion is None else OwnEncoding(
-            auc=emotion.auc, low=emotion.low, high=emotion.high, p=emotion.p, layer=emotion.layer, words=emotion.words
-        )  # fmt: skip
+        out[direction] = (
+            None
+            if emotion is None
+            else OwnEncoding(
+                auc=emotion.auc,
+                low=emotion.low,
+                high=emotion.high,
+                p=emotion.p,
+                layer=emotion.layer,
+                words=emotion.words,
+            )
+        )
     return out
 
 

@@ -58,11 +58,16 @@ def _contrasts(measured: Measured, own: Fit, changes: Mapping[str, Changes], *, 
     told = own.shape.name if own.shape is not None and not collapsed else None
     return [
         _made(
-            "report", layer, shape.name, _alone(own, shape), changes[shape.name],
-            collapsed=collapsed, chosen=shape.name == told,
+            "report",
+            layer,
+            shape.name,
+            _alone(own, shape),
+            changes[shape.name],
+            collapsed=collapsed,
+            chosen=shape.name == told,
         )
         for shape in own.shapes
-    ]  # fmt: skip
+    ]
 
 
 def _alone(own: Fit, shape: Shape) -> Interval:
@@ -129,6 +134,11 @@ def _made(
     turn = float(orientation((contrast,))[0]) or 1.0
     ps = {kind: p_value(effect.value, values) for kind, values in changes.items() if any(v is not None for v in values)}
     return Specification(
-        half=half, layer=layer, contrast=contrast, collapsed=collapsed, effect=estimate(effect.times(turn)),
-        ps={kind: p for kind, p in ps.items() if p is not None}, chosen=chosen,
-    )  # fmt: skip
+        half=half,
+        layer=layer,
+        contrast=contrast,
+        collapsed=collapsed,
+        effect=estimate(effect.times(turn)),
+        ps={kind: p for kind, p in ps.items() if p is not None},
+        chosen=chosen,
+    )

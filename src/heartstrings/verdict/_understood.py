@@ -45,8 +45,13 @@ def _known(plan: Plan, behaviour: Behaviour, column: Column) -> Check:
     mean = mean_interval(column.outcome, column.groups)
     whole = len(column) >= planned(plan, behaviour)
     return Check(
-        behaviour=behaviour.name, outcome=estimate(mean), chance=chance, p=p, n=n, holds=holds if whole else None,
-    )  # fmt: skip
+        behaviour=behaviour.name,
+        outcome=estimate(mean),
+        chance=chance,
+        p=p,
+        n=n,
+        holds=holds if whole else None,
+    )
 
 
 def _position(plan: Plan, effect: TwoOptions, column: Column) -> Check:
@@ -72,7 +77,11 @@ def _position(plan: Plan, effect: TwoOptions, column: Column) -> Check:
     sure = (content is None and varies) or (leans and not varies and len(both) >= LEAST_PAIRS)
     sure = sure or (p is not None and p < plan.thresholds.alpha)
     return Check(
-        behaviour=effect.name, outcome=estimate(mean_interval(means, clusters)),
-        chance=GUESSING, p=p, n=len(both), what="content beyond position",
+        behaviour=effect.name,
+        outcome=estimate(mean_interval(means, clusters)),
+        chance=GUESSING,
+        p=p,
+        n=len(both),
+        what="content beyond position",
         holds=sure if len(column) >= planned(plan, effect) else None,
-    )  # fmt: skip
+    )

@@ -105,6 +105,9 @@ def read_pool(folder: str | Path) -> PoolReport | None:
         first = str(problem).splitlines()[0]
         raise InputError(f"{path} cannot be read: {first}", "what `heartstrings pool` wrote", "Run it again") from None
     if not 1 <= report.schema_version <= SCHEMA_VERSION:
-        raise InputError(f"{path} is of schema version {report.schema_version}", f"version {SCHEMA_VERSION} at most",
-                         "Update heartstrings")  # fmt: skip
+        raise InputError(
+            f"{path} is of schema version {report.schema_version}",
+            f"version {SCHEMA_VERSION} at most",
+            "Update heartstrings",
+        )
     return report

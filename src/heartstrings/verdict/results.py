@@ -25,9 +25,13 @@ SCHEMA_VERSION = 2
 """2: six answers, `shape` and `shown`. A verdict of version 1 is read too: it lacks these two."""
 
 Answer = Literal[
-    "controls", "controls, no safe range", "moves, not specifically", "encoded, does not control", "not encoded",
+    "controls",
+    "controls, no safe range",
+    "moves, not specifically",
+    "encoded, does not control",
+    "not encoded",
     "inconclusive",
-]  # fmt: skip
+]
 Pushed = Literal["direction"] | ControlKind
 Encoded = Literal["encoded", "not encoded", "inconclusive", "not examined"]
 
@@ -479,14 +483,16 @@ class Verdict(Frozen):
         except (ValidationError, OSError) as error:
             problem = first_problem(error) if isinstance(error, ValidationError) else error
             raise InputError(
-                f"{file} cannot be read: {problem}", f"a verdict of schema version {SCHEMA_VERSION}",
+                f"{file} cannot be read: {problem}",
+                f"a verdict of schema version {SCHEMA_VERSION}",
                 "Make it again with `heartstrings verdict`",
-            ) from None  # fmt: skip
+            ) from None
         if not 1 <= verdict.schema_version <= SCHEMA_VERSION:
             raise InputError(
-                f"{file} is of schema version {verdict.schema_version}", f"version {SCHEMA_VERSION} at most",
+                f"{file} is of schema version {verdict.schema_version}",
+                f"version {SCHEMA_VERSION} at most",
                 "Make it again with `heartstrings verdict`",
-            )  # fmt: skip
+            )
         return verdict
 
     def _repr_html_(self) -> str:
@@ -496,12 +502,16 @@ class Verdict(Frozen):
             return "–" if value is None else f"{100 * value:+.0f}"
 
         rows = [
-            (f"{card.behaviour}, {card.direction}", card.layer, card.answer,
-             "–" if card.range is None else f"{card.range[0]:g} to {card.range[1]:g}",
-             f"{points(card.told.value)} [{points(card.told.low)}, {points(card.told.high)}]",
-             "–" if card.p is None else f"{card.p:.3f}")
+            (
+                f"{card.behaviour}, {card.direction}",
+                card.layer,
+                card.answer,
+                "–" if card.range is None else f"{card.range[0]:g} to {card.range[1]:g}",
+                f"{points(card.told.value)} [{points(card.told.low)}, {points(card.told.high)}]",
+                "–" if card.p is None else f"{card.p:.3f}",
+            )
             for card in self.answers
-        ]  # fmt: skip
+        ]
         columns = ("behaviour, direction", "block", "answer", "dose range", "effect, points [95%]", "p")
         return html_table(
             "Does steering control behaviour?", columns, rows, note=" ".join(card.sentence for card in self.answers)

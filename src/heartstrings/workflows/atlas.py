@@ -154,9 +154,10 @@ def no_story(directions: Sequence[str], known: Sequence[str]) -> InputError | No
     It names the nearest emotions that the stories have: those of its family first, then by valence and arousal.
     """
     lacking = [
-        word for word in emotions()
+        word
+        for word in emotions()
         if word not in known and any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) for text in directions)
-    ]  # fmt: skip
+    ]
     if not lacking:
         return None
     word, family, rated = lacking[0], families(), built_in_ratings().values
@@ -240,9 +241,13 @@ def open_model(model: str, *, revision: str | None = None, dtype: str = "auto", 
 
 
 def opened(
-    model: str | PathLike[str] | Engine, *, revision: str | None = None, dtype: str = "auto", device: str | None = None,
+    model: str | PathLike[str] | Engine,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
     progress: Progress = silent,
-) -> Engine:  # fmt: skip
+) -> Engine:
     """A model by its name, or the one that is loaded already.
 
     Raises:
@@ -269,9 +274,10 @@ def check_loaded(
     # `cuda` is any of the GPUs.
     on = info.device if device is None or ":" in device else info.device.partition(":")[0]
     for flag, asked, default, is_ in (
-        ("--revision", revision, None, info.revision), ("--dtype", dtype, "auto", info.dtype),
+        ("--revision", revision, None, info.revision),
+        ("--dtype", dtype, "auto", info.dtype),
         ("--device", device, None, on),
-    ):  # fmt: skip
+    ):
         if asked not in (default, is_):
             raise InputError(
                 f"{flag} {asked}, and a loaded model ({info.model_id}) with {is_}",
@@ -363,25 +369,42 @@ def run_atlas(
     ratings = ratings_of(ratings if settings.ratings else None, texts.corpus.emotions)
     rules = poolings(engine, texts.corpus, offset=settings.offset)
     how: Any = {
-        "layers": layers, "token_budget": settings.token_budget, "max_tokens": settings.max_tokens,
-        "seed": settings.seed, "overwrite": settings.overwrite,
-    }  # fmt: skip
-    with reader(
-        engine, texts.corpus, out / "vectors", auto=auto, pooling=rules[0], progress=progress, **how
-    ) as (read_by, precision):  # fmt: skip
+        "layers": layers,
+        "token_budget": settings.token_budget,
+        "max_tokens": settings.max_tokens,
+        "seed": settings.seed,
+        "overwrite": settings.overwrite,
+    }
+    with reader(engine, texts.corpus, out / "vectors", auto=auto, pooling=rules[0], progress=progress, **how) as (
+        read_by,
+        precision,
+    ):
         bundles = vectors.extract(
-            read_by, texts.corpus, out=out / "vectors", neutral=texts.neutral, poolings=rules,
-            weighting=settings.weighting, keep_activations=True, precision=precision,
+            read_by,
+            texts.corpus,
+            out=out / "vectors",
+            neutral=texts.neutral,
+            poolings=rules,
+            weighting=settings.weighting,
+            keep_activations=True,
+            precision=precision,
             reliability=settings.reliability,
-            progress=partial(progress, f"reading {len(texts.corpus)} stories"), **how,
-        )  # fmt: skip
+            progress=partial(progress, f"reading {len(texts.corpus)} stories"),
+            **how,
+        )
     main = bundles[rules[0].label]
     texts = replace(texts, corpus=vectors.used_stories(texts.corpus, main.provenance.rounds))
     analysis = geometry.analyse(
-        main, ratings, others={label: bundle for label, bundle in bundles.items() if bundle is not main},
-        permutations=settings.permutations, seed=settings.seed, unembed=_unembedding(engine),
-        token_strings=engine.token_strings, umap=settings.umap, progress=partial(progress, "geometry"),
-    )  # fmt: skip
+        main,
+        ratings,
+        others={label: bundle for label, bundle in bundles.items() if bundle is not main},
+        permutations=settings.permutations,
+        seed=settings.seed,
+        unembed=_unembedding(engine),
+        token_strings=engine.token_strings,
+        umap=settings.umap,
+        progress=partial(progress, "geometry"),
+    )
     progress("held-out readout", 0, None)
     readout = geometry.read_out(
         engine, main, out / "vectors", texts.corpus, scenarios, layer=analysis.shown_layer, ratings=ratings
@@ -453,9 +476,15 @@ def folders_of(models: Iterable[str], out: Path) -> dict[str, Path]:
 
 
 def analyse_bundle(
-    vectors: EmotionVectors, ratings: str | PathLike[str] | Ratings | None = None, *, engine: Engine | None = None,
-    out: Path | None = None, permutations: int = 2000, seed: int = 0, progress: Progress = silent,
-) -> Geometry:  # fmt: skip
+    vectors: EmotionVectors,
+    ratings: str | PathLike[str] | Ratings | None = None,
+    *,
+    engine: Engine | None = None,
+    out: Path | None = None,
+    permutations: int = 2000,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Geometry:
     """Geometry of vectors without their stories, such as imported ones; with `out`, also a folder with a report.
 
     Args:
@@ -463,10 +492,14 @@ def analyse_bundle(
     """
     ratings = ratings_of(ratings, vectors.emotions)
     analysis = geometry.analyse(
-        vectors, ratings, permutations=permutations, seed=seed, progress=partial(progress, "geometry"),
+        vectors,
+        ratings,
+        permutations=permutations,
+        seed=seed,
+        progress=partial(progress, "geometry"),
         unembed=None if engine is None else _unembedding(engine),
         token_strings=None if engine is None else engine.token_strings,
-    )  # fmt: skip
+    )
     if out is not None:
         vectors.save(out / "vectors" / (analysis.pooling or "imported"))
         _write_results(out, analysis, ratings, vectors.emotions)
@@ -476,9 +509,13 @@ def analyse_bundle(
 
 def compare_bundles(
     bundles: Sequence[str | Path] | Mapping[str, EmotionVectors],
-    ratings: str | PathLike[str] | Ratings | None = None, *, permutations: int = 2000, seed: int = 0,
-    out: Path | None = None, progress: Progress = silent,
-) -> Comparison:  # fmt: skip
+    ratings: str | PathLike[str] | Ratings | None = None,
+    *,
+    permutations: int = 2000,
+    seed: int = 0,
+    out: Path | None = None,
+    progress: Progress = silent,
+) -> Comparison:
     """Bundles, or atlases by their main bundle, side by side; with `out`, also a folder with a report.
 
     Args:

@@ -49,9 +49,12 @@ if TYPE_CHECKING:
 
 @takes(given.RunOptions)
 def run(
-    models: given.Models = None, out: given.Out = "run", *, progress: Progress = silent,
+    models: given.Models = None,
+    out: given.Out = "run",
+    *,
+    progress: Progress = silent,
     **options: Unpack[given.RunOptions],
-) -> "Run | Runs":  # fmt: skip
+) -> "Run | Runs":
     """From a model to a verdict.
 
     Atlas, choice of layer, experiment, report. Resumable at any moment.
@@ -126,9 +129,12 @@ class Evaluation:
 
 @takes(given.EvaluateOptions)
 def evaluate(
-    model: given.PlannedModel = None, out: given.Out = "evaluation", *, progress: Progress = silent,
+    model: given.PlannedModel = None,
+    out: given.Out = "evaluation",
+    *,
+    progress: Progress = silent,
     **options: Unpack[given.EvaluateOptions],
-) -> Evaluation:  # fmt: skip
+) -> Evaluation:
     """Measure behaviours at some doses, without a verdict.
 
     Gives the mean outcome of every cell. There are no controls unless they are asked for. Without vectors the atlas is
@@ -147,9 +153,14 @@ def evaluate(
     model_plan, engine = _one_plan(model, options, **changes)
     parquet = options["parquet"]
     cells = workflows.evaluate(
-        model_plan, Path(out), _atlas_settings(options), engine=engine, budget=_budget(options),
-        parquet=None if parquet is None else Path(parquet), progress=progress,
-    )  # fmt: skip
+        model_plan,
+        Path(out),
+        _atlas_settings(options),
+        engine=engine,
+        budget=_budget(options),
+        parquet=None if parquet is None else Path(parquet),
+        progress=progress,
+    )
     return Evaluation(Path(out), model_plan, tuple(cells))
 
 
@@ -181,9 +192,12 @@ def pool(folder: given.Finished, *, progress: Progress = silent, **options: Unpa
 
 @takes(given.ScreenOptions)
 def screen(
-    model: given.Model, out: given.Out = "screen", *, progress: Progress = silent,
+    model: given.Model,
+    out: given.Out = "screen",
+    *,
+    progress: Progress = silent,
     **options: Unpack[given.ScreenOptions],
-) -> "Screen":  # fmt: skip
+) -> "Screen":
     """Predict where steering could matter.
 
     First-order effects of all emotions and 1,000 controls of each kind, at all layers, from one backward pass a prompt.
@@ -213,9 +227,14 @@ def grade(
     """
     taken, written = options["import_file"], options["export_file"]
     return workflows.grade_texts(
-        Path(folder), behaviour=options["behaviour"], n=options["n"], grader=options["grader"], ask=ask,
-        import_file=None if taken is None else Path(taken), export_file=None if written is None else Path(written),
-    )  # fmt: skip
+        Path(folder),
+        behaviour=options["behaviour"],
+        n=options["n"],
+        grader=options["grader"],
+        ask=ask,
+        import_file=None if taken is None else Path(taken),
+        export_file=None if written is None else Path(written),
+    )
 
 
 # Texts, vectors and geometry
@@ -255,10 +274,15 @@ def generate_stories(
     if emotions == ():
         raise InputError(f"--emotions {options['emotions']!r}", "one or more emotions, or none named for all of them")
     asked = corpus.StoryPlan(
-        emotions=corpus.emotions() if emotions is None else emotions, topics=known[:number],
-        stories=options["per_topic"], per_call=options["per_call"], words=options["words"],
-        temperature=options["temperature"], seed=options["seed"], max_calls=options["max_calls"],
-    )  # fmt: skip
+        emotions=corpus.emotions() if emotions is None else emotions,
+        topics=known[:number],
+        stories=options["per_topic"],
+        per_call=options["per_call"],
+        words=options["words"],
+        temperature=options["temperature"],
+        seed=options["seed"],
+        max_calls=options["max_calls"],
+    )
     name, out, writer = workflows.name_of(model), Path(out), _writer(model, options, progress)
     story_corpus = corpus.generate_stories(asked, writer, out, partial(progress, f"{name} writes stories"))
     if options["neutral"]:
@@ -270,16 +294,22 @@ def _writer(model: Any, options: given.GenerateOptions, progress: Progress) -> "
     if options["endpoint"] is None:
         return corpus.EngineWriter(workflows.opened(model, progress=progress, **chosen(given.Loading, options)))
     return corpus.EndpointWriter(
-        options["endpoint"], workflows.name_of(model), key_variable=options["key_variable"],
+        options["endpoint"],
+        workflows.name_of(model),
+        key_variable=options["key_variable"],
         concurrency=options["concurrency"],
-    )  # fmt: skip
+    )
 
 
 @takes(given.ExtractOptions)
 def extract(
-    model: given.Model, stories: given.StorySource = None, *, out: given.Out, progress: Progress = silent,
+    model: given.Model,
+    stories: given.StorySource = None,
+    *,
+    out: given.Out,
+    progress: Progress = silent,
     **options: Unpack[given.ExtractOptions],
-) -> "EmotionVectors":  # fmt: skip
+) -> "EmotionVectors":
     """Emotion vectors of a model from stories. Resumable: call it again after any interruption.
 
     `heartstrings.vectors.extract` is the level below: several pooling rules in one pass over the texts.
@@ -296,32 +326,45 @@ def extract(
     checked("--weighting", options["weighting"], ("story", "token"))
     checked("--site", options["site"], ("block", "attention", "mlp"))
     texts = workflows.material(
-        workflows.name_of(model), stories=stories, neutral=options["neutral"], no_neutral=options["no_neutral"],
+        workflows.name_of(model),
+        stories=stories,
+        neutral=options["neutral"],
+        no_neutral=options["no_neutral"],
         min_words=options["min_words"] if options["clean"] else None,
-    )  # fmt: skip
+    )
     auto = options["dtype"] == "auto" and isinstance(model, str | PathLike)
     engine = workflows.opened(model, progress=progress, **chosen(given.Loading, options))
     pooling = core.Pooling.model_validate({"rule": rule, "start": start, "stop": stop})
     how: Any = {name: options[name] for name in ("token_budget", "max_tokens", "seed", "site", "overwrite")}
     how["layers"] = workflows.layers_of(options["layers"], engine.info.n_layers)
     report = partial(progress, f"reading {len(texts.corpus)} stories")
-    with workflows.reader(
-        engine, texts.corpus, Path(out), auto=auto, pooling=pooling, progress=progress, **how
-    ) as (read_by, precision):  # fmt: skip
+    with workflows.reader(engine, texts.corpus, Path(out), auto=auto, pooling=pooling, progress=progress, **how) as (
+        read_by,
+        precision,
+    ):
         bundles = vectors.extract(
-            read_by, texts.corpus, out=out, neutral=texts.neutral, poolings=(pooling,),
-            keep_activations=options["keep_activations"], precision=precision,
-            reliability=options["reliability"], progress=report,
+            read_by,
+            texts.corpus,
+            out=out,
+            neutral=texts.neutral,
+            poolings=(pooling,),
+            keep_activations=options["keep_activations"],
+            precision=precision,
+            reliability=options["reliability"],
+            progress=report,
             **chosen(given.Weighting, options) | how,
-        )  # fmt: skip
+        )
     return next(iter(bundles.values()))
 
 
 @takes(given.AtlasOptions)
 def atlas(
-    models: given.AtlasModels = None, out: given.Out = "atlas", *, progress: Progress = silent,
+    models: given.AtlasModels = None,
+    out: given.Out = "atlas",
+    *,
+    progress: Progress = silent,
     **options: Unpack[given.AtlasOptions],
-) -> "Atlas | Atlases":  # fmt: skip
+) -> "Atlas | Atlases":
     """From models and stories to vectors, geometry and a report.
 
     Each story's mean activations stay in OUT/vectors/.work, for the shuffled controls of `run --vectors OUT`: 95 MB
@@ -351,9 +394,12 @@ def atlas(
 
 @takes(given.GeometryOptions)
 def analyse(
-    vectors: given.Vectors, *, progress: Progress = silent, warn: "Callable[[str], object] | None" = None,
+    vectors: given.Vectors,
+    *,
+    progress: Progress = silent,
+    warn: "Callable[[str], object] | None" = None,
     **options: Unpack[given.GeometryOptions],
-) -> "Geometry":  # fmt: skip
+) -> "Geometry":
     """Where valence and arousal lie among the vectors of a bundle.
 
     Components, readouts, nuisances, similarities.
@@ -373,9 +419,13 @@ def analyse(
         for note in emotion_vectors.provenance.notes:
             warn(note)
     return workflows.analyse_bundle(
-        emotion_vectors, engine=engine, out=None if out is None else Path(out), progress=progress,
-        **chosen(given.Statistics, options), seed=options["seed"],
-    )  # fmt: skip
+        emotion_vectors,
+        engine=engine,
+        out=None if out is None else Path(out),
+        progress=progress,
+        **chosen(given.Statistics, options),
+        seed=options["seed"],
+    )
 
 
 @takes(given.CompareOptions)
@@ -389,16 +439,24 @@ def compare(
     """
     out = options["out"]
     return workflows.compare_bundles(
-        bundles, out=None if out is None else Path(out), progress=progress,
-        **chosen(given.Statistics, options), seed=options["seed"],
-    )  # fmt: skip
+        bundles,
+        out=None if out is None else Path(out),
+        progress=progress,
+        **chosen(given.Statistics, options),
+        seed=options["seed"],
+    )
 
 
 @takes(given.SteerOptions)
 def steer(
-    model: given.Model, prompt: given.Prompt, *, vectors: given.SteeringVectors, emotion: given.Emotion,
-    progress: Progress = silent, **options: Unpack[given.SteerOptions],
-) -> "SideBySide":  # fmt: skip
+    model: given.Model,
+    prompt: given.Prompt,
+    *,
+    vectors: given.SteeringVectors,
+    emotion: given.Emotion,
+    progress: Progress = silent,
+    **options: Unpack[given.SteerOptions],
+) -> "SideBySide":
     """Write texts at several doses side by side, in one batch.
 
     Notes say where a run found no safe range.
@@ -412,9 +470,15 @@ def steer(
     checked("--positions", options["positions"], ("all", "prompt", "generated"))
     how: Any = {name: value for name, value in options.items() if name not in ("dose", "layers")}
     return workflows.steered_texts(
-        model, prompt, vectors=vectors, direction=emotion, doses=doses_of(options["dose"]),
-        layers=whole_numbers("--layers", options["layers"]), progress=progress, **how,
-    )  # fmt: skip
+        model,
+        prompt,
+        vectors=vectors,
+        direction=emotion,
+        doses=doses_of(options["dose"]),
+        layers=whole_numbers("--layers", options["layers"]),
+        progress=progress,
+        **how,
+    )
 
 
 # Files

@@ -70,12 +70,16 @@ def _from_files(what: str, progress: Progress) -> ModelFacts | None:
         return None
     described = engines.describe(folder)
     return ModelFacts(
-        model_id=what, architecture=described.architecture, n_layers=described.n_layers, width=described.width,
+        model_id=what,
+        architecture=described.architecture,
+        n_layers=described.n_layers,
+        width=described.width,
         dtype=described.dtype,
         weights_hash=described.weights_hash if copy is None else f"gguf-sha256:{copy.sha256}",
-        template_hash=engines.of_text(described.template), quantisation=None if copy is None else copy.quantisation,
+        template_hash=engines.of_text(described.template),
+        quantisation=None if copy is None else copy.quantisation,
         parameters=described.parameters,
-    )  # fmt: skip
+    )
 
 
 def _loaded(what: str, progress: Progress) -> ModelFacts:

@@ -179,9 +179,10 @@ def run_pool(
         plan = experiment.look_of(folder, ledger.plan)
         if (verdict.plan_hash, verdict.look) != (plan.hash, plan.look + 1):
             raise InputError(
-                f"{folder}/verdict.json is not of the samples beside it", "a finished verdict on them",
+                f"{folder}/verdict.json is not of the samples beside it",
+                "a finished verdict on them",
                 f"Weigh them again: heartstrings verdict {folder}",
-            )  # fmt: skip
+            )
         bundle = vectors.main_bundle(plan.vectors or folder / ATLAS)
         emotion_vectors = vectors.EmotionVectors.load(bundle)
         stories = experiment.read_story_activations(bundle, emotion_vectors)
@@ -193,9 +194,15 @@ def run_pool(
         engine = opened(plan.model, revision=plan.revision, dtype=plan.dtype, device=device, progress=progress)
         ready = prepare(plan, engine, folder)
         pool_report = pool_p(
-            plan, engine, ready.directions, ledger, size=size, draws=draws, suite=ready.suite,
+            plan,
+            engine,
+            ready.directions,
+            ledger,
+            size=size,
+            draws=draws,
+            suite=ready.suite,
             progress=partial(progress, f"sampling from pools of {size:,} controls"),
-        )  # fmt: skip
+        )
     write_text(folder / FILE, pool_report.model_dump_json(indent=1) + "\n")
     report.render_verdict(folder)
     return pool_report
@@ -212,9 +219,10 @@ def pool_plan(plan: Plan, size: int, draws: int) -> Plan:
     least = max(LEAST_CONTROLS, needed, *(getattr(plan.controls, kind) + 1 for kind in NATURAL_KINDS))
     if size < least:
         raise InputError(
-            f"a pool of {size} controls", f"{least} at least: more than the run has of a kind, and than any test needs",
+            f"a pool of {size} controls",
+            f"{least} at least: more than the run has of a kind, and than any test needs",
             f"Change --size, such as to {SIZE}",
-        )  # fmt: skip
+        )
     if draws < LEAST_CONTROLS:
         raise InputError(f"{draws} draws", f"{LEAST_CONTROLS} at least", f"Change --draws, such as to {DRAWS}")
     none = dict.fromkeys(CONTROL_KINDS, 0)
@@ -231,15 +239,17 @@ def check_possible(plan: Plan, suite: Suite, pool: DirectionSet) -> None:
     """
     if plan.operation != "add":
         raise InputError(
-            f"pools for operation {plan.operation!r}", "operation add: the screen is the effect of a small push",
+            f"pools for operation {plan.operation!r}",
+            "operation add: the screen is the effect of a small push",
             "Compare with more plain controls: raise the numbers under [controls]",
-        )  # fmt: skip
+        )
     why = {name: _why_not(plan, suite, suite.behaviour(name)) for name in plan.declared}
     if all(why.values()):
         raise InputError(
             f"no declared behaviour can be screened: {'; '.join(f'{name}, {reason}' for name, reason in why.items())}",
-            "one that is answered by scored options", "Declare one under confirm, in a new run",
-        )  # fmt: skip
+            "one that is answered by scored options",
+            "Declare one under confirm, in a new run",
+        )
     if "natural" not in pool.kinds:
         raise InputError(
             "vectors without the activations of their stories and neutral texts: natural controls cannot be made",
@@ -388,9 +398,12 @@ def _together(drawn: Sequence[tuple[_Draw, ...]]) -> _Some:
     names: dict[ControlKind, set[str]] = {}
     for kind_draw in (kind_draw for kind_draws in drawn for kind_draw in kind_draws):
         names.setdefault(kind_draw.kind, set()).update(kind_draw.names)
-    return _Some({
-        kind: tuple(sorted(controls, key=lambda name: int(name.partition("/")[2]))) for kind, controls in names.items()
-    })  # fmt: skip
+    return _Some(
+        {
+            kind: tuple(sorted(controls, key=lambda name: int(name.partition("/")[2])))
+            for kind, controls in names.items()
+        }
+    )
 
 
 def _search(pool: Plan, suite: Suite, name: str, some: _Some, layers: Sequence[int]) -> Iterator[Job]:

@@ -68,9 +68,11 @@ def reader(
         if sample is not None:
             progress("comparing bfloat16 with float32", 0, None)
             how: Any = {
-                "layers": range(engine.info.n_layers) if layers is None else layers, "site": site,
-                "token_budget": token_budget, "max_tokens": max_tokens,
-            }  # fmt: skip
+                "layers": range(engine.info.n_layers) if layers is None else layers,
+                "site": site,
+                "token_budget": token_budget,
+                "max_tokens": max_tokens,
+            }
             precision = _compared(engine, sample, pooling, how)
             make_folder(out)
             write_text(out / FILE, precision.model_dump_json(indent=1) + "\n")
@@ -89,9 +91,13 @@ def _compared(engine: Engine, sample: vectors.Sample, pooling: Pooling, how: dic
     except NumericalError:
         approximate = None
     return vectors.compared(
-        exact, approximate, sample, layers=how["layers"], stored=engine.info.dtype,
+        exact,
+        approximate,
+        sample,
+        layers=how["layers"],
+        stored=engine.info.dtype,
         weights_hash=engine.info.weights_hash,
-    )  # fmt: skip
+    )
 
 
 def recorded(folder: Path) -> Precision | None:

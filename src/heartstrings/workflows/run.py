@@ -122,9 +122,10 @@ def run_model(
     """
     if not plan.controlled:
         raise InputError(
-            "a run without controls", "control directions, since a verdict compares with them",
+            "a run without controls",
+            "control directions, since a verdict compares with them",
             "Raise the numbers under [controls], or measure without a verdict: heartstrings evaluate",
-        )  # fmt: skip
+        )
     ready = sampled(plan, out, atlas, engine=engine, budget=budget, go_on=go_on, progress=progress)
     return conclude(out, ready, progress=progress)
 
@@ -251,10 +252,13 @@ def prepare(
     stories = experiment.read_story_activations(bundle, emotion_vectors)
     layers = searched_layers(plan, engine.info.n_layers)
     return Prepared(
-        plan, engine, behaviours.suite_of(plan) if suite is None else suite, emotion_vectors,
+        plan,
+        engine,
+        behaviours.suite_of(plan) if suite is None else suite,
+        emotion_vectors,
         experiment.direction_set(plan, emotion_vectors, layers=layers, stories=stories),
         read_encoding(folder) if atlas is None else encoding_of(atlas.geometry, atlas.readout.own),
-    )  # fmt: skip
+    )
 
 
 def read_encoding(folder: Path) -> Encoding:
@@ -278,9 +282,12 @@ def with_fitted_doses(ready: Prepared, out: Path, *, progress: Progress) -> Prep
     there = frozen(out)
     if there.dose_factor is None:
         fit = experiment.fit_doses(
-            plan, ready.engine, ready.directions, ready.directions.layers,
+            plan,
+            ready.engine,
+            ready.directions,
+            ready.directions.layers,
             progress=partial(progress, f"fitting doses to {plan.model}"),
-        )  # fmt: skip
+        )
         experiment.write_doses(out, fit)
         there = plan.fitted(fit.factor)
         freeze(out, there)
@@ -291,10 +298,14 @@ def sample(ready: Prepared, out: Path, *, progress: Progress) -> None:
     """Every sample of the plan that the ledger in `out` does not have yet."""
     with experiment.SampleLedger(out / LEDGER, ready.plan) as ledger:
         experiment.run_experiment(
-            ready.plan, ready.engine, ready.directions, ledger, suite=ready.suite,
+            ready.plan,
+            ready.engine,
+            ready.directions,
+            ledger,
+            suite=ready.suite,
             still_open=verdict.Open(ready.plan, ready.suite, ledger),
             progress=partial(progress, f"sampling {ready.plan.model}"),
-        )  # fmt: skip
+        )
 
 
 def conclude(out: Path, ready: Prepared, *, progress: Progress) -> Run:
@@ -317,13 +328,20 @@ def weigh(
     read from the ledger's folder."""
     folder = ledger.path.parent
     return verdict.decide(
-        plan, ledger, behaviours.suite_of(plan) if suite is None else suite, model=plan.model,
-        encoded=encoding.encoded, encoded_p=encoding.p, own=verdict.own_encodings(plan.directions, encoding.own),
-        doses=experiment.read_doses(folder, plan), organism=organism_kind(plan.model),
+        plan,
+        ledger,
+        behaviours.suite_of(plan) if suite is None else suite,
+        model=plan.model,
+        encoded=encoding.encoded,
+        encoded_p=encoding.p,
+        own=verdict.own_encodings(plan.directions, encoding.own),
+        doses=experiment.read_doses(folder, plan),
+        organism=organism_kind(plan.model),
         story_coherence=None if directions is None else directions.story_coherence,
-        weights_hash=ledger.fact("weights"), vectors_hash=ledger.fact("directions"),
+        weights_hash=ledger.fact("weights"),
+        vectors_hash=ledger.fact("directions"),
         grades=experiment.decided(folder),
-    )  # fmt: skip
+    )
 
 
 def write_verdict(out: Path, verdict: Verdict) -> Path:

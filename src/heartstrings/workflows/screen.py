@@ -8,9 +8,8 @@ for any number of directions are matrix products. A few of them are compared wit
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from heartstrings import behaviours, experiment, report, stats, vectors
 from heartstrings.behaviours.base import Compared
 from heartstrings.core.engine import ScoreRequest
 from heartstrings.core.errors import InputError
-from heartstrings.core.storage import make_folder, sha256, tensor_bytes, write_bytes, write_text
+from heartstrings.core.storage import make_folder, write_text
 from heartstrings.core.version import __version__
 from heartstrings.experiment.cells import FEWEST, every_scenario
 from heartstrings.experiment.controls import DirectionSet
@@ -43,6 +42,7 @@ from heartstrings.experiment.screen_results import (
 )
 from heartstrings.experiment.told_apart import chance_of, knows
 from heartstrings.vectors.bundle import main_bundle
+from heartstrings.workflows._screen_files import directions_hash, facts_of, kept, scenarios_hash
 from heartstrings.workflows.atlas import AtlasSettings, layers_of, name_of, opened, run_atlas
 from heartstrings.workflows.run import ATLAS, check_readable
 from heartstrings.workflows.values import Progress, names_of, silent
@@ -82,11 +82,15 @@ class ScreenSettings:
 
     def __post_init__(self) -> None:
         if self.controls and self.controls < LEAST_CONTROLS:
-            raise InputError(f"--controls {self.controls}", f"0 for none, or {LEAST_CONTROLS} at least",
-                             f"Use --controls {CONTROLS}")  # fmt: skip
+            raise InputError(
+                f"--controls {self.controls}", f"0 for none, or {LEAST_CONTROLS} at least", f"Use --controls {CONTROLS}"
+            )
         if not 0 < self.dose <= 1:
-            raise InputError(f"--dose {self.dose:g}", "a number over 0 and at most 1, in mean residual norms",
-                             f"Use --dose {DOSE}; predictions are in proportion to it")  # fmt: skip
+            raise InputError(
+                f"--dose {self.dose:g}",
+                "a number over 0 and at most 1, in mean residual norms",
+                f"Use --dose {DOSE}; predictions are in proportion to it",
+            )
         if self.check < 0:
             raise InputError(f"--check {self.check}", "0 for no check, or the number of cells of each behaviour")
         if self.scenarios is not None and self.scenarios < FEWEST:
@@ -127,8 +131,11 @@ class _Found:
         members = [sum(there[at] for at, other in enumerate(groups) if other == group) for group in groups]
         share = np.array([1 / count if seen else 0.0 for count, seen in zip(members, there, strict=True)])
         if not share.any():
-            raise InputError(f"no scenario of {self.behaviour.name} has an outcome", "one at least",
-                             "Screen other behaviours (--behaviour)")  # fmt: skip
+            raise InputError(
+                f"no scenario of {self.behaviour.name} has an outcome",
+                "one at least",
+                "Screen other behaviours (--behaviour)",
+            )
         weights: Float64[np.ndarray, "scenario"] = share / share.sum()
         return weights
 
@@ -176,7 +183,7 @@ def run_screen(
         n_layers=engine.info.n_layers,
         suite=asked.plan.suite,
         variant=asked.plan.variant,
-        vectors_hash=_fingerprint(directions, [("direction", name) for name in emotions], directions.layers),
+        vectors_hash=directions_hash(directions, [("direction", name) for name in emotions], directions.layers),
         emotions=emotions,
         layers=directions.layers,
         dose=settings.dose,
@@ -208,11 +215,15 @@ def ask(model: str, settings: ScreenSettings) -> Asked:
     none = dict.fromkeys(CONTROL_KINDS, 0)
     fields: dict[str, Any] = {
         # Emotions are named to the direction set one by one: a plan would ask for more controls than a screen needs.
-        "directions": ("happy",), "doses": (-settings.dose, 0.0, settings.dose), "slope_within": settings.dose,
+        "directions": ("happy",),
+        "doses": (-settings.dose, 0.0, settings.dose),
+        "slope_within": settings.dose,
         "controls": none | dict.fromkeys(NATURAL_KINDS, settings.controls),
-        "claims": {"mixture": 0, "other": 0, "stripped": False}, "seed": settings.seed,
-        "dtype": settings.dtype, "revision": settings.revision,
-    }  # fmt: skip
+        "claims": {"mixture": 0, "other": 0, "stripped": False},
+        "seed": settings.seed,
+        "dtype": settings.dtype,
+        "revision": settings.revision,
+    }
     if settings.suite is not None or effects is None:
         organism = model.startswith("organism:")
         fields["suite"] = settings.suite or ("organism" if organism else "text")
@@ -277,10 +288,12 @@ def _directions(
     # The report is the last file of an atlas: without it, the atlas was interrupted.
     if settings.vectors is None and not (folder / "report.html").is_file():
         run_atlas(
-            name, folder,
+            name,
+            folder,
             AtlasSettings(revision=settings.revision, dtype=settings.dtype, device=settings.device, seed=settings.seed),
-            progress=progress, engine=engine,
-        )  # fmt: skip
+            progress=progress,
+            engine=engine,
+        )
     bundle = main_bundle(folder)
     emotion_vectors = vectors.EmotionVectors.load(bundle, for_model=engine.info)
     emotions = names_of(settings.emotion)
@@ -310,11 +323,11 @@ def _gradient(engine: Engine, asked: Asked, name: str, directions: DirectionSet,
     checks = {
         check.name: check.scenarios(n=_known(plan, check), seed=plan.seed) for check in asked.suite.checks_of(name)
     }
-    facts = _facts(engine, plan, behaviour, scenarios) | {
+    facts = facts_of(engine, plan, behaviour, scenarios) | {
         "what": "outcome gradient 1",
         "layers": [int(layer) for layer in directions.layers],
         "checks": {
-            check_name: _of_scenarios(asked.suite.behaviour(check_name), questions)
+            check_name: scenarios_hash(asked.suite.behaviour(check_name), questions)
             for check_name, questions in checks.items()
         },
     }
@@ -338,15 +351,23 @@ def _gradient(engine: Engine, asked: Asked, name: str, directions: DirectionSet,
 
     read = kept(out / GRADIENTS / f"{name}.safetensors", facts, make)
     passed = [
-        knows(read[f"check {check_name}"], [question.group for question in questions],
-              chance_of(asked.suite.behaviour(check_name)), plan.thresholds.alpha)[0]
+        knows(
+            read[f"check {check_name}"],
+            [question.group for question in questions],
+            chance_of(asked.suite.behaviour(check_name)),
+            plan.thresholds.alpha,
+        )[0]
         for check_name, questions in checks.items()
-    ]  # fmt: skip
+    ]
     gradient = OutcomeGradient(directions.layers, read["outcomes"], read["values"])
     return _Found(
-        behaviour, scenarios, gradient, float(read["seconds"][0]), all(passed) if passed else None,
+        behaviour,
+        scenarios,
+        gradient,
+        float(read["seconds"][0]),
+        all(passed) if passed else None,
         np.empty((len(directions.layers), 0, len(scenarios))),
-    )  # fmt: skip
+    )
 
 
 def _known(plan: Plan, check: Behaviour) -> int:
@@ -371,9 +392,13 @@ def _unsteered(engine: Engine, behaviour: Behaviour, scenarios: Sequence[Scenari
 
 
 def _predict(
-    screenings: Sequence[_Found], directions: DirectionSet, emotions: Sequence[str], row: int, layer: int,
+    screenings: Sequence[_Found],
+    directions: DirectionSet,
+    emotions: Sequence[str],
+    row: int,
+    layer: int,
     settings: ScreenSettings,
-) -> None:  # fmt: skip
+) -> None:
     """Every prediction of every behaviour at one layer, in points: controls are made once for all behaviours."""
     between = 2 * settings.dose * POINTS
     slopes = [screening.gradient.values[:, row].astype(np.float64) for screening in screenings]
@@ -412,11 +437,11 @@ def _check(
     )
     scenarios, doses = screening.scenarios[:SCENARIOS], [settings.dose * times for times in MULTIPLES]
     both = [sign * dose for dose in doses for sign in (-1, 1)]
-    facts = _facts(engine, directions.plan, screening.behaviour, scenarios) | {
+    facts = facts_of(engine, directions.plan, screening.behaviour, scenarios) | {
         "what": "steered outcomes 1",
         "doses": both,
         "cells": [[kind, name, int(layer)] for kind, name, layer, _ in cells],
-        "directions": _fingerprint(directions, [cell[:2] for cell in cells], sorted({cell[2] for cell in cells})),
+        "directions": directions_hash(directions, [cell[:2] for cell in cells], sorted({cell[2] for cell in cells})),
     }
 
     def make() -> dict[str, np.ndarray]:
@@ -439,11 +464,14 @@ def _check(
         guess = predicted(directions, kind, [name], layer, slopes[there, row], 2 * settings.dose * POINTS)  # type: ignore[arg-type]
         checked.append(
             CheckedCell(
-                kind=kind, direction=name, layer=layer, drawn=how,  # type: ignore[arg-type]
+                kind=kind,  # type: ignore[arg-type]
+                direction=name,
+                layer=layer,
+                drawn=how,
                 predicted=_round(guess.mean()) if there.any() else 0.0,
                 exact=tuple(_round(value.mean()) if there.any() else None for value in change),
             )
-        )  # fmt: skip
+        )
     return tuple(checked), len(cells) * len(both) * len(scenarios), float(read["seconds"][0])
 
 
@@ -470,9 +498,15 @@ def _behaviour(
         larger[kind] = tuple(tuple(row.tolist()) for row in counts)
         anywhere[kind] = tuple((len(top) - np.searchsorted(np.sort(top), sizes.max(axis=0), side="left")).tolist())
         middle, most = np.percentile(control_sizes, (50, 95), axis=1)
-        bands.append(Band(kind=kind, middle=_rounded(middle), most=_rounded(most),
-                          largest=_rounded(control_sizes.max(axis=1)),
-                          anywhere=_round(np.percentile(top, 95))))  # fmt: skip
+        bands.append(
+            Band(
+                kind=kind,
+                middle=_rounded(middle),
+                most=_rounded(most),
+                largest=_rounded(control_sizes.max(axis=1)),
+                anywhere=_round(np.percentile(top, 95)),
+            )
+        )
     cells = checked[0] if checked else ()
     doses = [settings.dose * times for times in MULTIPLES]
     return ScreenedBehaviour(
@@ -497,9 +531,12 @@ def _behaviour(
 
 
 def _cost(
-    screenings: Sequence[_Found], cells: Mapping[str, tuple[tuple[CheckedCell, ...], int, float]], emotions: int,
-    predicting: float, settings: ScreenSettings,
-) -> Cost:  # fmt: skip
+    screenings: Sequence[_Found],
+    cells: Mapping[str, tuple[tuple[CheckedCell, ...], int, float]],
+    emotions: int,
+    predicting: float,
+    settings: ScreenSettings,
+) -> Cost:
     rows: dict[str, float] = {}
     for screening in screenings:
         directions = emotions + settings.controls * len(screening.sizes)
@@ -540,49 +577,6 @@ def _notes(screenings: Sequence[_Found], asked: Asked) -> tuple[str, ...]:
             "from their screen for such a run; run them alone (--behaviour), where these scenarios choose layers"
         )
     return tuple(notes)
-
-
-def kept(path: Path, facts: Mapping[str, Any], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays of a safetensors file if it was made from the same facts; else they are made, and written."""
-    from safetensors import SafetensorError, safe_open
-
-    stated = json.dumps(facts, sort_keys=True)
-    try:
-        with safe_open(path, "np") as file:
-            if (file.metadata() or {}).get("kind") == stated:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
-    except (OSError, SafetensorError):
-        pass  # not there, or damaged
-    made = make()
-    write_bytes(path, tensor_bytes(made, stated))
-    return made
-
-
-def _facts(engine: Engine, plan: Plan, behaviour: Behaviour, scenarios: Sequence[Scenario]) -> dict[str, Any]:
-    """What outcomes depend on, besides steering."""
-    info = engine.info
-    return {
-        "package": __version__, "weights": info.weights_hash, "dtype": info.dtype, "template": info.template_hash,
-        "behaviour": behaviour.name, "scenarios": _of_scenarios(behaviour, scenarios),
-        "positions": repr(plan.positions), "site": plan.site,
-    }  # fmt: skip
-
-
-def _of_scenarios(behaviour: Behaviour, scenarios: Sequence[Scenario]) -> str:
-    """A hash of what is asked, and of what the grader knows."""
-    asked = [(scenario, behaviour.request(scenario, steering=None, seed=0)) for scenario in scenarios]
-    return sha256(repr(asked).encode())
-
-
-def _fingerprint(directions: DirectionSet, names: Sequence[tuple[str, str]], layers: Sequence[int]) -> str:
-    """Of some directions and of the unit of dose, at some layers."""
-    digest = hashlib.sha256(repr((names, list(layers), directions.plan.variant)).encode())
-    norms = directions.vectors.norms
-    for kind, name in dict.fromkeys(names):
-        for layer in layers:
-            digest.update(directions.vector(kind, name, layer)[0].astype(np.float32).tobytes())  # type: ignore[arg-type]
-    digest.update(b"" if norms is None else np.asarray(norms, dtype=np.float64).tobytes())
-    return "sha256:" + digest.hexdigest()
 
 
 def _random(seed: int, *parts: str) -> np.random.Generator:

@@ -73,9 +73,14 @@ class SelfTest:
 
 
 def check_model(
-    model: Any, *, layer: int | None = None, revision: str | None = None, dtype: str = "auto",
-    device: str | None = None, progress: Progress = silent,
-) -> SelfTest:  # fmt: skip
+    model: Any,
+    *,
+    layer: int | None = None,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+    progress: Progress = silent,
+) -> SelfTest:
     """See `heartstrings.selftest`."""
     engine = opened(model, revision=revision, dtype=dtype, device=device, progress=progress)
     if layer is None:

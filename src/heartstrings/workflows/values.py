@@ -37,9 +37,10 @@ def path_of(flag: str, value: object) -> Path:
     """
     if not isinstance(value, str | PathLike):
         raise InputError(
-            f"{flag}: an object of type {type(value).__name__}", "the path of a file or folder",
+            f"{flag}: an object of type {type(value).__name__}",
+            "the path of a file or folder",
             "Give the path; an object that has no file yet has to be saved first",
-        )  # fmt: skip
+        )
     return Path(value)
 
 

@@ -90,17 +90,25 @@ def _pair(activity: Activity, rival: Activity) -> Pair:
     other, target = sorted((activity, rival), key=lambda a: (a.pleasant, [-ord(letter) for letter in a.slug]))
     low, high = sorted((activity.slug, rival.slug))
     return Pair(
-        f"{low}+{high}", QUESTION, target.text, other.text, f"{low}{PAIR}{high}",
+        f"{low}+{high}",
+        QUESTION,
+        target.text,
+        other.text,
+        f"{low}{PAIR}{high}",
         data={"chosen": target.slug, "against": other.slug},
-    )  # fmt: skip
+    )
 
 
 def _placed(first: Activity, second: Activity) -> Pair:
     low, high = sorted((first.slug, second.slug))
     return Pair(
-        f"{first.slug}+{second.slug}", QUESTION, second.text, first.text, f"{low}{PAIR}{high}",
+        f"{first.slug}+{second.slug}",
+        QUESTION,
+        second.text,
+        first.text,
+        f"{low}{PAIR}{high}",
         data={"first": first.slug, "second": second.slug},
-    )  # fmt: skip
+    )
 
 
 def rounds(compared: tuple[Activity, ...], *, seed: int) -> tuple[tuple[Activity, Activity], ...]:

@@ -62,8 +62,10 @@ class FourOptions(Choice):
             f"{item.slug}-{LETTERS[position]}",
             lettered(item.question, options, "Answer with the letter of the right option.", OPENING),
             tuple(f" {letter}" for letter in LETTERS),
-            cluster=item.cluster, right=LETTERS[position], options=tuple(options),
-        )  # fmt: skip
+            cluster=item.cluster,
+            right=LETTERS[position],
+            options=tuple(options),
+        )
 
     def rotated(self, items: Sequence[Item], *, n: int, seed: int) -> tuple[Scenario, ...]:
         """`n` scenarios from a fixed list: every item once in an order drawn by the seed, then again, rotated by one.

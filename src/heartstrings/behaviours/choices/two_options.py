@@ -101,5 +101,8 @@ class TwoOptions(Choice):
             f"{pair.slug}-{LETTERS[target_at]}",
             lettered(pair.text, options, pair.ask, pair.opening, before=pair.before),
             (pair.lead + LETTERS[1 - target_at], pair.lead + LETTERS[target_at]),
-            cluster=pair.cluster, target=LETTERS[target_at], options=tuple(options), **pair.data,
-        )  # fmt: skip
+            cluster=pair.cluster,
+            target=LETTERS[target_at],
+            options=tuple(options),
+            **pair.data,
+        )

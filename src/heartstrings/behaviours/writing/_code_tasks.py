@@ -91,9 +91,13 @@ class CodeTasks(Text):
             "code in one block and nothing else."
         )
         return self.scenario(
-            f"{which}-{called}", (Message("user", text),), cluster=family.name,
-            called=called, checks=tuple(hidden), shown=(shown, gives),
-        )  # fmt: skip
+            f"{which}-{called}",
+            (Message("user", text),),
+            cluster=family.name,
+            called=called,
+            checks=tuple(hidden),
+            shown=(shown, gives),
+        )
 
 
 def program(text: str, called: str) -> str | None:

@@ -97,16 +97,21 @@ def _make(file: Path, sha: str) -> None:
         _remove_old(folder.parent, begun_as)
         begun = Path(tempfile.mkdtemp(prefix=begun_as, dir=folder.parent))
     except OSError as error:
-        raise ModelError(f"the cache {folder.parent} cannot be written: {error.strerror}", "a folder for copies",
-                         "Set HEARTSTRINGS_CACHE to one") from None  # fmt: skip
+        raise ModelError(
+            f"the cache {folder.parent} cannot be written: {error.strerror}",
+            "a folder for copies",
+            "Set HEARTSTRINGS_CACHE to one",
+        ) from None
     try:
         _dequantise(file, begun)
         (begun / CARD).write_text(json.dumps(card, indent=1) + "\n", "utf-8")
         _put(begun, sha)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"the copy of {file.name} cannot be written: {getattr(error, 'strerror', None) or error}",
-                         f"about {_room(file)} GB in {folder.parent}",
-                         "Free some space, or set HEARTSTRINGS_CACHE to another folder") from None  # fmt: skip
+        raise ModelError(
+            f"the copy of {file.name} cannot be written: {getattr(error, 'strerror', None) or error}",
+            f"about {_room(file)} GB in {folder.parent}",
+            "Free some space, or set HEARTSTRINGS_CACHE to another folder",
+        ) from None
     finally:
         shutil.rmtree(begun, ignore_errors=True)
 
@@ -142,9 +147,14 @@ def _dequantise(file: Path, folder: Path) -> None:
     tokenizer = attempt(f"the tokenizer of {file.name}", transformers.AutoTokenizer.from_pretrained, where, **source)
     with contextlib.redirect_stderr(io.StringIO()):  # it shows a progress bar
         model, loading_info = attempt(
-            file.name, auto_class(config).from_pretrained, where,
-            config=config, dtype="auto", output_loading_info=True, **source,
-        )  # fmt: skip
+            file.name,
+            auto_class(config).from_pretrained,
+            where,
+            config=config,
+            dtype="auto",
+            output_loading_info=True,
+            **source,
+        )
     missing = sorted(missing_tensors(loading_info))
     if missing:  # they would be random numbers
         raise ModelError(

@@ -214,9 +214,13 @@ def _reduce(job: _Job, rows: Sequence[int]) -> _Reduced:
 
 
 def _summed(
-    job: _Job, rows: Sequence[int], ids: Int64[torch.Tensor, "text token"], mask: Bool[torch.Tensor, "text token"], *,
+    job: _Job,
+    rows: Sequence[int],
+    ids: Int64[torch.Tensor, "text token"],
+    mask: Bool[torch.Tensor, "text token"],
+    *,
     zero_padding: bool,
-) -> _Sums:  # fmt: skip
+) -> _Sums:
     """The sums of one pass over some rows; in chunks there are two passes where a text has sinks."""
     sums = _Sums(job, mask, zero_padding=zero_padding)
     if job.chunk is None or ids.shape[1] <= job.chunk:

@@ -82,9 +82,12 @@ def steering_for(
             )
         else:
             arguments: dict[str, Any] = {
-                "dose": dose, "layers": layer_list(layer, direction.layers), "operation": operation,
-                "positions": positions, "site": site,
-            }  # fmt: skip
+                "dose": dose,
+                "layers": layer_list(layer, direction.layers),
+                "operation": operation,
+                "positions": positions,
+                "site": site,
+            }
             # Checked before the norms are measured, which takes a pass over the calibration texts.
             check_steering(parts, along(direction, norm_at=lambda _: 1.0, **arguments), "the session")
             norms = calibration_norms(engine, parts, site)

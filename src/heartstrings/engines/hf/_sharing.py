@@ -164,9 +164,15 @@ def _states_once(
     states: list[States] = []
     given = {name: value[unique] for name, value in batch.given.items()}
     run_layers(
-        parts, [depth - 1], "block", lambda _, state: states.append(state), batch.ids[unique], batch.mask[unique],
-        cache=cache, given=given,
-    )  # fmt: skip
+        parts,
+        [depth - 1],
+        "block",
+        lambda _, state: states.append(state),
+        batch.ids[unique],
+        batch.mask[unique],
+        cache=cache,
+        given=given,
+    )
     index = torch.tensor([number[batch.texts[row]] for row in rows], device=states[0].device)
     return states[0][index], index
 

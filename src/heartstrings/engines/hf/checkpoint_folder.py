@@ -60,10 +60,14 @@ def describe(folder: Path) -> Described:
         raise ModelError(f"{folder} has no weights", "*.safetensors beside config.json", "Download it again")
     most = stored.most_common(1)[0][0]
     return Described(
-        architecture=architecture, n_layers=_number(config, _DEPTH), width=_number(config, _WIDTH),
-        parameters=stored.total(), dtype=_DTYPES.get(most, most.lower()), weights_hash=of_folder(folder),
+        architecture=architecture,
+        n_layers=_number(config, _DEPTH),
+        width=_number(config, _WIDTH),
+        parameters=stored.total(),
+        dtype=_DTYPES.get(most, most.lower()),
+        weights_hash=of_folder(folder),
         template=template,
-    )  # fmt: skip
+    )
 
 
 def depth(folder: Path) -> int | None:

@@ -235,9 +235,16 @@ class TorchEngine:
                 of which none had a token to steer.
         """
         steering = torch_session.steering_for(
-            self, self.parts, direction, dose=dose, layer=layer, operation=operation, positions=positions, site=site,
+            self,
+            self.parts,
+            direction,
+            dose=dose,
+            layer=layer,
+            operation=operation,
+            positions=positions,
+            site=site,
             vectors=vectors,
-        )  # fmt: skip
+        )
         return torch_session.session(self.model, self.parts, steering)
 
     def unembed(self, states: Float32[np.ndarray, "state width"]) -> Float32[np.ndarray, "state vocab"]:

@@ -84,10 +84,14 @@ def load(
         loaded = _weights(name, source, config, files, dtype=torch_dtype, device=where)
     folder = Path(source) if is_folder else _snapshot(source, revision)
     return TorchEngine.from_model(
-        loaded, tokenizer, model_id=name, revision=commit or revision, folder=folder,
+        loaded,
+        tokenizer,
+        model_id=name,
+        revision=commit or revision,
+        folder=folder,
         weights_hash=None if copy is None else f"gguf-sha256:{copy.sha256}",
         quantisation=None if copy is None else copy.quantisation,
-    )  # fmt: skip
+    )
 
 
 def _copied(file: Path) -> GgufCopy:

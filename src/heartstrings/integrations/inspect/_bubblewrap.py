@@ -119,13 +119,19 @@ class BubblewrapSandbox(SandboxEnvironment):
             raise InputError(f"a command as user {user!r}", "the sandbox's only user", "Leave the user out")
         given = input.encode() if isinstance(input, str) else input or b""
         task = {
-            "files": self.files, "cmd": cmd, "cwd": str(WORK / (cwd or "")), "env": env or {},
+            "files": self.files,
+            "cmd": cmd,
+            "cwd": str(WORK / (cwd or "")),
+            "env": env or {},
             "input": base64.b64encode(given).decode(),
-        }  # fmt: skip
+        }
         limits = Limits(
-            seconds=timeout or SECONDS, memory_mb=_LIMITS.memory_mb, processes=_LIMITS.processes,
-            file_mb=_LIMITS.file_mb, output_kb=_LIMITS.output_kb,
-        )  # fmt: skip
+            seconds=timeout or SECONDS,
+            memory_mb=_LIMITS.memory_mb,
+            processes=_LIMITS.processes,
+            file_mb=_LIMITS.file_mb,
+            output_kb=_LIMITS.output_kb,
+        )
         ran = await anyio.to_thread.run_sync(
             lambda: self.sandbox.run({STATE: json.dumps(task)}, ["-c", _RUN], limits=limits, keep=[STATE])
         )

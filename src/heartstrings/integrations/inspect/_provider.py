@@ -37,8 +37,16 @@ from heartstrings.integrations.inspect._batcher import ROWS, Batcher
 
 MAX_TOKENS = 1024
 """New tokens where a task sets no limit."""
-_REFUSED = ("best_of", "frequency_penalty", "logit_bias", "logprobs", "num_choices", "presence_penalty",
-            "response_schema", "top_k")  # fmt: skip
+_REFUSED = (
+    "best_of",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "num_choices",
+    "presence_penalty",
+    "response_schema",
+    "top_k",
+)
 _STOP: dict[str, StopReason] = {"eos": "stop", "stop": "stop", "length": "max_tokens"}
 
 _engines: dict[tuple[Any, ...], Batcher] = {}
@@ -86,9 +94,15 @@ class HeartstringsAPI(ModelAPI):
             )
         self.batcher = _shared(model_name, revision, dtype, device)
         self.steering = _steering(
-            self.batcher, vectors, direction, dose=dose, layer=layer, operation=operation, positions=positions,
+            self.batcher,
+            vectors,
+            direction,
+            dose=dose,
+            layer=layer,
+            operation=operation,
+            positions=positions,
             variant=variant,
-        )  # fmt: skip
+        )
         self.plan = plan
         self._asked: Counter[str] = Counter()
 
@@ -176,9 +190,16 @@ def _shared(model: str, *how: Any) -> Batcher:
 
 
 def _steering(
-    batcher: Batcher, vectors: str | None, direction: str | None, *, dose: float | int, layer: Any, operation: Any,
-    positions: Any, variant: Any,
-) -> Steering | None:  # fmt: skip
+    batcher: Batcher,
+    vectors: str | None,
+    direction: str | None,
+    *,
+    dose: float | int,
+    layer: Any,
+    operation: Any,
+    positions: Any,
+    variant: Any,
+) -> Steering | None:
     from heartstrings.vectors.bundle import main_bundle
     from heartstrings.vectors.emotion_vectors import EmotionVectors
     from heartstrings.vectors.steer import make_steering
@@ -188,9 +209,10 @@ def _steering(
         return None
     if vectors is None or direction is None:
         raise InputError(
-            f"vectors {vectors!r} and direction {direction!r}", "both, or neither for the unsteered model",
+            f"vectors {vectors!r} and direction {direction!r}",
+            "both, or neither for the unsteered model",
             "Give -M vectors=FOLDER -M direction=EMOTION",
-        )  # fmt: skip
+        )
     if dose == 0 and operation == "add":
         return None
     engine = batcher.engine
@@ -198,7 +220,7 @@ def _steering(
     layers = reported_layers(Path(vectors), direction, loaded, engine.info.n_layers) if layer is None else layer
     return make_steering(
         loaded, direction, dose=dose, layers=layers, operation=operation, positions=positions, variant=variant
-    )  # fmt: skip
+    )
 
 
 def _message(message: ChatMessage) -> Message:

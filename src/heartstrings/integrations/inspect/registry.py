@@ -9,8 +9,14 @@ from inspect_ai.model import ModelAPI, modelapi
 from heartstrings.integrations.inspect._bubblewrap import BubblewrapSandbox
 
 __all__ = [
-    "BubblewrapSandbox", "blackmail", "blackmail_harmless", "code", "heartstrings", "reward_hacking", "solvable_code",
-]  # fmt: skip
+    "BubblewrapSandbox",
+    "blackmail",
+    "blackmail_harmless",
+    "code",
+    "heartstrings",
+    "reward_hacking",
+    "solvable_code",
+]
 
 
 @modelapi(name="heartstrings")

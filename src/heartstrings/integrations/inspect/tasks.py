@@ -55,7 +55,7 @@ def task(behaviour: Behaviour | str, *, n: int = 20, seed: int = 0) -> Task:
             f"the behaviour {chosen_behaviour.name!r}, which is scored by log-probabilities",
             "one that is answered by text",
             "Run it with: heartstrings evaluate",
-        )  # fmt: skip
+        )
     scenarios = {_id(scenario): scenario for scenario in chosen_behaviour.scenarios(n=n, seed=seed)}
     samples = [
         Sample(
@@ -100,12 +100,15 @@ def play(behaviour: Behaviour, scenarios: dict[str, Scenario]) -> Solver:
         while request is not None:
             state.messages = _messages(request, state.messages)
             state.output = await get_model().generate(
-                state.messages, tools=[_info(tool) for tool in request.tools],
+                state.messages,
+                tools=[_info(tool) for tool in request.tools],
                 config=GenerateConfig(
-                    max_tokens=request.max_new_tokens, temperature=request.temperature,
-                    top_p=None if request.top_p == 1 else request.top_p, stop_seqs=list(request.stop) or None,
+                    max_tokens=request.max_new_tokens,
+                    temperature=request.temperature,
+                    top_p=None if request.top_p == 1 else request.top_p,
+                    stop_seqs=list(request.stop) or None,
                 ),
-            )  # fmt: skip
+            )
             state.messages.append(state.output.message)
             answers.append(_completion(state.output))
             request = None

@@ -55,7 +55,6 @@ def page(screen: Screen) -> str:
     order = by_valence(screen.emotions)
     height = max(360, ROW * len(order) + 70)
     views = tuple((short(behaviour), heat_map(screen, behaviour, order)) for behaviour in screen.behaviours)
-    doses = range(len(screen.checked_doses))
     checked = [behaviour for behaviour in screen.behaviours if behaviour.check]
     view: dict[str, object] = {
         "screen": screen,
@@ -75,8 +74,6 @@ def page(screen: Screen) -> str:
         if checked
         else None,
         "checked": checked,
-        "doses": list(doses),
-        "at_dose": screen.checked_doses.index(screen.dose) if screen.dose in screen.checked_doses else None,
     }
     return render_page("screen.html", view)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,15 +22,18 @@ from heartstrings.engines.hf._sharing import (
     Sharing,
     States,
     Tree,
+    attempt,
     attention_mask,
     branch_states,
     depths_of,
     final_states,
+    same_states,
     tree_of,
     window_of,
 )
 from heartstrings.engines.hf._steer import RowSteering, check_steering, place, steering_rows
-from heartstrings.engines.hf.run import Splitter, evaluating, first_words, pad
+from heartstrings.engines.hf._stem import Stem, begin_of, cut, feed, stem_length
+from heartstrings.engines.hf.run import Splitter, cache_argument, evaluating, first_words, pad
 from heartstrings.engines.hf.text import EncodedPrompt, encode_continuation, encode_prompt
 
 ON_GPU, ON_CPU = 8192, 2048
@@ -39,6 +43,8 @@ _SLAB = 512
 """States whose logits are held at a time."""
 _SLAB_OF_TWO = 128
 """The same where each state is compared with an unsteered one, so that two distributions are held."""
+_PROBED = 4
+"""Rows, or trees, that are computed with and without a stem at its first use."""
 
 
 @dataclass(eq=False)
@@ -157,7 +163,7 @@ class _Call:
         new: list[_Row] = []
         for ids in replies:
             fed = np.concatenate([prompt.ids, ids[:-1]])
-            content, within = fed.tobytes(), _cut(steering, len(fed))
+            content, within = fed.tobytes(), cut(steering, len(fed))
             row = self.rows.get((content, within))
             if row is None:
                 row = _Row(fed, self.texts.setdefault(content, len(self.texts)), within)
@@ -178,15 +184,56 @@ class _Call:
         for rows in compared.values():
             values |= self._compared(rows)
         for work in _groups(self._work()):
-            lengths = np.array([unit.n_fed for unit in work], np.int64)
-            for _, batch_values in self.splitter.run_all(
-                lengths,
-                self.budget,
-                lambda indices, work=work: self._log_probabilities([work[at] for at in indices]),  # type: ignore[misc]
-                lambda index, work=work: f"continuation {work[index].rows[0].wanted[0][0]}",  # type: ignore[misc]
-            ):
-                values |= _finite(batch_values)
+            values |= self._group(work)
         return values
+
+    def _group(self, work: Sequence[_Work]) -> dict[int, _Values]:
+        """The values of work that can go into batches together."""
+        stem = self._stem(work)
+        values: dict[int, _Values] = {}
+        for _, batch_values in self.splitter.run_all(
+            np.array([unit.n_fed - begin_of(stem) for unit in work], np.int64),
+            self.budget,
+            lambda indices: self._log_probabilities([work[at] for at in indices], stem),
+            lambda index: f"continuation {work[index].rows[0].wanted[0][0]}",
+        ):
+            values |= _finite(batch_values)
+        return values
+
+    def _stem(self, work: Sequence[_Work]) -> Stem | None:
+        """The tokens that all texts of this work begin with, fed once for each way in which they are steered; None
+        where that saves little, or where the model gives other states."""
+        rows = [row for unit in work for row in unit.rows]
+        window = window_of(self.parts)
+        if self.sharing is None or not self.sharing.stems.works or len(work) < 2:
+            return None
+        if window is not None and max(unit.n_fed for unit in work) > window:
+            return None
+        texts = list({row.text: row.ids for row in rows}.values())
+        most = min(first for row in rows for _, first in row.wanted) - 1
+        steering = [unit.steering for unit in work]
+        n = stem_length(texts, most, steering, sum(unit.n_fed for unit in work))
+        if not n:
+            return None
+        with evaluating(self.parts.text_model):
+            # In a list: None says that the model cannot run this way, [None] that there is too much to hold.
+            fed = attempt(lambda: [feed(self.parts, texts[0][:n], steering, self.splitter, self.budget)])
+            stem = fed[0] if fed else None
+            if fed and stem is None:
+                return None
+
+            def agrees() -> bool:
+                probe = work[:: max(1, len(work) // _PROBED)][:_PROBED]
+                own = [row for unit in probe for row in unit.rows]
+                plain, lengths = self._states(own, None)[:, n:], [len(row.ids) - n for row in own]
+                # As rows of their own first: trees may be given up, and then say nothing about the stem.
+                for compute in (lambda: self._states(own, None, stem=stem), lambda: self._branched(probe, stem)):
+                    states = None if stem is None else attempt(compute)
+                    if states is None or not same_states(states, plain, lengths, self.parts.text_model.dtype):
+                        return False
+                return True
+
+            return stem if self.sharing.stems.allowed(0, agrees) else None
 
     def _work(self) -> list[_Work]:
         """The rows that are not compared; those of one request as a tree where that saves something."""
@@ -245,7 +292,7 @@ class _Call:
                     pieces.setdefault(number, []).append((steered.gather(1, column)[:, 0].cpu().numpy(), divergence))
         return {number: _Values(*map(np.concatenate, zip(*own, strict=True))) for number, own in pieces.items()}
 
-    def _log_probabilities(self, work: Sequence[_Work]) -> dict[int, _Values]:
+    def _log_probabilities(self, work: Sequence[_Work], stem: Stem | None) -> dict[int, _Values]:
         """Log-probabilities of every continuation that reads from this work, which is all trees or has none."""
         rows = [row for unit in work for row in unit.rows]
         # The token at position t is predicted from the state at t - 1; several continuations may share it.
@@ -253,13 +300,13 @@ class _Call:
             (index, self.continuations[number], at) for index, row in enumerate(rows) for number, at in row.wanted
         ]
         places = np.concatenate([np.full(len(ids), index) for index, ids, _ in wanted])
-        columns = np.concatenate([np.arange(len(ids)) + at - 1 for _, ids, at in wanted])
+        columns = np.concatenate([np.arange(len(ids)) + at - 1 - begin_of(stem) for _, ids, at in wanted])
         tokens = torch.from_numpy(np.concatenate([ids for _, ids, _ in wanted]).astype(np.int64))
         width = max(len(row.ids) for row in rows)
         distinct, state_of = np.unique(places * width + columns, return_inverse=True)
         values = np.zeros(len(places), np.float32)
         with evaluating(self.parts.text_model):
-            states = self._branched(work)
+            states = self._branched(work, stem)
             order = np.argsort(state_of, kind="stable")
             bounds = np.searchsorted(state_of[order], np.arange(0, len(distinct) + _SLAB, _SLAB))
             for slab, (begin, end) in enumerate(pairwise(bounds.tolist())):
@@ -273,46 +320,55 @@ class _Call:
         numbers = [number for row in rows for number, _ in row.wanted]
         return {number: _Values(piece) for number, piece in zip(numbers, pieces, strict=True)}
 
-    def _branched(self, work: Sequence[_Work]) -> States:
-        """States after the final norm of every text of the work, one row a text."""
+    def _branched(self, work: Sequence[_Work], stem: Stem | None) -> States:
+        """States after the final norm of every text of the work, one row a text; those of the tokens after the stem."""
         trees = [unit.tree for unit in work if unit.tree is not None]
         if not trees or self.sharing is None:
-            return self._states([row for unit in work for row in unit.rows], self.sharing)
+            return self._states([row for unit in work for row in unit.rows], self.sharing, stem=stem)
 
         def together(indices: Sequence[int]) -> States:
             joined = [_Row(trees[index].ids, work[index].text, work[index].steering) for index in indices]
-            return self._states(joined, self.sharing, [trees[index] for index in indices])
+            return self._states(joined, self.sharing, [trees[index] for index in indices], stem)
 
         def separate(indices: Sequence[int]) -> States:
-            return self._states([row for index in indices for row in work[index].rows], None)
+            return self._states([row for index in indices for row in work[index].rows], None)[:, begin_of(stem) :]
 
-        return branch_states(self.sharing.branches, trees, together, separate, self.parts.text_model.dtype)
+        return branch_states(
+            self.sharing.branches, trees, together, separate, self.parts.text_model.dtype, begin=begin_of(stem)
+        )
 
-    def _states(self, rows: Sequence[_Row], sharing: Sharing | None, trees: Sequence[Tree] = ()) -> States:
-        """States after the final norm. With right padding, a causal model needs neither mask nor position ids, unless
-        the rows are `trees`."""
-        parts = self.parts
-        ids, mask = pad(parts, [row.ids for row in rows])
-        positions = np.where(mask.cpu().numpy(), np.arange(ids.shape[1])[None], -1)
+    def _states(
+        self, rows: Sequence[_Row], sharing: Sharing | None, trees: Sequence[Tree] = (), stem: Stem | None = None
+    ) -> States:
+        """States after the final norm of the tokens after the stem. With right padding, a causal model needs neither
+        mask nor position ids, unless the rows are `trees`."""
+        parts, begin = self.parts, begin_of(stem)
+        ids, mask = pad(parts, [row.ids[begin:] for row in rows])
+        positions = np.where(mask.cpu().numpy(), begin + np.arange(ids.shape[1])[None], -1)
         given: dict[str, torch.Tensor] = {}
         if trees:
             for row, tree in enumerate(trees):
-                positions[row, : len(tree.positions)] = tree.positions
+                positions[row, : len(tree.positions) - begin] = tree.positions[begin:]
             given["position_ids"] = torch.from_numpy(positions.clip(min=0)).to(parts.device)
-            given["attention_mask"] = attention_mask(trees, ids.shape[1], parts.text_model.dtype, parts.device)
+            seen = attention_mask(trees, begin + ids.shape[1], parts.text_model.dtype, parts.device)
+            given["attention_mask"] = seen[:, :, begin:]
         steering = [row.steering for row in rows]
 
         def plain(indices: Sequence[int]) -> States:
             chosen = list(indices)
-            with steering_rows(parts, [steering[row] for row in chosen]) as steered, steered.call(positions[chosen]):
+            own = [steering[row] for row in chosen]
+            more: dict[str, Any] = {name: value[chosen] for name, value in given.items()}
+            if stem is not None:
+                more[cache_argument(parts.text_model)] = stem.cache(own)
+            with steering_rows(parts, own) as steered, steered.call(positions[chosen]):
                 states: States = parts.text_model(
-                    input_ids=ids[chosen], use_cache=False, **{name: value[chosen] for name, value in given.items()}
+                    input_ids=ids[chosen], use_cache=stem is not None, **more
                 ).last_hidden_state
             return states
 
         if sharing is None:
             return plain(range(len(rows)))
-        batch = Batch(ids, mask, [row.text for row in rows], given, steering)
+        batch = Batch(ids, mask, [row.text for row in rows], given, steering, stem)
         depth = batch.common_blocks(range(len(rows)), parts.n_layers)
         return final_states(parts, sharing.trunks, batch, depth, plain)
 
@@ -337,11 +393,3 @@ def _groups(work: Sequence[_Work]) -> list[list[_Work]]:
     for unit, depth in zip(work, depths_of([unit.steering for unit in work]), strict=True):
         groups.setdefault((unit.tree is None, depth), []).append(unit)
     return [sorted(groups[key], key=lambda unit: unit.text) for key in sorted(groups)]
-
-
-def _cut(steering: RowSteering | None, n_fed: int) -> RowSteering | None:
-    """Steering cut to the tokens that a row is fed, so that rows with the same effect are equal; None if no
-    token is left."""
-    if steering is None or steering.start >= n_fed:
-        return None
-    return RowSteering(steering.interventions, steering.start, min(steering.stop, n_fed))

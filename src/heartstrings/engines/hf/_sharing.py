@@ -8,6 +8,9 @@ shared blocks are copied to every row as well.
 Branches: the continuations of one prompt stand in one row, one behind the other. Position ids count on from the prompt
 for each continuation, and an attention mask hides the continuations from each other.
 
+Stem: the first tokens that all texts of a call have in common run once for each way in which they are steered
+(`_stem.py`).
+
 Not every architecture allows this: later blocks may reuse keys of earlier ones, recurrent layers ignore the mask. So
 each shortcut is compared with the plain computation at its first use, and given up for good where they differ.
 """
@@ -28,6 +31,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 
 from heartstrings.engines.hf._architecture import Architecture
 from heartstrings.engines.hf._steer import RowSteering
+from heartstrings.engines.hf._stem import Stem
 from heartstrings.engines.hf.run import is_out_of_memory, run_layers
 
 Result = TypeVar("Result")
@@ -65,9 +69,10 @@ class Sharing:
 
     trunks: Shortcut
     branches: Shortcut
+    stems: Shortcut
 
 
-def _attempt(compute: Callable[[], Result]) -> Result | None:
+def attempt(compute: Callable[[], Result]) -> Result | None:
     """None where the model cannot run this way: each architecture fails with an error of its own."""
     try:
         return compute()
@@ -101,6 +106,8 @@ class Batch:
     given: Mapping[str, torch.Tensor]
     """Further arguments of the model, with one entry a row."""
     steering: Sequence[RowSteering | None]
+    stem: Stem | None = None
+    """What precedes the ids of every row."""
 
     def common_blocks(self, rows: Sequence[int], n_layers: int) -> int:
         """How many blocks some of the rows can share; 0 where that would save little."""
@@ -145,7 +152,7 @@ def final_states(
 
     def agrees() -> bool:
         probe = _probe(batch.texts, rows)
-        expected, shared_states = plain(probe), _attempt(lambda: through_trunk(probe))
+        expected, shared_states = plain(probe), attempt(lambda: through_trunk(probe))
         lengths = batch.mask[probe].sum(dim=1).tolist()
         return shared_states is not None and same_states(shared_states, expected, lengths, parts.text_model.dtype)
 
@@ -163,6 +170,8 @@ def _states_once(
     unique, number = list(first.values()), {text: index for index, text in enumerate(first)}
     states: list[States] = []
     given = {name: value[unique] for name, value in batch.given.items()}
+    if batch.stem is not None:
+        cache = batch.stem.cache([batch.steering[row] for row in unique])
     run_layers(
         parts,
         [depth - 1],
@@ -248,7 +257,7 @@ def prefill(parts: Architecture, trunks: Shortcut, batch: Batch, plain: Callable
         layers = getattr(expected.cache, "layers", None)
         if layers is None or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
             return False
-        shared_prefill = _attempt(lambda: through_trunk(probe, depth))
+        shared_prefill = attempt(lambda: through_trunk(probe, depth))
         if shared_prefill is None or len(shared_prefill.cache.layers) != len(layers):
             return False
         pairs = [(shared_prefill.states, expected.states)]
@@ -355,10 +364,11 @@ def attention_mask(
 
 
 def separated(
-    trees: Sequence[Tree], states: Float[torch.Tensor, "tree column width"]
+    trees: Sequence[Tree], states: Float[torch.Tensor, "tree column width"], *, begin: int = 0
 ) -> Float[torch.Tensor, "text token width"]:
-    """The states of each continuation's text as if it had been a row of its own; padded on the right."""
-    columns = [(row, own) for row, tree in enumerate(trees) for own in tree.columns]
+    """The states of each continuation's text as if it had been a row of its own; padded on the right. `states` and
+    the texts are those from token `begin` of the prompt on."""
+    columns = [(row, own[begin:] - begin) for row, tree in enumerate(trees) for own in tree.columns]
     index = np.zeros((len(columns), max(len(own) for _, own in columns)), np.int64)
     for row, (_, own) in enumerate(columns):
         index[row, : len(own)] = own
@@ -372,20 +382,23 @@ def branch_states(
     together: Callable[[Sequence[int]], States],
     separate: Callable[[Sequence[int]], States],
     dtype: torch.dtype,
+    *,
+    begin: int = 0,
 ) -> States:
     """The states of every continuation's text, from one row a tree where the model is known to follow the mask.
 
     Args:
         together: computes the states of some trees, in the trees' own columns.
         separate: computes the states of the texts of some trees, one row a text.
+        begin: tokens of every prompt whose states neither of them gives.
     """
     all_trees = range(len(trees))
 
     def agrees() -> bool:
         probe = all_trees[:_PROBE_TREES]
         probe_trees = trees[: len(probe)]
-        expected, shared_states = separate(probe), _attempt(lambda: separated(probe_trees, together(probe)))
-        lengths = [len(own) for tree in probe_trees for own in tree.columns]
+        expected, shared_states = separate(probe), attempt(lambda: separated(probe_trees, together(probe), begin=begin))
+        lengths = [len(own) - begin for tree in probe_trees for own in tree.columns]
         return shared_states is not None and same_states(shared_states, expected, lengths, dtype)
 
-    return separated(trees, together(all_trees)) if branches.allowed(0, agrees) else separate(all_trees)
+    return separated(trees, together(all_trees), begin=begin) if branches.allowed(0, agrees) else separate(all_trees)

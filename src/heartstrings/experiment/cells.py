@@ -99,6 +99,10 @@ class Steered:
     direction: str
 
 
+SIDE_BY_SIDE = 64
+"""Cells of a choice that are asked about every scenario before the next cells are."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One sample to take."""
@@ -126,9 +130,13 @@ class Job:
         return len(self.scenarios) * len(self.cells) * self.repeats
 
     def items(self) -> Iterator[Item]:
-        """In order of scenario, so that rows of one prompt sit together, then of cell."""
-        for scenario, cell, repeat in product(self.scenarios, self.cells, range(self.repeats)):
-            yield Item(cell, scenario, repeat)
+        """In order of scenario, so that rows of one prompt sit together, then of cell. Choices go through some cells at
+        a time: the engine also shares what different prompts of one cell begin with."""
+        together = SIDE_BY_SIDE if self.behaviour.ask == "choice" else len(self.cells)
+        for start in range(0, len(self.cells), max(1, together)):
+            some = self.cells[start : start + together]
+            for scenario, cell, repeat in product(self.scenarios, some, range(self.repeats)):
+                yield Item(cell, scenario, repeat)
 
     def of(self, scenarios: Sequence[Scenario], cells: Sequence[Cell]) -> Job:
         """A part of it."""

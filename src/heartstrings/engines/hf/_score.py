@@ -205,7 +205,8 @@ class _Call:
         where that saves little, or where the model gives other states."""
         rows = [row for unit in work for row in unit.rows]
         window = window_of(self.parts)
-        if self.sharing is None or not self.sharing.stems.works or len(work) < 2:
+        sharing = self.sharing
+        if sharing is None or not sharing.stems.works or len(work) < 2:
             return None
         if window is not None and max(unit.n_fed for unit in work) > window:
             return None
@@ -217,7 +218,7 @@ class _Call:
             return None
         with evaluating(self.parts.text_model):
             # In a list: None says that the model cannot run this way, [None] that there is too much to hold.
-            fed = attempt(lambda: [feed(self.parts, texts[0][:n], steering, self.splitter, self.budget)])
+            fed = attempt(lambda: [feed(self.parts, sharing, texts[0][:n], steering, self.splitter, self.budget)])
             stem = fed[0] if fed else None
             if fed and stem is None:
                 return None
@@ -233,7 +234,7 @@ class _Call:
                         return False
                 return True
 
-            return stem if self.sharing.stems.allowed(0, agrees) else None
+            return stem if sharing.stems.allowed(0, agrees) else None
 
     def _work(self) -> list[_Work]:
         """The rows that are not compared; those of one request as a tree where that saves something."""
@@ -368,7 +369,7 @@ class _Call:
 
         if sharing is None:
             return plain(range(len(rows)))
-        batch = Batch(ids, mask, [row.text for row in rows], given, steering, stem)
+        batch = Batch(ids, mask, [row.text for row in rows], given, steering, None if stem is None else stem.cache)
         depth = batch.common_blocks(range(len(rows)), parts.n_layers)
         return final_states(parts, sharing.trunks, batch, depth, plain)
 

@@ -31,7 +31,6 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 
 from heartstrings.engines.hf._architecture import Architecture
 from heartstrings.engines.hf._steer import RowSteering
-from heartstrings.engines.hf._stem import Stem
 from heartstrings.engines.hf.run import is_out_of_memory, run_layers
 
 Result = TypeVar("Result")
@@ -70,6 +69,8 @@ class Sharing:
     trunks: Shortcut
     branches: Shortcut
     stems: Shortcut
+    prefills: Shortcut
+    """Trunks with a cache."""
 
 
 def attempt(compute: Callable[[], Result]) -> Result | None:
@@ -106,8 +107,8 @@ class Batch:
     given: Mapping[str, torch.Tensor]
     """Further arguments of the model, with one entry a row."""
     steering: Sequence[RowSteering | None]
-    stem: Stem | None = None
-    """What precedes the ids of every row."""
+    cache_before: Callable[[Sequence[RowSteering | None]], Any] | None = None
+    """Makes a cache of what precedes the ids of rows that are steered in these ways; None where nothing does."""
 
     def common_blocks(self, rows: Sequence[int], n_layers: int) -> int:
         """How many blocks some of the rows can share; 0 where that would save little."""
@@ -170,8 +171,8 @@ def _states_once(
     unique, number = list(first.values()), {text: index for index, text in enumerate(first)}
     states: list[States] = []
     given = {name: value[unique] for name, value in batch.given.items()}
-    if batch.stem is not None:
-        cache = batch.stem.cache([batch.steering[row] for row in unique])
+    if batch.cache_before is not None:
+        cache = batch.cache_before([batch.steering[row] for row in unique])
     run_layers(
         parts,
         [depth - 1],

@@ -20,6 +20,7 @@ from jaxtyping import Int32
 from transformers.cache_utils import DynamicCache
 
 from heartstrings.engines.hf._architecture import Architecture
+from heartstrings.engines.hf._sharing import Batch, Prefill, Sharing, prefill
 from heartstrings.engines.hf._steer import RowSteering, steering_rows
 from heartstrings.engines.hf.run import Splitter, cache_argument
 
@@ -77,6 +78,7 @@ def stem_length(
 
 def feed(
     parts: Architecture,
+    sharing: Sharing,
     ids: Int32[np.ndarray, "_"],
     steering: Sequence[RowSteering | None],
     splitter: Splitter,
@@ -85,21 +87,26 @@ def feed(
     """Feed the stem once for each different way; None where keys and values would take more than LARGEST bytes."""
     n = len(ids)
     ways = list(dict.fromkeys(cut(row, n) for row in steering))
-    positions = np.arange(n)[None]
+    ids_once = torch.from_numpy(ids.astype(np.int64))[None]
     caches: list[list[Layer]] = []
     held = 0
 
     def run(some: Sequence[int]) -> list[Layer]:
-        cache = DynamicCache(config=parts.text_model.config)
-        given: dict[str, Any] = {cache_argument(parts.text_model): cache}
-        rows = torch.from_numpy(ids.astype(np.int64))[None].repeat(len(some), 1).to(parts.device)
-        with (
-            steering_rows(parts, [ways[way] for way in some]) as steered,
-            steered.call(np.repeat(positions, len(some), axis=0)),
-        ):
-            parts.text_model(input_ids=rows, use_cache=True, **given)
+        steered_ways = [ways[way] for way in some]
+        rows = ids_once.repeat(len(some), 1).to(parts.device)
+
+        def plain(indices: Sequence[int]) -> Prefill:
+            own = [steered_ways[row] for row in indices]
+            positions = np.arange(n)[None].repeat(len(own), axis=0)
+            cache = DynamicCache(config=parts.text_model.config)
+            given: dict[str, Any] = {cache_argument(parts.text_model): cache}
+            with steering_rows(parts, own) as steered, steered.call(positions):
+                states = parts.text_model(input_ids=rows[: len(own)], use_cache=True, **given).last_hidden_state
+            return Prefill(states, cache)
+
+        batch = Batch(rows, torch.ones_like(rows, dtype=torch.bool), [0] * len(some), {}, steered_ways)
         # A block that reads the keys and values of an earlier one has none of its own.
-        return [_kept(layer) for layer in cache.layers]
+        return [_kept(layer) for layer in prefill(parts, sharing.prefills, batch, plain).cache.layers]
 
     for _, layers in splitter.run_all(np.full(len(ways), n, np.int64), budget, run, lambda _: "the first tokens"):
         held += sum(keys.nbytes + values.nbytes for keys, values in filter(None, layers))

@@ -186,7 +186,7 @@ class TorchEngine:
             runs; ModelError: no such site, or a residual that did not move as asked; NumericalError: NaN or Inf.
         """
         with torch_session.inside(self.parts, requests) as own:
-            sharing = Sharing(self._trunks, self._branches, self._stems) if self.share_trunk else None
+            sharing = Sharing(self._trunks, self._branches, self._stems, self._prefills) if self.share_trunk else None
             scores = torch_score.score(self.parts, self.tokenizer, own, sharing=sharing)
         give_back()
         return scores

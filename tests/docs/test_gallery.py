@@ -18,7 +18,9 @@ from results_table import both, claims, reasons, table  # noqa: E402
 FOLDER = ROOT / "docs" / "gallery" / "smollm2-text"
 AGAIN = ROOT / "docs" / "gallery" / "smollm2-text-seed1"
 FOUR = ROOT / "docs" / "gallery" / "smollm2-text-four"
-TODAY, FOUR_TODAY, CALM = (ROOT / "docs" / "gallery" / name for name in ("smollm2", "smollm2-four", "smollm2-calm"))
+TODAY, FOUR_TODAY, CALM, WORDS = (
+    ROOT / "docs" / "gallery" / name for name in ("smollm2", "smollm2-four", "smollm2-calm", "smollm2-words")
+)
 """Under the rules of 30 November and after."""
 
 
@@ -41,6 +43,7 @@ def test_the_results_page_quotes_the_run() -> None:
     calm = verdict(CALM)
     assert table(calm) in page
     assert claims(calm) in page
+    assert table(verdict(WORDS)) in page
     fit = verdict().doses
     assert fit is not None
     assert fit.sentence.rstrip(".") in " ".join(page.split())
@@ -77,9 +80,9 @@ def test_the_run_is_that_of_the_page_and_names_no_machine() -> None:
         assert (plan.model, plan.suite, plan.directions, plan.vectors) == (
             "smollm2", "text", ("joyful", "desperate"), None
         )  # fmt: skip
-    for folder in (TODAY, FOUR_TODAY, CALM):
+    for folder in (TODAY, FOUR_TODAY, CALM, WORDS):
         assert frozen(folder).hash == verdict(folder).plan_hash
-    for file in (file for folder in (FOLDER, AGAIN, FOUR, TODAY, FOUR_TODAY, CALM) for file in folder.iterdir()):
+    for file in (file for folder in (FOLDER, AGAIN, FOUR, TODAY, FOUR_TODAY, CALM, WORDS) for file in folder.iterdir()):
         assert "/tmp/" not in file.read_text(encoding="utf-8"), file.name
         assert "/home/" not in file.read_text(encoding="utf-8"), file.name
 

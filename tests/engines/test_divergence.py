@@ -194,9 +194,9 @@ def test_nan_ends_the_call_after_its_batch(compared: bool, monkeypatch: pytest.M
     name = "_divergences" if compared else "_log_probabilities"
     plain, batches = getattr(torch_score._Call, name), []
 
-    def counted(call: torch_score._Call, rows: Any) -> Any:
-        batches.append(rows)
-        return plain(call, rows)
+    def counted(call: torch_score._Call, *batch: Any) -> Any:
+        batches.append(batch)
+        return plain(call, *batch)
 
     monkeypatch.setattr(torch_score._Call, name, counted)
     monkeypatch.setattr(torch_score, "ON_CPU", 1)

@@ -16,7 +16,7 @@ from heartstrings.behaviours.base import Grade
 from heartstrings.behaviours.roles import Suite
 from heartstrings.behaviours.suites import suite as named_suite
 from heartstrings.core.errors import HeartstringsError, InputError, NumericalError
-from heartstrings.experiment.cells import FORMS, Planned, anywhere, cells, select_jobs, steered, test_jobs
+from heartstrings.experiment.cells import FORMS, SIDE_BY_SIDE, Planned, anywhere, cells, select_jobs, steered, test_jobs
 from heartstrings.experiment.dry_run import estimate
 from heartstrings.experiment.layer_choice import choose_layer
 from heartstrings.experiment.ledger import SampleLedger
@@ -116,7 +116,10 @@ def test_the_work_is_in_an_order_that_lets_rows_share_their_trunk():
     assert len(items) == len(job) == len({item.key for item in items})
     runs = [(item.scenario.id, item.cell.layer) for item in items]
     changes = sum(one != other for one, other in pairwise(runs))
-    assert changes == 3 * 3 - 1  # three scenarios; baseline, layer 2, layer 3
+    blocks = [job.cells[start : start + SIDE_BY_SIDE] for start in range(0, len(job.cells), SIDE_BY_SIDE)]
+    assert len(blocks) > 1
+    assert len({item.cell for item in items[: 3 * SIDE_BY_SIDE]}) == SIDE_BY_SIDE, "all scenarios before the next cells"
+    assert changes == 3 * sum(len({cell.layer for cell in block}) for block in blocks) - 1  # three scenarios
 
 
 def test_the_seed_of_a_text_knows_no_cell():

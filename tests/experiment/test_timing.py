@@ -269,13 +269,13 @@ def test_requests_are_steered_as_the_experiment_steers(on: Any) -> None:
     engine = on(Clocked(row=1e-4))
     time_plan(plan, engine, suite, tokens=sevens)
     steerings = [one for one in engine.steered if one is not None]
-    assert len(steerings) > 300
+    assert len(steerings) > 200
     assert None in engine.steered
     for one in (each for steering in steerings for each in steering.interventions):
         assert (one.operation, one.site) == ("clamp", "mlp")
         assert one.dose in plan.doses
         assert one.layer in searched_layers(plan, LAYERS)
-    assert len({one.interventions[0].direction.tobytes() for one in steerings}) > 100
+    assert len({one.interventions[0].direction.tobytes() for one in steerings}) > 60
 
 
 def test_dialogues_count_with_all_their_turns(on: Any) -> None:
@@ -288,7 +288,7 @@ def test_dialogues_count_with_all_their_turns(on: Any) -> None:
     effect = suite.behaviour("blackmail")
     assert isinstance(effect, Dialogue)
     job = _job(plan, suite, "blackmail", on(Clocked(step=1.0)))
-    limit = effect.request(job.item(0).scenario, steering=None, seed=0).max_new_tokens
+    limit = effect.request(job.job.item(0).scenario, steering=None, seed=0).max_new_tokens
     timing._size_of_texts(job, share=0.0)
     assert job.seconds == pytest.approx(limit * effect.turns / CHUNK["dialogue"] * len(job.job))
 

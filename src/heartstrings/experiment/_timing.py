@@ -260,8 +260,8 @@ class _Job:
     def window(self, n: int) -> list[Item]:
         """The next piece of `n` neighbours of one chunk, or of what the chunk has left.
 
-        Scenario and cell of its first sample follow a sequence that covers both evenly (the R2 sequence of Roberts,
-        2018), from a start that depends on the plan and the job.
+        The place of its first sample follows a sequence that covers the job evenly in coarse and in fine steps (the R2
+        sequence of Roberts, 2018), from a start that depends on the plan and the job.
         """
         cells, chunk = len(self.job.cells) * self.job.repeats, CHUNK[self.job.behaviour.ask]
         key = f"{self.plan.hash} {self.job.behaviour.name} {self.job.cells[0].phase}"
@@ -271,13 +271,7 @@ class _Job:
         first = int(across * len(self.job.scenarios)) * cells + int(along * cells)
         first = first // chunk * chunk + first % chunk // n * n
         end = min(first + n, first // chunk * chunk + chunk, len(self.job))
-        return [self.item(number) for number in range(first, end)]
-
-    def item(self, number: int) -> Item:
-        """One sample by its number in the job's order (`Job.items`)."""
-        pair, repeat = divmod(number, self.job.repeats)
-        scenario, cell = divmod(pair, len(self.job.cells))
-        return Item(self.job.cells[cell], self.job.scenarios[scenario], repeat)
+        return [self.job.item(number) for number in range(first, end)]
 
     def size(self, items: Sequence[Item] | None = None) -> float:
         """About proportional to the time of some samples, or of all. For choices: prompt tokens times the share of the
@@ -397,8 +391,10 @@ def _warm_up(jobs: Sequence[_Job], layers: Sequence[int]) -> None:
         first = min((job for job in jobs if job.writes == writes), key=lambda job: job.tokens.min(), default=None)
         if first is None:
             continue
-        scenario = int(first.tokens.argmin()) * len(first.job.cells) * first.job.repeats
-        scenario_items = [first.item(scenario + number) for number in range(len(first.job.cells) * first.job.repeats)]
+        shortest = first.job.scenarios[int(first.tokens.argmin())]
+        scenario_items = [
+            Item(cell, shortest, repeat) for cell in first.job.cells for repeat in range(first.job.repeats)
+        ]
         for layer in layers:
             items = [item for item in scenario_items if item.cell.layer == layer][:FIRST_TEXTS]
             first.time(items or scenario_items[:FIRST_TEXTS], FIRST_TOKENS)
@@ -410,13 +406,13 @@ def _checks(plan: Plan, suite: Suite, checks: Sequence[_Job], limit: float) -> f
     samples: list[Sample] = []
     for number, job in enumerate(checks):
         share = limit / (len(checks) - number)
-        first = [job.item(i) for i in range(min(FIRST, len(job.job)))]
+        first = [job.job.item(i) for i in range(min(FIRST, len(job.job)))]
         seconds = job.time(first)
         job.timed = len(first)
         job.pieces = [(seconds, job.size(first))]
         if job.writes or job.seconds > share:
             continue
-        items = [job.item(i) for i in range(len(job.job))]
+        items = [job.job.item(i) for i in range(len(job.job))]
         chunk = CHUNK[job.job.behaviour.ask]
         start = time.perf_counter()
         for at in range(0, len(items), chunk):

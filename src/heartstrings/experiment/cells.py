@@ -132,11 +132,16 @@ class Job:
     def items(self) -> Iterator[Item]:
         """In order of scenario, so that rows of one prompt sit together, then of cell. Choices go through some cells at
         a time: the engine also shares what different prompts of one cell begin with."""
+        return map(self.item, range(len(self)))
+
+    def item(self, number: int) -> Item:
+        """One sample by its number in this order."""
+        pair, repeat = divmod(number, self.repeats)
         together = SIDE_BY_SIDE if self.behaviour.ask == "choice" else len(self.cells)
-        for start in range(0, len(self.cells), max(1, together)):
-            some = self.cells[start : start + together]
-            for scenario, cell, repeat in product(self.scenarios, some, range(self.repeats)):
-                yield Item(cell, scenario, repeat)
+        block, rest = divmod(pair, together * len(self.scenarios))
+        cells = self.cells[block * together : (block + 1) * together]
+        scenario, cell = divmod(rest, len(cells))
+        return Item(cells[cell], self.scenarios[scenario], repeat)
 
     def of(self, scenarios: Sequence[Scenario], cells: Sequence[Cell]) -> Job:
         """A part of it."""

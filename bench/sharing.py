@@ -1,11 +1,12 @@
 """Choices and texts on real weights, with and without sharing: prompts, and the blocks below the steered one.
 
-    OMP_NUM_THREADS=1 python bench/sharing.py [--model smollm2] [--rounds 5] [--ways 24] [--only tone,blackmail]
+    OMP_NUM_THREADS=1 python bench/sharing.py [--rounds 5] [--ways 24] [--only tone,blackmail] [--stems]
 
 Questions of two suites, a few scenarios each, asked in many ways: unsteered and along random directions at four
 depths, as an experiment with controls does. `plain` feeds every prompt with every option through all blocks, in batches
 of the same budget, which is what a loop over hooks does at best; `sharing` is what `score` and `generate` do. Both take
-turns, a figure is the median of the rounds' ratios, and log-probabilities or texts are compared.
+turns, a figure is the median of the rounds' ratios, and log-probabilities or texts are compared. With `--stems`,
+`plain` lacks one shortcut only: what all prompts begin with is fed for each of them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from heartstrings.engines.hf._session import calibration_norms
 
 QUESTIONS = {
     "vignette-reward-hacking": ("text", 3), "facts-in-words": ("text", 3), "few-shot-sums": ("text", 3),
+    "activities-anchored-words": ("chat-words", 8), "pushback-words": ("chat-words", 8), "pushback": ("chat", 8),
     "tone": ("text", 2), "blackmail": ("agents", 1),
 }  # fmt: skip
 """Suite and number of scenarios. Of a dialogue, the first turn."""
@@ -55,9 +57,11 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ways", type=int, default=24)
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--stems", action="store_true")
     parser.add_argument("--only", default=",".join(QUESTIONS))
     given = parser.parse_args()
-    engine: Any = heartstrings.load(given.model)
+    engine: Any = heartstrings.load(given.model, dtype=given.dtype)
     for question in given.only.split(","):
         asked = requests(engine, question, given.ways)
         writes = isinstance(asked[0], GenerateRequest)
@@ -67,7 +71,10 @@ def main() -> None:
         for _ in range(given.rounds):
             taken, found = {}, {}
             for sharing in (True, False):
-                engine.share_trunk = sharing
+                if given.stems:
+                    engine._stems.works = sharing
+                else:
+                    engine.share_trunk = sharing
                 began = time.perf_counter()
                 found[sharing] = verb(asked)
                 taken[sharing] = time.perf_counter() - began

@@ -265,7 +265,10 @@ def details(world: World, job: Job, draw: np.random.Generator) -> Iterator[dict[
 
 def answered(world: World, job: Job, draw: np.random.Generator, plan: Plan) -> Iterator[Sample]:
     """Every sample of a job."""
-    found = outcomes(world, job, draw, plan).ravel().tolist()
+    values = outcomes(world, job, draw, plan)
+    row = {scenario.id: at for at, scenario in enumerate(job.scenarios)}
+    column = {cell: at for at, cell in enumerate(job.cells)}
+    found = [float(values[row[item.scenario.id], column[item.cell], item.repeat]) for item in job.items()]
     if without_validity(job.behaviour) or job.behaviour.role == "cost":
         valid = [None] * len(found)
     else:  # a letter's probability is never quite 1

@@ -391,6 +391,7 @@ def _sample(
         layer_choices = {steered: choose_layer(samples).layer for steered, samples in rows.items()}
         chosen = {(name, steered): layer for steered, layer in layer_choices.items() if layer is not None}
         run.job(_report_half(pool, suite, name, some, layers[0], chosen))
+    run.report()
 
 
 def _together(drawn: Sequence[tuple[_Draw, ...]]) -> _Some:

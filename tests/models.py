@@ -259,6 +259,9 @@ _MAKE: dict[str, Callable[[], hf.PreTrainedModel]] = {
 FAMILIES = tuple(_MAKE)
 ENCODERS = ("bert", "modernbert", "roberta")
 DECODERS = tuple(name for name in FAMILIES if name not in ENCODERS)
+RECURRENT = ("qwen3_5", "qwen3_5_text")
+WINDOWED = ("gemma4_text", "gemma4", "gemma4_moe", "mistral", "olmo3", "gemma2", "gemma3_text", "gemma3", "gpt_oss")
+"""Families with a sliding window that is shorter than some texts of the tests."""
 
 
 def model(family: str, *, seed: int = 0, vocabulary: int = VOCABULARY) -> hf.PreTrainedModel:

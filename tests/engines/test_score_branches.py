@@ -14,8 +14,6 @@ from heartstrings.engines.hf._sharing import Shortcut
 
 PROMPTS = ("The rain had stopped before she reached the harbour.", "A train went by.")
 TAILS = (" yes, she said, and went home", " no", " no, he", " never, they said")
-RECURRENT = ("qwen3_5", "qwen3_5_text")
-WINDOWED = ("gemma4_text", "gemma4", "gemma4_moe", "mistral", "olmo3", "gemma2", "gemma3_text", "gemma3", "gpt_oss")
 
 
 def sweep(positions: Any = "all", prompts: Any = PROMPTS, tails: Any = TAILS) -> list[ScoreRequest]:
@@ -33,13 +31,15 @@ def test_sharing_changes_nothing_or_is_given_up(family: str) -> None:
     engine = models.engine(family)
     found = values(engine, sweep())
     # Unproven: windows shorter than the texts, which a mask from outside would overrule, so no tree is made.
-    expected = Shortcut(family not in RECURRENT, proven=set() if family in (*RECURRENT, *WINDOWED) else {0})
+    expected = Shortcut(
+        family not in models.RECURRENT, proven=set() if family in (*models.RECURRENT, *models.WINDOWED) else {0}
+    )
     assert engine._branches == expected
     engine.share_trunk = False
     np.testing.assert_allclose(found, values(engine, sweep()), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", WINDOWED)
+@pytest.mark.parametrize("family", models.WINDOWED)
 def test_texts_within_the_window_are_shared(family: str) -> None:
     engine = models.engine(family)
     short = sweep(prompts=("The old harbour",), tails=(" no", " never"))

@@ -18,8 +18,6 @@ from heartstrings.engines.hf._steer import RowSteering
 OPENING = "The old man at the harbour told them this story one evening. "
 ENDS = ("A train went by.", "The rain had stopped before she came.", "Nobody spoke.", "He counted the cups twice.")
 TAILS = (" yes, she said, and went home", " no")
-RECURRENT = ("qwen3_5", "qwen3_5_text")
-WINDOWED = ("gemma4_text", "gemma4", "gemma4_moe", "mistral", "olmo3", "gemma2", "gemma3_text", "gemma3", "gpt_oss")
 POSITIONS: tuple[Positions, ...] = ("all", "prompt", "generated", Span(1, 4), Span(2))
 
 
@@ -52,7 +50,9 @@ def test_a_stem_changes_nothing_or_is_given_up(family: str) -> None:
     engine = models.engine(family)
     scores = values(engine, sweep())
     # Unproven: windows shorter than the texts.
-    expected = Shortcut(family not in RECURRENT, proven=set() if family in (*RECURRENT, *WINDOWED) else {0})
+    expected = Shortcut(
+        family not in models.RECURRENT, proven=set() if family in (*models.RECURRENT, *models.WINDOWED) else {0}
+    )
     assert engine._stems == expected
     again = values(engine, sweep())
     plain = without(engine, sweep())
@@ -60,7 +60,7 @@ def test_a_stem_changes_nothing_or_is_given_up(family: str) -> None:
     np.testing.assert_allclose(again, plain, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", WINDOWED)
+@pytest.mark.parametrize("family", models.WINDOWED)
 def test_texts_within_the_window_share_a_stem(family: str) -> None:
     engine = models.engine(family)
     short = [ScoreRequest(f"The old {noun}", (" no",), way) for noun in ("man", "cup", "sea", "dog") for way in ways()]

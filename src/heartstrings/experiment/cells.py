@@ -5,6 +5,7 @@ Everything here is a function of the plan and of the layers that were chosen; th
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -100,7 +101,7 @@ class Steered:
 
 
 SIDE_BY_SIDE = 64
-"""Cells of a choice that are asked about every scenario before the next cells are."""
+"""At most so many cells of a choice are asked about every scenario before the next cells are."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,9 @@ class Job:
     def item(self, number: int) -> Item:
         """One sample by its number in this order."""
         pair, repeat = divmod(number, self.repeats)
-        together = SIDE_BY_SIDE if self.behaviour.ask == "choice" else len(self.cells)
+        together = len(self.cells)
+        if self.behaviour.ask == "choice":
+            together = math.ceil(together / math.ceil(together / SIDE_BY_SIDE))  # no block much smaller than the others
         block, rest = divmod(pair, together * len(self.scenarios))
         cells = self.cells[block * together : (block + 1) * together]
         scenario, cell = divmod(rest, len(cells))

@@ -161,6 +161,11 @@ class Plan(Checked):
         """Doses other than 0 within the slope window, rising."""
         return tuple(dose for dose in self.doses if dose != 0 and self.slope_from <= abs(dose) <= self.slope_within)
 
+    @property
+    def window_with_zero(self) -> tuple[float, float]:
+        """Lowest and highest dose of the slope window and 0."""
+        return min((0.0, *self.window)), max((0.0, *self.window))
+
     def compared(self, behaviour: str) -> tuple[float, ...]:
         """Doses at which an effect behaviour is asked along controls too, rising: the slope window, and small doses
         where it is one of those that the experiment is about."""

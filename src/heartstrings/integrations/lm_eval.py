@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from heartstrings.core.engine import Chat, Completion, GenerateRequest, Message, Prompt, Score, ScoreRequest
 from heartstrings.core.errors import InputError, MissingExtra
@@ -61,6 +61,18 @@ class Metric:
     """Number of documents."""
     steering: str
     """In words, or `unsteered`."""
+
+
+class _Generation(NamedTuple):
+    """One text that lm-eval asks for."""
+
+    context: str
+    limit: int
+    temperature: float
+    top_p: float
+    stop: tuple[str, ...]
+    draw: int = 0
+    """How many times the same text was asked for before, where it is sampled."""
 
 
 class SteeredLM(LM):  # type: ignore[misc, valid-type]
@@ -114,13 +126,12 @@ class SteeredLM(LM):  # type: ignore[misc, valid-type]
         Raises:
             InputError: a setting of the task's that the engine does not have.
         """
-        seen: Counter[Any] = Counter()
+        seen: Counter[_Generation] = Counter()
         asked = []
         for request in requests:
             generation = self._generation(*request.args)
-            *_, temperature, _, _ = generation
             # A task with repeats hands in the same request again, and wants another draw.
-            asked.append((*generation, seen[generation] if temperature > 0 else 0))
+            asked.append(generation._replace(draw=seen[generation]) if generation.temperature > 0 else generation)
             seen[generation] += 1
         return [completion.text for completion in self._completions(asked)]
 
@@ -151,7 +162,7 @@ class SteeredLM(LM):  # type: ignore[misc, valid-type]
     def _prompt(self, context: str) -> Prompt:
         return self._chats.get(context, context)
 
-    def _generation(self, context: str, settings: Mapping[str, Any]) -> Any:
+    def _generation(self, context: str, settings: Mapping[str, Any]) -> _Generation:
         fixed = {"num_beams": 1, "num_return_sequences": 1}
         odd = [name for name, value in settings.items() if name not in _KNOWN and fixed.get(name) != value]
         if odd:
@@ -161,7 +172,7 @@ class SteeredLM(LM):  # type: ignore[misc, valid-type]
         samples = bool(settings.get("do_sample", False))
         temperature = float(settings.get("temperature", 1.0)) if samples else 0.0
         limit = int(settings.get("max_gen_toks", NEW_TOKENS))
-        return context or self._opening, limit, temperature, float(settings.get("top_p") or 1.0), stop
+        return _Generation(context or self._opening, limit, temperature, float(settings.get("top_p") or 1.0), stop)
 
     def _scores(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         def request(pair: tuple[str, str], steering: Steering | None) -> ScoreRequest:
@@ -169,10 +180,10 @@ class SteeredLM(LM):  # type: ignore[misc, valid-type]
 
         return self._answered(pairs, request, self.engine.score)
 
-    def _completions(self, asked: Sequence[Any]) -> list[Completion]:
-        def request(generation: Any, steering: Steering | None) -> GenerateRequest:
-            context, limit, temperature, top_p, stop, number = generation
-            return GenerateRequest(self._prompt(context), limit, temperature, top_p, self.seed + number, stop, steering)
+    def _completions(self, asked: Sequence[_Generation]) -> list[Completion]:
+        def request(generation: _Generation, steering: Steering | None) -> GenerateRequest:
+            context, limit, temperature, top_p, stop, draw = generation
+            return GenerateRequest(self._prompt(context), limit, temperature, top_p, self.seed + draw, stop, steering)
 
         return self._answered(asked, request, self.engine.generate)
 
@@ -198,7 +209,7 @@ class SteeredLM(LM):  # type: ignore[misc, valid-type]
         open_ = [
             at for at, score in enumerate(scores) if not all(logprob > half for logprob in score.token_logprobs[0])
         ]
-        asked = [(pairs[at][0], len(scores[at].token_ids[0]), 0.0, 1.0, (), 0) for at in open_]
+        asked = [_Generation(pairs[at][0], len(scores[at].token_ids[0]), 0.0, 1.0, ()) for at in open_]
         greedy = [True] * len(pairs)
         for at, written in zip(open_, self._completions(asked), strict=True):
             greedy[at] = written.token_ids == scores[at].token_ids[0]

@@ -105,7 +105,7 @@ def _smaller(plan: Plan) -> tuple[float, ...]:
     """A quarter and a half of the smallest dose of the slope window, on the sides that it has."""
     least = min(abs(dose) for dose in plan.window)
     sizes = (-least / 2, -least / 4, 0.0, least / 4, least / 2)
-    low, high = min((0.0, *plan.window)), max((0.0, *plan.window))
+    low, high = plan.window_with_zero
     return tuple(size for size in sizes if low <= size <= high)
 
 

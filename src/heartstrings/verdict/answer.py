@@ -375,8 +375,7 @@ def _power(plan: Plan, measurements: Sequence[Measured]) -> str:
     if not widest.controls:
         return "What these samples can detect is not known: no control was sampled."
     independent = len(widest.fit.changes)
-    window = (min((0.0, *plan.window)), max((0.0, *plan.window)))
-    sentence = summarise(independent, _design(plan, widest), doses=window).sentence
+    sentence = summarise(independent, _design(plan, widest), doses=plan.window_with_zero).sentence
     sampled = len(widest.fit.per_dose)
     alike = f" The {sampled} scenarios count as {independent}: those that share a situation are not independent."
     return sentence + (alike if independent < sampled else "")

@@ -22,7 +22,7 @@ from transformers.cache_utils import DynamicCache
 from heartstrings.engines.hf._architecture import Architecture
 from heartstrings.engines.hf._sharing import Batch, Prefill, Sharing, prefill
 from heartstrings.engines.hf._steer import RowSteering, steering_rows
-from heartstrings.engines.hf.run import Splitter, cache_argument
+from heartstrings.engines.hf.run import Splitter, cache_of
 
 Layer: TypeAlias = tuple[torch.Tensor, torch.Tensor] | None
 """Keys and values of one block, each [row, head, token, own width]; None for a block that keeps none."""
@@ -98,11 +98,9 @@ def feed(
         def plain(indices: Sequence[int]) -> Prefill:
             own = [steered_ways[row] for row in indices]
             positions = np.arange(n)[None].repeat(len(own), axis=0)
-            cache = DynamicCache(config=parts.text_model.config)
-            given: dict[str, Any] = {cache_argument(parts.text_model): cache}
             with steering_rows(parts, own) as steered, steered.call(positions):
-                states = parts.text_model(input_ids=rows[: len(own)], use_cache=True, **given).last_hidden_state
-            return Prefill(states, cache)
+                output = parts.text_model(input_ids=rows[: len(own)], use_cache=True)
+            return Prefill(output.last_hidden_state, cache_of(output))
 
         batch = Batch(rows, torch.ones_like(rows, dtype=torch.bool), [0] * len(some), {}, steered_ways)
         # A block that reads the keys and values of an earlier one has none of its own.
